@@ -1,5 +1,4 @@
 //! onionbus: a message bus for Tor controllers.
 #![forbid(unsafe_code)]
 
-pub mod options;
-pub mod sys;
+pub mod wire;

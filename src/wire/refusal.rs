@@ -1,0 +1,235 @@
+//! Refusals: why a request was not carried out, worded as Tor words it.
+//!
+//! Both dialects say the same text; a status (text) or a code (binary) goes before it.
+
+use super::Dialect;
+
+/// Why a request was refused. What was asked is quoted in octets, because all of them are legal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A command before the login.
+    AuthenticationRequired,
+    /// The cookie, or the answer to a challenge, was wrong; why.
+    AuthenticationFailed(&'static str),
+    /// AUTHCHALLENGE where no cookie is required.
+    CookieDisabled,
+    /// AUTHCHALLENGE for anything but SAFECOOKIE.
+    NotSafeCookie,
+    /// The client nonce of AUTHCHALLENGE is not base 16.
+    InvalidNonce,
+    /// AUTHCHALLENGE with too few or too many nonces.
+    WrongChallenge,
+    /// AUTHENTICATE with something that is neither quoted nor base 16.
+    InvalidHex,
+    /// AUTHENTICATE with more than one thing.
+    TooManyProofs,
+    /// `KEY=VALUE` where the command, named here, takes none.
+    KeywordArgument(&'static str),
+    /// PROTOCOLINFO asked for something that is no version.
+    NoSuchVersion {
+        /// What was asked for.
+        version: Vec<u8>,
+        /// Before the login the connection ends with it.
+        close: bool,
+    },
+    /// A command or line over 1 MiB.
+    LineTooLong,
+    /// Nobody knows this command.
+    UnrecognizedCommand(Vec<u8>),
+    /// A binary frame of a type that nobody knows, or that only a server sends.
+    UnrecognizedType(u16),
+    /// Bad arguments to the command named first; why.
+    BadArguments(&'static str, &'static str),
+    /// A binary body that does not have its type's form; why.
+    Malformed(&'static str),
+    /// GETINFO keys that nobody knows.
+    UnrecognizedKeys(Vec<Vec<u8>>),
+    /// GETCONF of options that nobody knows.
+    UnrecognizedOptions(Vec<Vec<u8>>),
+    /// SETEVENTS of an event that nobody knows.
+    UnrecognizedEvent(Vec<u8>),
+    /// SIGNAL of a name that nobody knows.
+    UnrecognizedSignal(Vec<u8>),
+    /// USEFEATURE of a feature that nobody knows.
+    UnrecognizedFeature(Vec<u8>),
+    /// What should be a `ControllerID` has not its form.
+    BadControllerId,
+    /// The name is another controller's, or reserved.
+    NameInUse,
+    /// No controller has the destination's name.
+    NoSuchDestination,
+    /// The `LineItem` is longer than `BusMaxMessageLength`, in octets.
+    MessageTooLong,
+    /// SETCONF or RESETCONF of an option that nobody knows.
+    UnknownOption(String),
+    /// SETCONF or RESETCONF to a value that the option cannot have.
+    InvalidValue(String),
+    /// A change that only a restart can make.
+    Transition(String),
+    /// LOADCONF of a text that is no valid option file.
+    InvalidFile(String),
+    /// SAVECONF could not write.
+    CannotSave(String),
+    /// Only a Tor can do this, and none is configured; what was asked.
+    NeedsTor(String),
+    /// The daemon cannot do it now; why.
+    Failed(String),
+    /// More connections than `BusMaxControllers` or `BusMaxControllersPerUser`; which.
+    TooManyControllers(&'static str),
+}
+
+impl Refusal {
+    /// The status of the text protocol (control-spec 4).
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        match self {
+            Self::LineTooLong => 500,
+            Self::UnrecognizedCommand(_) | Self::UnrecognizedType(_) => 510,
+            Self::WrongChallenge
+            | Self::TooManyProofs
+            | Self::KeywordArgument(_)
+            | Self::BadArguments(..)
+            | Self::Malformed(_)
+            | Self::BadControllerId => 512,
+            Self::NotSafeCookie
+            | Self::InvalidNonce
+            | Self::NoSuchVersion { .. }
+            | Self::MessageTooLong
+            | Self::InvalidValue(_) => 513,
+            Self::AuthenticationRequired => 514,
+            Self::AuthenticationFailed(_) | Self::CookieDisabled => 515,
+            Self::InvalidHex
+            | Self::CannotSave(_)
+            | Self::NeedsTor(_)
+            | Self::Failed(_)
+            | Self::TooManyControllers(_) => 551,
+            Self::UnrecognizedKeys(_)
+            | Self::UnrecognizedOptions(_)
+            | Self::UnrecognizedEvent(_)
+            | Self::UnrecognizedSignal(_)
+            | Self::UnrecognizedFeature(_)
+            | Self::NoSuchDestination
+            | Self::UnknownOption(_)
+            | Self::InvalidFile(_) => 552,
+            Self::NameInUse | Self::Transition(_) => 553,
+        }
+    }
+
+    /// The error code of the TC draft (section 3.1) or of its extension range.
+    #[must_use]
+    pub const fn code(&self) -> u16 {
+        match self {
+            Self::UnrecognizedCommand(_) | Self::UnrecognizedType(_) => 0x0001,
+            Self::UnknownOption(_) | Self::UnrecognizedOptions(_) => 0x0002,
+            Self::InvalidValue(_) => 0x0003,
+            Self::UnrecognizedEvent(_) => 0x0004,
+            Self::AuthenticationRequired => 0x0005,
+            Self::AuthenticationFailed(_) => 0x0006,
+            Self::NameInUse => 0xF001,
+            Self::NoSuchDestination => 0xF002,
+            Self::BadControllerId => 0xF003,
+            _ => 0x0000,
+        }
+    }
+
+    /// Whether the connection ends with it. The binary dialects end it only for a wrong cookie
+    /// and where there is no room for one more.
+    #[must_use]
+    pub const fn closes(&self, dialect: Dialect) -> bool {
+        match self {
+            Self::AuthenticationFailed(_) | Self::TooManyControllers(_) => true,
+            Self::AuthenticationRequired
+            | Self::CookieDisabled
+            | Self::NotSafeCookie
+            | Self::InvalidNonce
+            | Self::WrongChallenge
+            | Self::InvalidHex
+            | Self::TooManyProofs
+            | Self::KeywordArgument(_)
+            | Self::LineTooLong => matches!(dialect, Dialect::Text),
+            Self::NoSuchVersion { close, .. } => *close,
+            _ => false,
+        }
+    }
+
+    /// The human-readable text, without status or code; more than one line only for several
+    /// unrecognized keys.
+    #[must_use]
+    pub fn lines(&self) -> Vec<Vec<u8>> {
+        let quoted = |what: &str, name: &[u8]| {
+            let mut line = what.as_bytes().to_vec();
+            line.extend_from_slice(b" \"");
+            line.extend_from_slice(name);
+            line.push(b'"');
+            line
+        };
+        let line = match self {
+            Self::UnrecognizedKeys(keys) => {
+                return keys
+                    .iter()
+                    .map(|key| quoted("Unrecognized key", key))
+                    .collect();
+            }
+            Self::UnrecognizedOptions(names) => {
+                return names
+                    .iter()
+                    .map(|name| quoted("Unrecognized configuration key", name))
+                    .collect();
+            }
+            Self::UnrecognizedCommand(keyword) => quoted("Unrecognized command", keyword),
+            Self::UnrecognizedEvent(name) => quoted("Unrecognized event", name),
+            Self::UnrecognizedSignal(name) => quoted("Unrecognized signal code", name),
+            Self::UnrecognizedFeature(name) => quoted("Unrecognized feature", name),
+            Self::NoSuchVersion { version, .. } => quoted("No such version", version),
+            other => other.text().into_bytes(),
+        };
+        vec![line]
+    }
+
+    /// The text of a refusal that quotes no octets of its controller.
+    fn text(&self) -> String {
+        match self {
+            Self::AuthenticationRequired => "Authentication required.".into(),
+            Self::AuthenticationFailed(why) => format!("Authentication failed: {why}"),
+            Self::CookieDisabled => "Cookie authentication is disabled".into(),
+            Self::NotSafeCookie => "AUTHCHALLENGE only supports SAFECOOKIE authentication".into(),
+            Self::InvalidNonce => "Invalid base16 client nonce".into(),
+            Self::WrongChallenge => "Wrong number of arguments for AUTHCHALLENGE".into(),
+            Self::InvalidHex => "Invalid hexadecimal encoding.  Maybe you tried a plain text \
+                password?  If so, the standard requires that you put it in double quotes."
+                .into(),
+            Self::TooManyProofs => "Too many arguments to AUTHENTICATE.".into(),
+            Self::KeywordArgument(verb) => format!("{verb} does not accept keyword arguments."),
+            Self::LineTooLong => "Line too long.".into(),
+            Self::UnrecognizedType(kind) => format!("Unrecognized message type 0x{kind:04X}"),
+            Self::BadArguments(verb, why) => format!("Bad arguments to {verb}: {why}"),
+            Self::Malformed(why) => format!("Malformed message: {why}"),
+            Self::BadControllerId => {
+                "Bad arguments to CONTROLLERNAME: A ControllerID is 1 to 64 letters, digits or _"
+                    .into()
+            }
+            Self::NameInUse => "Controller name already in use".into(),
+            Self::NoSuchDestination => "Invalid destination controller name".into(),
+            Self::MessageTooLong => "Message too long".into(),
+            Self::UnknownOption(text)
+            | Self::InvalidValue(text)
+            | Self::Transition(text)
+            | Self::InvalidFile(text)
+            | Self::CannotSave(text)
+            | Self::Failed(text) => text.clone(),
+            Self::NeedsTor(what) => {
+                format!("{what} needs a Tor, and no Tor is configured behind this bus")
+            }
+            Self::TooManyControllers(which) => {
+                format!("Too many controllers are connected ({which}); try again later")
+            }
+            Self::UnrecognizedCommand(_)
+            | Self::UnrecognizedKeys(_)
+            | Self::UnrecognizedOptions(_)
+            | Self::UnrecognizedEvent(_)
+            | Self::UnrecognizedSignal(_)
+            | Self::UnrecognizedFeature(_)
+            | Self::NoSuchVersion { .. } => String::new(),
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Arguments of a command: words, `KEY=VALUE`, `QuotedString` and `CString`.
+
+/// An argument that may have a key (control-spec 2.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Argument<'a> {
+    /// What stands before the `=`; `None` where there is none.
+    pub key: Option<&'a [u8]>,
+    /// The value, unquoted; `None` for a bare key.
+    pub value: Option<Vec<u8>>,
+}
+
+/// How quoted values are written, and what a word without `=` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    /// `QuotedString`: `\` makes any octet stand for itself. A bare word is a value.
+    Values,
+    /// `CString`: C's escapes. A bare word is a key.
+    Keys,
+}
+
+/// The words of a line, between blanks; a carriage return at a word's end is no part of it.
+pub(super) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|&octet| octet == b' ')
+        .map(<[u8]>::trim_ascii)
+        .filter(|word| !word.is_empty())
+}
+
+/// The arguments of a line, or `None` if they cannot be parsed.
+pub(super) fn parse(line: &[u8], style: Style) -> Option<Vec<Argument<'_>>> {
+    let mut arguments = Vec::new();
+    let mut rest = skip_blanks(line);
+    while !rest.is_empty() {
+        let length = rest
+            .iter()
+            .position(|&octet| octet == b'=' || is_blank(octet))
+            .unwrap_or(rest.len());
+        let bare_quote = style == Style::Values && rest[0] == b'"';
+        let key = if !bare_quote && rest.get(length) == Some(&b'=') {
+            if length == 0 {
+                return None;
+            }
+            let key = &rest[..length];
+            rest = &rest[length + 1..];
+            Some(key)
+        } else if style == Style::Keys {
+            let key = &rest[..length];
+            rest = skip_blanks(&rest[length..]);
+            arguments.push(Argument {
+                key: Some(key),
+                value: None,
+            });
+            continue;
+        } else {
+            None
+        };
+        let (value, length) = if rest.first() == Some(&b'"') {
+            match style {
+                Style::Values => unquote(rest)?,
+                Style::Keys => unescape(rest)?,
+            }
+        } else {
+            let length = rest
+                .iter()
+                .position(|&octet| is_blank(octet))
+                .unwrap_or(rest.len());
+            (rest[..length].to_vec(), length)
+        };
+        arguments.push(Argument {
+            key,
+            value: Some(value),
+        });
+        rest = skip_blanks(&rest[length..]);
+    }
+    Some(arguments)
+}
+
+fn is_blank(octet: u8) -> bool {
+    matches!(octet, b' ' | b'\t' | b'\r' | b'\n' | 0x0B)
+}
+
+fn skip_blanks(line: &[u8]) -> &[u8] {
+    let blanks = line.iter().take_while(|&&octet| is_blank(octet)).count();
+    &line[blanks..]
+}
+
+/// The octets of the `QuotedString` that begins here, and how many it is written with.
+fn unquote(text: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let mut octets = Vec::new();
+    let mut at = 1;
+    loop {
+        match *text.get(at)? {
+            b'"' => return Some((octets, at + 1)),
+            b'\\' => {
+                octets.push(*text.get(at + 1)?);
+                at += 2;
+            }
+            octet => {
+                octets.push(octet);
+                at += 1;
+            }
+        }
+    }
+}
+
+/// The octets of the `CString` that begins here, and how many it is written with.
+fn unescape(text: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let mut octets = Vec::new();
+    let mut at = 1;
+    loop {
+        match *text.get(at)? {
+            b'"' => return Some((octets, at + 1)),
+            b'\\' => {
+                let (octet, length) = escape(text.get(at + 1..)?)?;
+                octets.push(octet);
+                at += 1 + length;
+            }
+            octet => {
+                octets.push(octet);
+                at += 1;
+            }
+        }
+    }
+}
+
+/// The octet that an escape stands for, and how many octets follow its backslash.
+fn escape(text: &[u8]) -> Option<(u8, usize)> {
+    let octet = match *text.first()? {
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        b'"' => b'"',
+        b'\'' => b'\'',
+        b'\\' => b'\\',
+        b'x' => {
+            let digits = std::str::from_utf8(text.get(1..3)?).ok()?;
+            let value = u8::from_str_radix(digits, 16).ok()?;
+            return Some((value, 3)).filter(|_| !digits.starts_with('+'));
+        }
+        b'0'..=b'7' => {
+            let length = text
+                .iter()
+                .take(3)
+                .take_while(|octet| matches!(octet, b'0'..=b'7'))
+                .count();
+            let value = text[..length]
+                .iter()
+                .fold(0u16, |value, &digit| value * 8 + u16::from(digit - b'0'));
+            return Some((u8::try_from(value).ok()?, length));
+        }
+        _ => return None,
+    };
+    Some((octet, 1))
+}
+
+/// Appends `octets` as a `CString`, everything but printable ASCII escaped.
+pub(super) fn write_c_string(octets: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    out.extend(
+        octets
+            .iter()
+            .flat_map(|&octet| std::ascii::escape_default(octet)),
+    );
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keyed(key: &'static str, value: Option<&'static str>) -> Argument<'static> {
+        Argument {
+            key: Some(key.as_bytes()),
+            value: value.map(|value| value.as_bytes().to_vec()),
+        }
+    }
+
+    #[test]
+    fn words_are_between_blanks() {
+        let found: Vec<_> = words(b"  a  b\tc d\r ").collect();
+        assert_eq!(found, [&b"a"[..], b"b\tc", b"d"]);
+    }
+
+    #[test]
+    fn keys_values_and_c_strings() {
+        assert_eq!(
+            parse(b" A=b  C=\"d \\\"\\n\\101\\x42\" E F=", Style::Keys).unwrap(),
+            [
+                keyed("A", Some("b")),
+                keyed("C", Some("d \"\nAB")),
+                keyed("E", None),
+                keyed("F", Some("")),
+            ]
+        );
+        assert_eq!(
+            parse(b"A=\"b\"c D=e\"f\"", Style::Keys).unwrap(),
+            [
+                keyed("A", Some("b")),
+                keyed("c", None),
+                keyed("D", Some("e\"f\""))
+            ]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_parsed() {
+        for line in [
+            &b"A=\"b"[..],
+            b"=b",
+            b"A = b",
+            b"A=\"\\q\"",
+            b"A=\"\\x4\"",
+            b"A=\"\\x+4\"",
+            b"A=\"\\400\"",
+            b"A=\"\\",
+        ] {
+            assert_eq!(parse(line, Style::Keys), None, "{line:?}");
+        }
+        assert_eq!(parse(b"\"a", Style::Values), None);
+        assert_eq!(parse(b"\"a\\\"", Style::Values), None);
+        assert_eq!(parse(b"=", Style::Values), None);
+    }
+
+    #[test]
+    fn a_quoted_string_is_not_a_c_string() {
+        let [argument] = &parse(b"\"a=\\n\\\"\" ", Style::Values).unwrap()[..] else {
+            panic!()
+        };
+        assert_eq!(argument.key, None);
+        assert_eq!(argument.value.as_deref(), Some(&b"a=n\""[..]));
+    }
+
+    #[test]
+    fn a_c_string_reads_back() {
+        let octets: Vec<u8> = (0..=255).collect();
+        let mut written = Vec::new();
+        write_c_string(&octets, &mut written);
+        assert_eq!(unescape(&written), Some((octets, written.len())));
+    }
+}

@@ -1,0 +1,305 @@
+//! Commands to requests: each command's arguments, refused as Tor refuses them.
+
+use super::arguments::{self, Argument, Style};
+use super::framing::Command;
+use crate::wire::event::{EventKind, EventMask};
+use crate::wire::refusal::Refusal;
+use crate::wire::request::{FEATURES, Request, Setting, Signal, TOR_COMMANDS, Verb};
+
+const CANNOT_PARSE: &str = "Cannot parse keyword argument(s)";
+const NEED_ONE: &str = "Need at least 1 argument(s)";
+
+/// The verb of a keyword. One that only a Tor knows is refused differently from one that nobody
+/// does.
+pub fn verb(keyword: &[u8]) -> Result<Verb, Refusal> {
+    if let Some(verb) = Verb::parse(keyword) {
+        return Ok(verb);
+    }
+    let of_tor = TOR_COMMANDS
+        .iter()
+        .find(|known| keyword.eq_ignore_ascii_case(known.as_bytes()));
+    Err(match of_tor {
+        Some(known) => Refusal::NeedsTor((*known).to_owned()),
+        None => Refusal::UnrecognizedCommand(keyword.to_vec()),
+    })
+}
+
+/// The request that `command` with this verb makes.
+pub fn parse<'a>(verb: Verb, command: &Command<'a>) -> Result<Request<'a>, Refusal> {
+    // Tor holds arguments in a C string, so a NUL ends them. Names and messages are not Tor's:
+    // there a NUL is refused rather than a message cut.
+    let line = match memchr::memchr(0, command.arguments) {
+        Some(nul) => &command.arguments[..nul],
+        None => command.arguments,
+    };
+    match verb {
+        Verb::PostMessage => post_message(command.arguments),
+        Verb::ControllerName => controller_name(command.arguments),
+        Verb::GetInfo => Ok(Request::GetInfo(arguments::words(line).collect())),
+        Verb::GetConf => Ok(Request::GetConf(arguments::words(line).collect())),
+        Verb::SetConf => Ok(Request::SetConf(settings(verb, line)?)),
+        Verb::ResetConf => Ok(Request::ResetConf(settings(verb, line)?)),
+        Verb::LoadConf => load_conf(line, command.data.unwrap_or_default()),
+        Verb::SaveConf => Ok(Request::SaveConf {
+            force: arguments::words(line)
+                .next()
+                .is_some_and(|word| word.eq_ignore_ascii_case(b"FORCE")),
+        }),
+        Verb::SetEvents => set_events(line),
+        Verb::Signal => signal(line),
+        Verb::Authenticate => authenticate(line),
+        Verb::AuthChallenge => auth_challenge(line),
+        Verb::ProtocolInfo => protocol_info(line),
+        Verb::UseFeature => use_feature(line),
+        Verb::TakeOwnership => Ok(Request::TakeOwnership),
+        Verb::DropOwnership => Ok(Request::DropOwnership),
+        Verb::Quit => Ok(Request::Quit),
+    }
+}
+
+/// `"POSTMESSAGE" SP "@" DestControllerID SP LineItem CRLF` (proposal 197)
+fn post_message(line: &[u8]) -> Result<Request<'_>, Refusal> {
+    let bad = |why| Refusal::BadArguments(Verb::PostMessage.keyword(), why);
+    let rest = line
+        .strip_prefix(b"@")
+        .ok_or(bad("Need a destination that begins with @"))?;
+    let (destination, text) = match memchr::memchr(b' ', rest) {
+        Some(space) => (&rest[..space], &rest[space + 1..]),
+        None => (rest, &[][..]),
+    };
+    if destination.is_empty() {
+        return Err(bad("Need a name after @"));
+    }
+    if text.is_empty() {
+        return Err(bad("Need a text after the destination"));
+    }
+    if memchr::memchr2(0, b'\r', text).is_some() {
+        return Err(bad("A text cannot contain NUL or CR"));
+    }
+    Ok(Request::PostMessage { destination, text })
+}
+
+/// `"CONTROLLERNAME" SP ControllerID` (proposal 197)
+fn controller_name(line: &[u8]) -> Result<Request<'_>, Refusal> {
+    let mut words = arguments::words(line);
+    match (words.next(), words.next()) {
+        (Some(name), None) => Ok(Request::ControllerName(name)),
+        _ => Err(Refusal::BadControllerId),
+    }
+}
+
+fn settings(verb: Verb, line: &[u8]) -> Result<Vec<Setting>, Refusal> {
+    let arguments = arguments::parse(line, Style::Keys)
+        .ok_or(Refusal::BadArguments(verb.keyword(), CANNOT_PARSE))?;
+    Ok(arguments
+        .into_iter()
+        .map(|Argument { key, value }| Setting {
+            name: key.unwrap_or_default().to_vec(),
+            value,
+        })
+        .collect())
+}
+
+fn load_conf<'a>(line: &[u8], data: &[u8]) -> Result<Request<'a>, Refusal> {
+    let bad = |why| Err(Refusal::BadArguments(Verb::LoadConf.keyword(), why));
+    if data.is_empty() {
+        return bad("Empty body");
+    }
+    if arguments::words(line).next().is_some() {
+        return bad("Cannot accept more than 0 argument(s)");
+    }
+    Ok(Request::LoadConf(unstuff(data)))
+}
+
+/// The data of a `+` command: line ends become LF, and the dot before a dot goes.
+fn unstuff(data: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(data.len());
+    for line in data.split_inclusive(|&octet| octet == b'\n') {
+        let line = line.strip_prefix(b".").unwrap_or(line);
+        match line.strip_suffix(b"\r\n") {
+            Some(line) => {
+                text.extend_from_slice(line);
+                text.push(b'\n');
+            }
+            None => text.extend_from_slice(line),
+        }
+    }
+    text
+}
+
+fn set_events(line: &[u8]) -> Result<Request<'_>, Refusal> {
+    let mut mask = EventMask::NONE;
+    for word in arguments::words(line) {
+        match EventKind::parse(word) {
+            Some(kind) => mask.insert(kind),
+            None if word.eq_ignore_ascii_case(b"EXTENDED") => {}
+            None => return Err(Refusal::UnrecognizedEvent(word.to_vec())),
+        }
+    }
+    Ok(Request::SetEvents(mask))
+}
+
+fn signal(line: &[u8]) -> Result<Request<'_>, Refusal> {
+    let bad = |why| Refusal::BadArguments(Verb::Signal.keyword(), why);
+    let mut words = arguments::words(line);
+    let name = words.next().ok_or(bad(NEED_ONE))?;
+    if words.next().is_some() {
+        return Err(bad("Cannot accept more than 1 argument(s)"));
+    }
+    Signal::parse(name)
+        .map(Request::Signal)
+        .ok_or_else(|| Refusal::UnrecognizedSignal(name.to_vec()))
+}
+
+fn authenticate(line: &[u8]) -> Result<Request<'_>, Refusal> {
+    let keyword = Verb::Authenticate.keyword();
+    let mut arguments = arguments::parse(line, Style::Values)
+        .ok_or(Refusal::BadArguments(keyword, CANNOT_PARSE))?;
+    let Some(argument) = arguments.pop() else {
+        return Ok(Request::Authenticate(Vec::new()));
+    };
+    if !arguments.is_empty() {
+        return Err(Refusal::TooManyProofs);
+    }
+    if argument.key.is_some() {
+        return Err(Refusal::KeywordArgument(keyword));
+    }
+    octets(line, argument)
+        .map(Request::Authenticate)
+        .ok_or(Refusal::InvalidHex)
+}
+
+fn auth_challenge(line: &[u8]) -> Result<Request<'_>, Refusal> {
+    let keyword = Verb::AuthChallenge.keyword();
+    let line = line.trim_ascii();
+    let (method, rest) = match memchr::memchr(b' ', line) {
+        Some(space) => line.split_at(space),
+        None => (line, &[][..]),
+    };
+    if method.is_empty() {
+        return Err(Refusal::BadArguments(keyword, NEED_ONE));
+    }
+    let mut arguments = arguments::parse(rest, Style::Values)
+        .ok_or(Refusal::BadArguments(keyword, CANNOT_PARSE))?;
+    if !method.eq_ignore_ascii_case(b"SAFECOOKIE") {
+        return Err(Refusal::NotSafeCookie);
+    }
+    let nonce = match (arguments.pop(), arguments.is_empty()) {
+        (Some(Argument { key: Some(_), .. }), true) => Err(Refusal::KeywordArgument(keyword)),
+        (Some(argument), true) => octets(rest, argument).ok_or(Refusal::InvalidNonce),
+        _ => Err(Refusal::WrongChallenge),
+    };
+    Ok(Request::AuthChallenge(nonce))
+}
+
+/// The octets that an argument gives, quoted or in base 16.
+fn octets(line: &[u8], argument: Argument<'_>) -> Option<Vec<u8>> {
+    let value = argument.value.unwrap_or_default();
+    if line.contains(&b'"') {
+        return Some(value);
+    }
+    hex::decode(value).ok()
+}
+
+fn protocol_info(line: &[u8]) -> Result<Request<'_>, Refusal> {
+    for word in arguments::words(line) {
+        let version = std::str::from_utf8(word)
+            .ok()
+            .filter(|word| word.bytes().all(|octet| octet.is_ascii_digit()))
+            .and_then(|word| word.parse::<i64>().ok());
+        if version.is_none() {
+            return Err(Refusal::NoSuchVersion {
+                version: word.to_vec(),
+                close: true,
+            });
+        }
+    }
+    Ok(Request::ProtocolInfo)
+}
+
+fn use_feature(line: &[u8]) -> Result<Request<'_>, Refusal> {
+    let unknown = arguments::words(line).find(|word| {
+        !FEATURES
+            .iter()
+            .any(|feature| word.eq_ignore_ascii_case(feature.as_bytes()))
+    });
+    match unknown {
+        Some(word) => Err(Refusal::UnrecognizedFeature(word.to_vec())),
+        None => Ok(Request::UseFeature),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::text::{Framed, Framer};
+
+    fn request(line: &[u8]) -> Result<Request<'_>, Refusal> {
+        match Framer::default().next(line) {
+            Framed::Command(command) => parse(verb(command.keyword)?, &command),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_message_is_carried_unchanged() {
+        for (line, text) in [
+            (&b"POSTMESSAGE @all hi\r\n"[..], &b"hi"[..]),
+            (b"postmessage @all  hi \r\n", b" hi "),
+            (b"POSTMESSAGE @all  \n", b" "),
+            (b"POSTMESSAGE @all \xff\x01\"\\@\r\n", b"\xff\x01\"\\@"),
+        ] {
+            let expected = Request::PostMessage {
+                destination: b"all",
+                text,
+            };
+            assert_eq!(request(line), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn a_message_without_destination_or_text_is_refused() {
+        for line in [
+            &b"POSTMESSAGE\r\n"[..],
+            b"POSTMESSAGE all hi\r\n",
+            b"POSTMESSAGE @all\r\n",
+            b"POSTMESSAGE @all \r\n",
+            b"POSTMESSAGE @ hi\r\n",
+            b"POSTMESSAGE @all a\0b\r\n",
+            b"POSTMESSAGE @all a\rb\r\n",
+        ] {
+            assert_eq!(request(line).unwrap_err().status(), 512, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_nul_cuts_the_arguments_of_tors_commands() {
+        assert_eq!(
+            request(b"GETINFO version\0 uptime\r\n"),
+            Ok(Request::GetInfo(vec![b"version"]))
+        );
+        assert_eq!(
+            request(b"CONTROLLERNAME a\0b\r\n"),
+            Ok(Request::ControllerName(b"a\0b"))
+        );
+    }
+
+    #[test]
+    fn what_only_a_tor_knows_is_not_what_nobody_knows() {
+        assert_eq!(request(b"newnym\r\n").unwrap_err().status(), 510);
+        assert_eq!(
+            request(b"add_onion NEW:BEST\r\n").unwrap_err().status(),
+            551
+        );
+        assert_eq!(request(b"+HSPOST\r\nx\r\n.\r\n").unwrap_err().status(), 551);
+        assert_eq!(request(b"HSPOST\r\n").unwrap_err().status(), 510);
+    }
+
+    #[test]
+    fn data_is_unstuffed() {
+        assert_eq!(
+            request(b"+LOADCONF\r\n..a\r\n.b\nc\r\n.\r\n"),
+            Ok(Request::LoadConf(b".a\nb\nc\n".to_vec()))
+        );
+    }
+}
