@@ -1,4 +1,5 @@
 //! onionbus: a message bus for Tor controllers.
 #![forbid(unsafe_code)]
 
+pub mod options;
 pub mod wire;

@@ -1,0 +1,368 @@
+//! The value of `BusSocket`: where controllers connect, and who may.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use super::problem::shown;
+use super::torrc::{is_blank, quote, unquote};
+
+/// The mode of a socket unless `Mode=` says otherwise: its owner, nobody else.
+const DEFAULT_MODE: u32 = 0o600;
+
+/// The longest path a Unix socket can have, in octets: the kernel's 108, less the NUL.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// The longest name of a descriptor that a service manager passes, in octets.
+const MAX_DESCRIPTOR_NAME: usize = 255;
+
+/// Where a socket comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SocketAddress {
+    /// The daemon makes it at this absolute path.
+    Path(PathBuf),
+    /// The service manager passes it under this name (its `FileDescriptorName`).
+    Inherited(String),
+}
+
+/// What a connection to a socket speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// Its first four octets tell.
+    #[default]
+    Auto,
+    /// Tor's text control protocol.
+    Text,
+    /// The binary protocol of the TC draft of 2004.
+    Tc,
+}
+
+impl Protocol {
+    const ALL: [(&'static str, Self); 3] =
+        [("auto", Self::Auto), ("text", Self::Text), ("tc", Self::Tc)];
+
+    /// Its name in the option file.
+    pub fn name(self) -> &'static str {
+        // ALL holds every variant in the order of declaration.
+        Self::ALL[self as usize].0
+    }
+}
+
+/// One `BusSocket`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketSpec {
+    /// Where it comes from.
+    pub address: SocketAddress,
+    /// Its permissions, 0 to 0777. Means nothing for an inherited socket.
+    pub mode: u32,
+    /// The user, by name or number, who shall own it; none leaves it to the daemon's own.
+    pub owner: Option<String>,
+    /// The group, by name or number, that shall own it.
+    pub group: Option<String>,
+    /// What its connections speak.
+    pub protocol: Protocol,
+}
+
+impl SocketSpec {
+    /// A socket at `path` with everything else as it is by default.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self::new(SocketAddress::Path(path.into()))
+    }
+
+    fn new(address: SocketAddress) -> Self {
+        Self {
+            address,
+            mode: DEFAULT_MODE,
+            owner: None,
+            group: None,
+            protocol: Protocol::Auto,
+        }
+    }
+
+    /// Reads `PATH [Mode=OCTAL] [Owner=USER] [Group=GROUP] [Protocol=auto|text|tc]` or
+    /// `fd:NAME [Protocol=...]`; the path or `fd:NAME` may be in quotes. Fails with what is
+    /// wrong and what would be right.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
+        let (address, rest) = if text.starts_with(b"\"") {
+            let (address, length) = unquote(text)?;
+            if text.get(length).is_some_and(|&octet| !is_blank(octet)) {
+                return Err("a blank belongs after the quoted path".into());
+            }
+            (address, &text[length..])
+        } else {
+            let end = text.iter().position(|&octet| is_blank(octet));
+            let (address, rest) = text.split_at(end.unwrap_or(text.len()));
+            (address.to_vec(), rest)
+        };
+        let mut spec = Self::new(parse_address(address)?);
+        let mut seen: Vec<&'static str> = Vec::new();
+        for word in rest
+            .split(|&octet| is_blank(octet))
+            .filter(|word| !word.is_empty())
+        {
+            let keyword = spec.keyword(word)?;
+            if seen.contains(&keyword) {
+                return Err(format!("{keyword}= is given twice"));
+            }
+            seen.push(keyword);
+        }
+        if let (SocketAddress::Inherited(_), Some(keyword)) = (
+            &spec.address,
+            seen.iter().find(|&&keyword| keyword != "Protocol"),
+        ) {
+            return Err(format!(
+                "{keyword}= means nothing for a socket that the service manager passes: it made \
+                 the socket and decides who may connect (SocketMode=, SocketUser= and \
+                 SocketGroup= of its socket unit)"
+            ));
+        }
+        Ok(spec)
+    }
+
+    /// Takes one `Keyword=Value` and gives the keyword in its own spelling.
+    fn keyword(&mut self, word: &[u8]) -> Result<&'static str, String> {
+        let known = "Mode=, Owner=, Group= or Protocol=";
+        let Some(equals) = memchr::memchr(b'=', word) else {
+            return Err(format!(
+                "'{}' is not {known} (a path with blanks is written \"/like this\" Mode=0600)",
+                shown(word)
+            ));
+        };
+        let (keyword, value) = (&word[..equals], &word[equals + 1..]);
+        if keyword.eq_ignore_ascii_case(b"mode") {
+            self.mode = parse_mode(value)?;
+            Ok("Mode")
+        } else if keyword.eq_ignore_ascii_case(b"owner") {
+            self.owner = Some(parse_account("Owner=", value)?);
+            Ok("Owner")
+        } else if keyword.eq_ignore_ascii_case(b"group") {
+            self.group = Some(parse_account("Group=", value)?);
+            Ok("Group")
+        } else if keyword.eq_ignore_ascii_case(b"protocol") {
+            let of_name = Protocol::ALL
+                .iter()
+                .find(|(name, _)| value.eq_ignore_ascii_case(name.as_bytes()));
+            self.protocol = of_name
+                .ok_or_else(|| {
+                    let value = shown(value);
+                    format!("Protocol= cannot be '{value}': it takes auto, text or tc")
+                })?
+                .1;
+            Ok("Protocol")
+        } else {
+            Err(format!("'{}=' is not {known}", shown(keyword)))
+        }
+    }
+
+    /// The value of `BusSocket` that means this one, without what is so by default. A path of
+    /// any octets but control ones can so be put into an override of the command line.
+    pub fn to_value(&self) -> Vec<u8> {
+        let (bare, inherited) = match &self.address {
+            SocketAddress::Path(path) => (path.as_os_str().as_bytes().to_vec(), false),
+            SocketAddress::Inherited(name) => (format!("fd:{name}").into_bytes(), true),
+        };
+        let quoted = bare.starts_with(b"\"") || bare.iter().any(|&octet| is_blank(octet));
+        let mut value = if quoted { quote(&bare) } else { bare };
+        // A quoted path is never the whole value: the file would take its quotes for those
+        // of the value, and need a second pair.
+        if !inherited && (quoted || self.mode != DEFAULT_MODE) {
+            value.extend_from_slice(format!(" Mode={:04o}", self.mode).as_bytes());
+        }
+        for (keyword, account) in [("Owner", &self.owner), ("Group", &self.group)] {
+            if let Some(account) = account {
+                value.extend_from_slice(format!(" {keyword}={account}").as_bytes());
+            }
+        }
+        if self.protocol != Protocol::Auto || (inherited && quoted) {
+            value.extend_from_slice(format!(" Protocol={}", self.protocol.name()).as_bytes());
+        }
+        value
+    }
+}
+
+fn parse_address(address: Vec<u8>) -> Result<SocketAddress, String> {
+    if let Some(name) = address.strip_prefix(b"fd:") {
+        let good = |&octet: &u8| (b' '..=b'~').contains(&octet) && octet != b':';
+        return match std::str::from_utf8(name) {
+            Ok(name)
+                if (1..=MAX_DESCRIPTOR_NAME).contains(&name.len())
+                    && name.as_bytes().iter().all(good) =>
+            {
+                Ok(SocketAddress::Inherited(name.to_owned()))
+            }
+            _ => Err(format!(
+                "fd: is followed by a FileDescriptorName: 1 to {MAX_DESCRIPTOR_NAME} printable \
+                 ASCII characters other than ':'"
+            )),
+        };
+    }
+    if address.len() > MAX_SOCKET_PATH {
+        return Err(format!(
+            "the path of a socket has at most {MAX_SOCKET_PATH} octets, this one has {}",
+            address.len()
+        ));
+    }
+    absolute_path(address)
+        .map(SocketAddress::Path)
+        .ok_or_else(|| {
+            "it takes an absolute path or fd:NAME, then any of Mode=, Owner=, Group= and Protocol="
+                .into()
+        })
+}
+
+/// A path that begins with `/` and that no message, reply or file is broken by.
+pub(super) fn absolute_path(octets: Vec<u8>) -> Option<PathBuf> {
+    let path = PathBuf::from(OsString::from_vec(octets));
+    let clean = !path.as_os_str().as_bytes().iter().any(u8::is_ascii_control);
+    (Path::is_absolute(&path) && clean).then_some(path)
+}
+
+fn parse_mode(value: &[u8]) -> Result<u32, String> {
+    std::str::from_utf8(value)
+        .ok()
+        .filter(|value| value.bytes().all(|octet| octet.is_ascii_digit()))
+        .and_then(|value| u32::from_str_radix(value, 8).ok())
+        .filter(|&mode| mode <= 0o777)
+        .ok_or_else(|| {
+            let value = shown(value);
+            format!("Mode= cannot be '{value}': it takes an octal number up to 0777, such as 0660")
+        })
+}
+
+fn parse_account(keyword: &str, value: &[u8]) -> Result<String, String> {
+    std::str::from_utf8(value)
+        .ok()
+        .filter(|name| !name.is_empty() && !name.chars().any(char::is_control))
+        .map(str::to_owned)
+        .ok_or_else(|| {
+            let value = shown(value);
+            format!("{keyword} cannot be '{value}': it takes a name or a number")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<SocketSpec, String> {
+        SocketSpec::parse(text.as_bytes())
+    }
+
+    #[test]
+    fn a_path_alone_is_for_its_owner() {
+        let spec = parse("/run/onionbus/control").unwrap();
+        assert_eq!(spec, SocketSpec::at("/run/onionbus/control"));
+        assert_eq!(spec.mode, 0o600);
+        assert_eq!(spec.protocol, Protocol::Auto);
+        assert_eq!(spec.to_value(), b"/run/onionbus/control");
+    }
+
+    #[test]
+    fn keywords_in_any_order_and_letter_case() {
+        let spec = parse("/s  protocol=TC\tGROUP=bus Owner=1000 mode=660 ").unwrap();
+        assert_eq!(
+            spec,
+            SocketSpec {
+                mode: 0o660,
+                owner: Some("1000".into()),
+                group: Some("bus".into()),
+                protocol: Protocol::Tc,
+                ..SocketSpec::at("/s")
+            }
+        );
+        assert_eq!(
+            spec.to_value(),
+            b"/s Mode=0660 Owner=1000 Group=bus Protocol=tc"
+        );
+    }
+
+    #[test]
+    fn a_path_may_be_quoted() {
+        let spec = parse(r#""/a b\"c" Mode=0600"#).unwrap();
+        assert_eq!(spec, SocketSpec::at("/a b\"c"));
+        assert_eq!(spec.to_value(), br#""/a b\"c" Mode=0600"#);
+        assert_eq!(parse(r#""/a""#), Ok(SocketSpec::at("/a")));
+    }
+
+    #[test]
+    fn a_passed_socket_has_a_name_and_a_protocol() {
+        let spec = parse("fd:onionbus.socket Protocol=text").unwrap();
+        assert_eq!(
+            spec.address,
+            SocketAddress::Inherited("onionbus.socket".into())
+        );
+        assert_eq!(spec.protocol, Protocol::Text);
+        assert_eq!(spec.to_value(), b"fd:onionbus.socket Protocol=text");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_what_would_be_right() {
+        let long = format!("/{}", "x".repeat(107));
+        for (text, part) in [
+            ("relative", "takes an absolute path or fd:NAME"),
+            ("\"\"", "takes an absolute path or fd:NAME"),
+            ("@abstract", "takes an absolute path or fd:NAME"),
+            ("/a\nb", "takes an absolute path or fd:NAME"),
+            (&long, "at most 107 octets, this one has 108"),
+            (
+                "/a b",
+                "'b' is not Mode=, Owner=, Group= or Protocol= (a path with blanks",
+            ),
+            ("/a Mod=0660", "'Mod=' is not Mode="),
+            ("/a Mode=888", "such as 0660"),
+            ("/a Mode=1777", "such as 0660"),
+            ("/a Mode=+660", "such as 0660"),
+            ("/a Mode=", "such as 0660"),
+            ("/a Mode=rw", "Mode= cannot be 'rw'"),
+            ("/a Mode=600 mode=660", "Mode= is given twice"),
+            ("/a Owner=", "Owner= cannot be ''"),
+            ("/a Group=a\u{7}", "Group= cannot be 'a\\x07'"),
+            ("/a Protocol=v0", "takes auto, text or tc"),
+            ("\"/a", "no closing"),
+            ("\"/a\"Mode=0600", "a blank belongs after"),
+            ("fd:", "FileDescriptorName"),
+            ("fd:a:b", "FileDescriptorName"),
+            ("fd:\u{e9}", "FileDescriptorName"),
+            (
+                "fd:x Mode=0660",
+                "Mode= means nothing for a socket that the service manager passes",
+            ),
+            ("fd:x Owner=me", "Owner= means nothing"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+        assert!(parse(&long[..107]).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(
+            path in "/[ -~\u{a0}-\u{ff}]{0,40}",
+            inherited: bool,
+            mode in 0_u32..=0o777,
+            owner in proptest::option::of("[a-z0-9_=\"#]{1,8}"),
+            group in proptest::option::of("[a-z]{1,8}"),
+            protocol in 0_usize..3,
+        ) {
+            let mut spec = SocketSpec::at(path.trim_end());
+            spec.protocol = Protocol::ALL[protocol].1;
+            if inherited {
+                let name = path.replace(|c: char| c == ':' || !c.is_ascii(), "");
+                spec.address = SocketAddress::Inherited(name);
+            } else {
+                (spec.mode, spec.owner, spec.group) = (mode, owner, group);
+            }
+            prop_assert_eq!(SocketSpec::parse(&spec.to_value()), Ok(spec));
+        }
+
+        #[test]
+        fn no_octets_make_it_panic(text: Vec<u8>) {
+            if let Ok(spec) = SocketSpec::parse(&text) {
+                prop_assert_eq!(SocketSpec::parse(&spec.to_value()), Ok(spec));
+            }
+        }
+    }
+}

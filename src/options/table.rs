@@ -1,0 +1,303 @@
+//! Every option there is: the one list that parsing, checking, saving, `GETINFO config/names`
+//! and the manual page are made from.
+
+/// When a value can change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changeable {
+    /// At any time.
+    Running,
+    /// Only when the daemon starts.
+    AtStart,
+}
+
+/// What an option takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// 0 or 1.
+    Boolean,
+    /// An integer.
+    Count {
+        /// The least.
+        min: u64,
+        /// The most.
+        max: u64,
+    },
+    /// A number of octets, with a unit such as KB or MB if wanted (powers of 1024).
+    Octets {
+        /// The least.
+        min: u64,
+        /// The most.
+        max: u64,
+    },
+    /// A span of whole seconds, with a unit such as minutes if wanted.
+    Seconds {
+        /// The least.
+        min: u64,
+        /// The most.
+        max: u64,
+    },
+    /// An absolute path.
+    Path,
+    /// The least severity that is logged.
+    Severity,
+    /// A socket; the option can be given several times, for several sockets.
+    Sockets,
+}
+
+impl Kind {
+    /// Whether an option of this kind can be given several times.
+    pub fn repeatable(self) -> bool {
+        self == Self::Sockets
+    }
+
+    /// What Tor calls this kind in `GETINFO config/names` (control-spec 3.9).
+    pub fn tor_name(self) -> &'static str {
+        match self {
+            Self::Boolean => "Boolean",
+            Self::Count { .. } => "Integer",
+            Self::Octets { .. } => "DataSize",
+            Self::Seconds { .. } => "TimeInterval",
+            Self::Path => "Filename",
+            Self::Severity => "String",
+            Self::Sockets => "LineList",
+        }
+    }
+
+    /// What it takes, in words that follow "it takes".
+    pub fn takes(self) -> String {
+        match self {
+            Self::Boolean => "0 or 1".into(),
+            Self::Count { min, max } => format!("an integer from {min} to {max}"),
+            Self::Octets { min, max } => {
+                let (min, max) = (size(min), size(max));
+                format!("a size from {min} to {max}, such as 524288 or 512 KB")
+            }
+            Self::Seconds { min, max } => {
+                format!("a time from {min} to {max} seconds, such as 30 or 5 minutes")
+            }
+            Self::Path => "an absolute path".into(),
+            Self::Severity => "debug, info, notice, warn or err".into(),
+            Self::Sockets => "a socket".into(),
+        }
+    }
+}
+
+/// A number of octets in the largest unit that says it exactly, if any does.
+fn size(octets: u64) -> String {
+    let units = [("GB", 30), ("MB", 20), ("KB", 10)];
+    match units
+        .iter()
+        .find(|(_, bits)| octets.trailing_zeros() >= *bits)
+    {
+        Some((unit, bits)) => format!("{} {unit}", octets >> bits),
+        None => octets.to_string(),
+    }
+}
+
+/// One option.
+#[derive(Debug)]
+pub struct Spec {
+    /// Its name in its own spelling; read in any letter case.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// The value it has when nobody sets it; empty where that depends on who runs the daemon.
+    pub default: &'static str,
+    /// When it can change.
+    pub change: Changeable,
+    /// What it does, for the manual page.
+    pub doc: &'static str,
+}
+
+/// All options, in the order in which they are listed everywhere.
+pub const TABLE: &[Spec] = &[
+    Spec {
+        name: "BusSocket",
+        kind: Kind::Sockets,
+        default: "",
+        change: Changeable::AtStart,
+        doc: "A Unix socket on which controllers are served. Whoever may connect to it may do \
+              everything, so its permissions are the door. Each further line is one more socket.",
+    },
+    Spec {
+        name: "BusStateDirectory",
+        kind: Kind::Path,
+        default: "",
+        change: Changeable::AtStart,
+        doc: "The directory for what outlives the daemon: the reserved message numbers and the \
+              authentication cookie. It is made, for its owner only, if it is missing.",
+    },
+    Spec {
+        name: "BusCookieAuthentication",
+        kind: Kind::Boolean,
+        default: "0",
+        change: Changeable::AtStart,
+        doc: "With 1 a controller must also prove that it can read a cookie of 32 octets, fresh at \
+              every start, in the state directory.",
+    },
+    Spec {
+        name: "BusHistory",
+        kind: Kind::Count {
+            min: 0,
+            max: 10_000,
+        },
+        default: "100",
+        change: Changeable::Running,
+        doc: "How many of the last messages are kept for GETINFO recent-messages.",
+    },
+    Spec {
+        name: "BusMaxMessageLength",
+        kind: Kind::Octets {
+            min: 1,
+            max: 1_048_000,
+        },
+        default: "65536",
+        change: Changeable::Running,
+        doc: "The longest text that POSTMESSAGE takes. A longer one is refused with 513.",
+    },
+    Spec {
+        name: "BusMaxQueue",
+        kind: Kind::Octets {
+            min: 256 << 10,
+            max: 1 << 30,
+        },
+        default: "16 MB",
+        change: Changeable::Running,
+        doc: "How much may wait for one controller that does not read. At more than this it is \
+              disconnected, and nobody else notices.",
+    },
+    Spec {
+        name: "BusMaxControllers",
+        kind: Kind::Count {
+            min: 1,
+            max: 1_000_000,
+        },
+        default: "16384",
+        change: Changeable::Running,
+        doc: "How many controllers may be connected at once. One more is told so with 551 and \
+              disconnected.",
+    },
+    Spec {
+        name: "BusMaxControllersPerUser",
+        kind: Kind::Count {
+            min: 1,
+            max: 1_000_000,
+        },
+        default: "12288",
+        change: Changeable::Running,
+        doc: "How many of them may belong to one user, so that no user can take every place.",
+    },
+    Spec {
+        name: "BusBandwidthInterval",
+        kind: Kind::Seconds {
+            min: 1,
+            max: 86_400,
+        },
+        default: "1",
+        change: Changeable::Running,
+        doc: "How often the BW event is sent.",
+    },
+    Spec {
+        name: "BusLog",
+        kind: Kind::Severity,
+        default: "notice",
+        change: Changeable::Running,
+        doc: "The least severity that is logged.",
+    },
+];
+
+/// The option of this name, in any letter case.
+pub fn find(name: &[u8]) -> Option<&'static Spec> {
+    TABLE
+        .iter()
+        .find(|spec| spec.name.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// The option that somebody who wrote `name` most likely meant, if any is near.
+pub(super) fn nearest(name: &[u8]) -> Option<&'static str> {
+    // Names are short; what is much longer than any of them is near none.
+    if name.len() > 64 {
+        return None;
+    }
+    TABLE
+        .iter()
+        .map(|spec| (distance(spec.name.as_bytes(), name), spec.name))
+        .filter(|&(distance, _)| distance <= 3)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// How many octets must be changed, added or left out (Levenshtein), letter case aside.
+fn distance(a: &[u8], b: &[u8]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(!x.eq_ignore_ascii_case(y));
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_is_ours_unique_and_has_a_good_default() {
+        for (index, spec) in TABLE.iter().enumerate() {
+            assert!(spec.name.starts_with("Bus"), "{}", spec.name);
+            assert!(
+                spec.default.is_empty() || spec.kind.parse(spec.default.as_bytes()).is_ok(),
+                "{}",
+                spec.name
+            );
+            let others = TABLE[..index].iter();
+            assert!(
+                !others
+                    .clone()
+                    .any(|o| o.name.eq_ignore_ascii_case(spec.name))
+            );
+        }
+    }
+
+    #[test]
+    fn names_are_found_in_any_letter_case() {
+        assert_eq!(
+            find(b"bushISTORY").map(|spec| spec.name),
+            Some("BusHistory")
+        );
+        assert!(find(b"BusHistor").is_none());
+        assert!(find(b"").is_none());
+    }
+
+    #[test]
+    fn a_typo_finds_the_option_meant() {
+        assert_eq!(nearest(b"BusHistry"), Some("BusHistory"));
+        assert_eq!(nearest(b"bussockets"), Some("BusSocket"));
+        assert_eq!(
+            nearest(b"BusMaxControllerPerUser"),
+            Some("BusMaxControllersPerUser")
+        );
+        assert_eq!(nearest(b"SocksPort"), None);
+        assert_eq!(nearest(&b"BusHistory".repeat(9)), None);
+    }
+
+    #[test]
+    fn distance_counts_edits() {
+        assert_eq!(distance(b"", b""), 0);
+        assert_eq!(distance(b"", b"abc"), 3);
+        assert_eq!(distance(b"kitten", b"SITTING"), 3);
+    }
+
+    #[test]
+    fn sizes_read_well() {
+        assert_eq!(size(256 << 10), "256 KB");
+        assert_eq!(size(1 << 30), "1 GB");
+        assert_eq!(size(1_048_000), "1048000");
+        assert_eq!(size(1), "1");
+    }
+}

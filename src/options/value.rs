@@ -1,0 +1,266 @@
+//! What the text of an option's value means, and the one way each value is written.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use log::LevelFilter;
+
+use super::socket::{SocketSpec, absolute_path};
+use super::table::Kind;
+
+/// The severities of Tor and the levels of the log crate that stand for them.
+const SEVERITIES: [(&str, LevelFilter); 5] = [
+    ("debug", LevelFilter::Trace),
+    ("info", LevelFilter::Debug),
+    ("notice", LevelFilter::Info),
+    ("warn", LevelFilter::Warn),
+    ("err", LevelFilter::Error),
+];
+
+/// Units of octets with the power of two that each is, as Tor spells them.
+const SIZES: [(&[&str], u32); 4] = [
+    (&["", "b", "byte", "bytes", "octet", "octets"], 0),
+    (
+        &["k", "kb", "kib", "kbyte", "kbytes", "kilobyte", "kilobytes"],
+        10,
+    ),
+    (
+        &["m", "mb", "mib", "mbyte", "mbytes", "megabyte", "megabytes"],
+        20,
+    ),
+    (
+        &["g", "gb", "gib", "gbyte", "gbytes", "gigabyte", "gigabytes"],
+        30,
+    ),
+];
+
+/// Units of time with the seconds that each has.
+const TIMES: [(&[&str], u64); 4] = [
+    (&["", "s", "sec", "second", "seconds"], 1),
+    (&["min", "minute", "minutes"], 60),
+    (&["hour", "hours"], 3600),
+    (&["day", "days"], 86_400),
+];
+
+/// One checked value of an option.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Boolean(bool),
+    /// A count, octets, or seconds.
+    Number(u64),
+    Path(PathBuf),
+    Severity(LevelFilter),
+    Socket(SocketSpec),
+}
+
+impl Value {
+    /// The value as GETCONF shows it and SAVECONF writes it.
+    pub(super) fn to_octets(&self) -> Vec<u8> {
+        match self {
+            Self::Boolean(value) => u8::from(*value).to_string().into_bytes(),
+            Self::Number(value) => value.to_string().into_bytes(),
+            Self::Path(path) => path.as_os_str().as_bytes().to_vec(),
+            Self::Severity(level) => SEVERITIES
+                .iter()
+                .filter(|(_, of)| of == level)
+                .flat_map(|(name, _)| name.bytes())
+                .collect(),
+            Self::Socket(spec) => spec.to_value(),
+        }
+    }
+}
+
+impl Kind {
+    /// Reads a value of this kind. Fails with what would be right.
+    pub(super) fn parse(self, text: &[u8]) -> Result<Value, String> {
+        let text = text.trim_ascii();
+        let value = match self {
+            Self::Boolean => match text {
+                b"0" => Some(Value::Boolean(false)),
+                b"1" => Some(Value::Boolean(true)),
+                _ => None,
+            },
+            Self::Count { min, max } => ranged(
+                measured(text, |unit| unit.is_empty().then_some(1)),
+                min,
+                max,
+            ),
+            Self::Octets { min, max } => ranged(
+                measured(text, |unit| named(&SIZES, unit).map(|bits| 1 << bits)),
+                min,
+                max,
+            ),
+            Self::Seconds { min, max } => {
+                ranged(measured(text, |unit| named(&TIMES, unit)), min, max)
+            }
+            Self::Path => absolute_path(text.to_vec()).map(Value::Path),
+            Self::Severity => SEVERITIES
+                .iter()
+                .find(|(name, _)| text.eq_ignore_ascii_case(name.as_bytes()))
+                .map(|(_, level)| Value::Severity(*level)),
+            Self::Sockets => return SocketSpec::parse(text).map(Value::Socket),
+        };
+        value.ok_or_else(|| format!("it takes {}", self.takes()))
+    }
+}
+
+fn ranged(number: Option<u64>, min: u64, max: u64) -> Option<Value> {
+    number
+        .filter(|number| (min..=max).contains(number))
+        .map(Value::Number)
+}
+
+/// A number with a unit, blanks between them or not: `16`, `16MB`, `16 mb`.
+fn measured(text: &[u8], unit: impl Fn(&str) -> Option<u64>) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, rest) = text.split_at(digits);
+    number
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(unit(rest.trim_start())?)
+}
+
+fn named<T: Copy>(units: &[(&[&str], T)], unit: &str) -> Option<T> {
+    units
+        .iter()
+        .find(|(names, _)| names.iter().any(|name| unit.eq_ignore_ascii_case(name)))
+        .map(|&(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(kind: Kind, text: &str) -> Option<Value> {
+        kind.parse(text.as_bytes()).ok()
+    }
+
+    #[test]
+    fn counts_have_digits_and_a_range() {
+        let kind = Kind::Count { min: 2, max: 30 };
+        for (text, number) in [("2", 2), ("30", 30), (" 007 ", 7)] {
+            assert_eq!(read(kind, text), Some(Value::Number(number)), "{text}");
+        }
+        for text in [
+            "1",
+            "31",
+            "-2",
+            "+2",
+            "2.0",
+            "0x2",
+            "2 KB",
+            "x",
+            "99999999999999999999",
+        ] {
+            assert_eq!(read(kind, text), None, "{text}");
+        }
+        assert_eq!(
+            kind.parse(b"x").unwrap_err(),
+            "it takes an integer from 2 to 30"
+        );
+    }
+
+    #[test]
+    fn octets_have_units() {
+        let kind = Kind::Octets {
+            min: 0,
+            max: 1 << 40,
+        };
+        for (text, number) in [
+            ("0", 0),
+            ("17", 17),
+            ("17 bytes", 17),
+            ("1b", 1),
+            ("3 kb", 3 << 10),
+            ("3KBytes", 3 << 10),
+            ("16 MB", 16 << 20),
+            ("16   megabytes", 16 << 20),
+            ("1 GB", 1 << 30),
+            ("2\tGiB", 2 << 30),
+        ] {
+            assert_eq!(read(kind, text), Some(Value::Number(number)), "{text}");
+        }
+        for text in [
+            "MB",
+            "1 parsec",
+            "1.5 GB",
+            "1 K B",
+            "18446744073709551615 GB",
+            "1 MB x",
+        ] {
+            assert_eq!(read(kind, text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn seconds_have_units() {
+        let kind = Kind::Seconds {
+            min: 1,
+            max: 86_400,
+        };
+        for (text, number) in [
+            ("1", 1),
+            ("1 second", 1),
+            ("90 SECONDS", 90),
+            ("5 minutes", 300),
+            ("24 hours", 86_400),
+            ("1 day", 86_400),
+        ] {
+            assert_eq!(read(kind, text), Some(Value::Number(number)), "{text}");
+        }
+        for text in ["0", "86401", "2 days", "1 fortnight", "0.5 hours", "5 m"] {
+            assert_eq!(read(kind, text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn booleans_are_0_or_1() {
+        assert_eq!(read(Kind::Boolean, "0"), Some(Value::Boolean(false)));
+        assert_eq!(read(Kind::Boolean, "1"), Some(Value::Boolean(true)));
+        for text in ["", "2", "yes", "true", "01"] {
+            assert_eq!(read(Kind::Boolean, text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn severities_are_those_of_tor() {
+        for (text, level) in SEVERITIES {
+            let value = read(Kind::Severity, &text.to_uppercase()).unwrap();
+            assert_eq!(value, Value::Severity(level));
+            assert_eq!(value.to_octets(), text.as_bytes());
+        }
+        assert_eq!(read(Kind::Severity, "warning"), None);
+    }
+
+    #[test]
+    fn paths_are_absolute_and_clean() {
+        assert_eq!(
+            read(Kind::Path, "/var/lib/a b"),
+            Some(Value::Path("/var/lib/a b".into()))
+        );
+        for text in ["", "var", "./x", "~/x", "/a\nb", "/a\0"] {
+            assert_eq!(read(Kind::Path, text), None, "{text}");
+        }
+        let octets = b"/not/utf8/\xff";
+        assert_eq!(Kind::Path.parse(octets).unwrap().to_octets(), octets);
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let octets = Kind::Octets {
+            min: 0,
+            max: u64::MAX,
+        };
+        for (kind, text) in [
+            (Kind::Boolean, "1"),
+            (octets, "16 MB"),
+            (Kind::Path, "/x"),
+            (Kind::Severity, "Err"),
+            (Kind::Sockets, "/x mode=666"),
+        ] {
+            let value = read(kind, text).unwrap();
+            assert_eq!(kind.parse(&value.to_octets()), Ok(value));
+        }
+    }
+}
