@@ -1,5 +1,9 @@
 //! onionbus: a message bus for Tor controllers.
 #![forbid(unsafe_code)]
 
+pub mod bus;
 pub mod options;
+pub mod outbox;
+pub mod session;
+pub mod sys;
 pub mod wire;

@@ -1,0 +1,489 @@
+//! The fan-out thread: takes events in order and delivers each to those who subscribed.
+//!
+//! It empties the channel, encodes every event once per dialect, and then hands each outbox its
+//! whole share in one vectored write: the number of writes is what a delivery costs. Changes of
+//! subscription come through the same channel, so an event is judged by what was subscribed to
+//! when it happened.
+
+use std::collections::HashMap;
+use std::io::IoSlice;
+use std::ops::Range;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender};
+use slab::Slab;
+
+use super::{SessionId, To};
+use crate::outbox::Outbox;
+use crate::wire::Dialect;
+use crate::wire::event::{Event, EventKind, EventMask};
+
+/// How many items may wait in the channel; the loop then waits for this thread.
+const CHANNEL: usize = 64;
+
+/// Once so many octets are encoded they are delivered, whatever else waits.
+const BATCH: usize = 128 * 1024;
+
+/// What the loop hands to the fan-out thread.
+#[derive(Debug)]
+pub enum Item {
+    /// Events, in order.
+    Events(Vec<(Event, To)>),
+    /// A controller has subscribed to something else. `reply` is sent in this place of the order.
+    Subscribe {
+        /// Who.
+        session: SessionId,
+        /// What it speaks.
+        dialect: Dialect,
+        /// What it wants from now on.
+        events: EventMask,
+        /// Where it is written to, [handed over](Outbox::handed_over).
+        outbox: Arc<Outbox>,
+        /// The `250 OK`, and what must follow it.
+        reply: Vec<u8>,
+    },
+    /// Replies that must not overtake what was handed over before.
+    Reply {
+        /// Where to, [handed over](Outbox::handed_over).
+        outbox: Arc<Outbox>,
+        /// The subscriber that it is.
+        session: SessionId,
+        /// The replies.
+        octets: Vec<u8>,
+        /// Whether the connection ends after them.
+        finish: bool,
+    },
+    /// A controller that had subscribed has left.
+    Leave(SessionId),
+    /// Deliver what came before, and end.
+    Stop,
+}
+
+/// Starts the thread.
+pub fn start() -> std::io::Result<(Sender<Item>, JoinHandle<()>)> {
+    let (sender, receiver) = crossbeam_channel::bounded(CHANNEL);
+    let thread = thread::Builder::new()
+        .name("fan-out".into())
+        .spawn(move || Fanout::default().run(&receiver))?;
+    Ok((sender, thread))
+}
+
+#[derive(Default)]
+struct Fanout {
+    subscribers: Subscribers,
+    lanes: [Lane; Dialect::ALL.len()],
+    /// The kind of the broadcast events at the end of the lanes that nobody has a share in yet.
+    run: Option<EventKind>,
+    /// Who has a share in the lanes.
+    touched: Vec<usize>,
+    /// Who has to hear that its replies were sent.
+    handed_over: Vec<(Arc<Outbox>, bool)>,
+}
+
+/// What is encoded for one dialect since the last delivery.
+#[derive(Default)]
+struct Lane {
+    octets: Vec<u8>,
+    /// Where the current run of broadcast events begins.
+    run: usize,
+}
+
+impl Fanout {
+    fn run(mut self, items: &Receiver<Item>) {
+        while let Ok(mut item) = items.recv() {
+            loop {
+                if !self.take(item) {
+                    self.deliver();
+                    return;
+                }
+                let encoded: usize = self.lanes.iter().map(|lane| lane.octets.len()).sum();
+                match items.try_recv() {
+                    Ok(next) if encoded < BATCH => item = next,
+                    Ok(next) => {
+                        self.deliver();
+                        item = next;
+                    }
+                    Err(_) => break,
+                }
+            }
+            self.deliver();
+        }
+    }
+
+    /// Takes one item into the lanes; `false` ends the thread.
+    fn take(&mut self, item: Item) -> bool {
+        match item {
+            Item::Events(events) => {
+                for (event, to) in events {
+                    match to {
+                        To::Subscribers => self.broadcast(&event),
+                        To::One(session) => self.direct(session, &event),
+                        To::Nobody => {}
+                    }
+                }
+            }
+            Item::Subscribe {
+                session,
+                dialect,
+                events,
+                outbox,
+                reply,
+            } => {
+                self.share_run();
+                self.subscribers
+                    .subscribe(session, dialect, events, Arc::clone(&outbox));
+                self.reply(session, &reply);
+                self.handed_over.push((outbox, false));
+            }
+            Item::Reply {
+                outbox,
+                session,
+                octets,
+                finish,
+            } => {
+                self.share_run();
+                self.reply(session, &octets);
+                self.handed_over.push((outbox, finish));
+            }
+            Item::Leave(session) => {
+                // What is in its share was said before it left.
+                self.deliver();
+                self.subscribers.leave(session);
+            }
+            Item::Stop => return false,
+        }
+        true
+    }
+
+    /// Encodes an event for everybody who subscribed to its kind.
+    fn broadcast(&mut self, event: &Event) {
+        let kind = event.kind();
+        if self.run != Some(kind) {
+            self.share_run();
+            self.run = Some(kind);
+            for lane in &mut self.lanes {
+                lane.run = lane.octets.len();
+            }
+        }
+        for dialect in Dialect::ALL {
+            if self.subscribers.speak(dialect) {
+                dialect.encode_event(event, &mut self.lanes[dialect as usize].octets);
+            }
+        }
+    }
+
+    /// Gives those who subscribed their share in the run of broadcast events, if there is one.
+    fn share_run(&mut self) {
+        let Some(kind) = self.run.take() else { return };
+        let shares = self
+            .lanes
+            .each_ref()
+            .map(|lane| lane.run..lane.octets.len());
+        for &key in &self.subscribers.by_kind[kind as usize] {
+            let subscriber = &mut self.subscribers.all[key];
+            let share = shares[subscriber.dialect as usize].clone();
+            subscriber.add(key, share, &mut self.touched);
+        }
+    }
+
+    fn direct(&mut self, session: SessionId, event: &Event) {
+        self.share_run();
+        let Some((key, subscriber)) = self.subscribers.find(session) else {
+            return;
+        };
+        let lane = &mut self.lanes[subscriber.dialect as usize];
+        let start = lane.octets.len();
+        subscriber.dialect.encode_event(event, &mut lane.octets);
+        subscriber.add(key, start..lane.octets.len(), &mut self.touched);
+    }
+
+    fn reply(&mut self, session: SessionId, octets: &[u8]) {
+        let Some((key, subscriber)) = self.subscribers.find(session) else {
+            return;
+        };
+        let lane = &mut self.lanes[subscriber.dialect as usize];
+        let start = lane.octets.len();
+        lane.octets.extend_from_slice(octets);
+        subscriber.add(key, start..lane.octets.len(), &mut self.touched);
+    }
+
+    /// Writes every share, and forgets what was encoded.
+    fn deliver(&mut self) {
+        self.share_run();
+        let mut slices = Vec::new();
+        for key in self.touched.drain(..) {
+            // One that has left since has nothing to wait for any more.
+            let Some(subscriber) = self.subscribers.all.get_mut(key) else {
+                continue;
+            };
+            let octets = &self.lanes[subscriber.dialect as usize].octets;
+            slices.extend(
+                subscriber
+                    .share
+                    .iter()
+                    .map(|range| IoSlice::new(&octets[range.clone()])),
+            );
+            subscriber.outbox.send(&mut slices);
+            slices.clear();
+            subscriber.share.clear();
+            subscriber.share.shrink_to(SHARE);
+        }
+        for (outbox, finish) in self.handed_over.drain(..) {
+            outbox.delivered();
+            if finish {
+                outbox.finish();
+            }
+        }
+        for lane in &mut self.lanes {
+            lane.octets.clear();
+            lane.octets.shrink_to(2 * BATCH);
+        }
+    }
+}
+
+/// Who has subscribed, found by session and by kind.
+struct Subscribers {
+    all: Slab<Subscriber>,
+    keys: HashMap<SessionId, usize>,
+    by_kind: [Vec<usize>; EventKind::ALL.len()],
+    speakers: [usize; Dialect::ALL.len()],
+}
+
+struct Subscriber {
+    dialect: Dialect,
+    events: EventMask,
+    outbox: Arc<Outbox>,
+    /// Which octets of its dialect's lane are for it.
+    share: Vec<Range<usize>>,
+}
+
+/// So many ranges of a share stay allocated between deliveries.
+const SHARE: usize = 4;
+
+impl Default for Subscribers {
+    fn default() -> Self {
+        Self {
+            all: Slab::new(),
+            keys: HashMap::new(),
+            by_kind: [const { Vec::new() }; EventKind::ALL.len()],
+            speakers: [0; Dialect::ALL.len()],
+        }
+    }
+}
+
+impl Subscribers {
+    fn subscribe(
+        &mut self,
+        session: SessionId,
+        dialect: Dialect,
+        events: EventMask,
+        outbox: Arc<Outbox>,
+    ) {
+        let key = *self.keys.entry(session).or_insert_with(|| {
+            self.speakers[dialect as usize] += 1;
+            self.all.insert(Subscriber {
+                dialect,
+                events: EventMask::NONE,
+                outbox,
+                share: Vec::new(),
+            })
+        });
+        let before = std::mem::replace(&mut self.all[key].events, events);
+        self.list(key, before, events);
+    }
+
+    fn leave(&mut self, session: SessionId) {
+        let Some(key) = self.keys.remove(&session) else {
+            return;
+        };
+        let subscriber = self.all.remove(key);
+        self.speakers[subscriber.dialect as usize] -= 1;
+        self.list(key, subscriber.events, EventMask::NONE);
+    }
+
+    /// Brings the lists by kind up to date.
+    fn list(&mut self, key: usize, before: EventMask, after: EventMask) {
+        for &kind in EventKind::ALL {
+            let list = &mut self.by_kind[kind as usize];
+            match (before.contains(kind), after.contains(kind)) {
+                (false, true) => list.push(key),
+                (true, false) => {
+                    if let Some(index) = list.iter().position(|&listed| listed == key) {
+                        list.swap_remove(index);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether anybody here speaks this dialect.
+    fn speak(&self, dialect: Dialect) -> bool {
+        self.speakers[dialect as usize] > 0
+    }
+
+    fn find(&mut self, session: SessionId) -> Option<(usize, &mut Subscriber)> {
+        let key = *self.keys.get(&session)?;
+        Some((key, &mut self.all[key]))
+    }
+}
+
+impl Subscriber {
+    /// Adds octets of its lane to its share.
+    fn add(&mut self, key: usize, range: Range<usize>, touched: &mut Vec<usize>) {
+        if range.is_empty() {
+            return;
+        }
+        match self.share.last_mut() {
+            None => {
+                touched.push(key);
+                self.share.push(range);
+            }
+            Some(last) if last.end == range.start => last.end = range.end,
+            Some(_) => self.share.push(range),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+    use mio::{Interest, Poll, Token};
+
+    use super::*;
+    use crate::outbox::Outlet;
+    use crate::wire::message::{ControllerId, Destination, Message};
+
+    struct Peer {
+        outbox: Arc<Outbox>,
+        stream: UnixStream,
+    }
+
+    impl Peer {
+        fn new(poll: &Poll) -> Self {
+            let (mut here, there) = mio::net::UnixStream::pair().unwrap();
+            let registry = poll.registry();
+            registry
+                .register(&mut here, Token(0), Interest::READABLE)
+                .unwrap();
+            let outlet = Arc::new(Outlet {
+                registry: registry.try_clone().unwrap(),
+                max_queue: AtomicUsize::new(1 << 24),
+                written: AtomicU64::new(0),
+            });
+            let stream = UnixStream::from(OwnedFd::from(there));
+            stream.set_nonblocking(true).unwrap();
+            let outbox = Arc::new(Outbox::new(here, Token(0), outlet));
+            Self { outbox, stream }
+        }
+
+        fn subscribe(&self, session: SessionId, dialect: Dialect, kinds: &[EventKind]) -> Item {
+            self.outbox.handed_over();
+            Item::Subscribe {
+                session,
+                dialect,
+                events: kinds.iter().copied().collect(),
+                outbox: Arc::clone(&self.outbox),
+                reply: format!("[{}]", kinds.len()).into_bytes(),
+            }
+        }
+
+        fn read(&mut self) -> String {
+            let mut octets = Vec::new();
+            // The stream is non-blocking: it ends where nothing more was written.
+            let _ = self.stream.read_to_end(&mut octets);
+            String::from_utf8_lossy(&octets).into_owned()
+        }
+    }
+
+    fn message(id: u64) -> Event {
+        Event::Message(Arc::new(Message {
+            id,
+            source: ControllerId::parse(b"a"),
+            destination: Destination::All,
+            text: b"x".as_slice().into(),
+        }))
+    }
+
+    fn play(items: Vec<Item>) {
+        let (sender, thread) = start().unwrap();
+        for item in items {
+            sender.send(item).unwrap();
+        }
+        sender.send(Item::Stop).unwrap();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn each_gets_what_it_subscribed_to_in_order() {
+        let poll = Poll::new().unwrap();
+        let [mut messages, mut both, mut binary] = [(); 3].map(|()| Peer::new(&poll));
+        let signal = || (Event::Signal("HUP"), To::Subscribers);
+        play(vec![
+            messages.subscribe(1, Dialect::Text, &[EventKind::PostMessage]),
+            both.subscribe(
+                2,
+                Dialect::Text,
+                &[EventKind::PostMessage, EventKind::Signal],
+            ),
+            binary.subscribe(3, Dialect::Tc, &[EventKind::PostMessage, EventKind::Signal]),
+            Item::Events(vec![
+                (message(1), To::Subscribers),
+                (message(2), To::Subscribers),
+                signal(),
+                (message(3), To::One(2)),
+                (message(4), To::Nobody),
+                (message(5), To::One(9)),
+            ]),
+        ]);
+        let posted = |id| format!("650 POSTMESSAGE {id} a @all x\r\n");
+        assert_eq!(messages.read(), format!("[1]{}{}", posted(1), posted(2)));
+        assert_eq!(
+            both.read(),
+            format!(
+                "[2]{}{}650 SIGNAL HUP\r\n{}",
+                posted(1),
+                posted(2),
+                posted(3)
+            )
+        );
+        let frame = |id: u8| {
+            format!(
+                "\0\x12\0\x06\u{fffd}\x01\0\0\0\0\0\0\0{}a\0all\0x\0",
+                id as char
+            )
+        };
+        assert_eq!(binary.read(), format!("[2]{}{}", frame(1), frame(2)));
+    }
+
+    #[test]
+    fn nothing_follows_the_reply_that_unsubscribed() {
+        let poll = Poll::new().unwrap();
+        let mut peer = Peer::new(&poll);
+        peer.outbox.handed_over();
+        let items = vec![
+            peer.subscribe(1, Dialect::Text, &[EventKind::PostMessage]),
+            Item::Events(vec![(message(1), To::Subscribers)]),
+            peer.subscribe(1, Dialect::Text, &[]),
+            Item::Events(vec![(message(2), To::Subscribers)]),
+            Item::Reply {
+                outbox: Arc::clone(&peer.outbox),
+                session: 1,
+                octets: b"later".to_vec(),
+                finish: true,
+            },
+            Item::Leave(1),
+            Item::Events(vec![(message(3), To::One(1))]),
+        ];
+        assert!(peer.outbox.is_behind());
+        play(items);
+        assert!(!peer.outbox.is_behind());
+        assert_eq!(peer.outbox.phase(), crate::outbox::Phase::Ended);
+        assert_eq!(peer.read(), "[1]650 POSTMESSAGE 1 a @all x\r\n[0]later");
+    }
+}

@@ -1,0 +1,334 @@
+//! The bus: who is on it, what they are called, and what they post to each other (proposal 197).
+//!
+//! [`Bus`] decides, in the loop's thread; [`fanout`] delivers, in its own.
+
+pub mod fanout;
+mod history;
+mod interest;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::wire::event::{EventKind, EventMask};
+use crate::wire::message::{ALL, ControllerId, Destination, Message};
+use crate::wire::refusal::Refusal;
+
+use history::History;
+use interest::Interest;
+
+/// How many unread messages are kept: so many to `@all`, and apart from them so many to a name.
+pub const UNREAD: usize = 10;
+
+/// The number of a session: 1 for the daemon's first connection, never used twice.
+pub type SessionId = u64;
+
+/// Every controller, every name and the messages that can still be asked for.
+#[derive(Debug)]
+pub struct Bus {
+    controllers: BTreeMap<SessionId, Controller>,
+    names: HashMap<ControllerId, SessionId>,
+    interest: Interest,
+    history: History,
+    /// The newest messages to `@all`, for those who have not subscribed.
+    to_all: VecDeque<Arc<Message>>,
+    /// The `MessageID` used last.
+    last_id: u64,
+    /// The highest `MessageID` that may be used: those above are not reserved yet.
+    reserved: u64,
+}
+
+#[derive(Debug)]
+struct Controller {
+    name: Option<ControllerId>,
+    uid: u32,
+    logged_in: bool,
+    events: EventMask,
+    /// Messages to `@all` up to this id are read, or were before its time.
+    read: u64,
+    /// Unread messages to its name.
+    mail: VecDeque<Arc<Message>>,
+}
+
+/// Who gets a message as an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// Every controller that subscribed to its kind.
+    Subscribers,
+    /// This controller only.
+    One(SessionId),
+    /// Nobody: it waits as unread mail.
+    Nobody,
+}
+
+/// A message that got its id and its place.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Posted {
+    /// The message.
+    pub message: Arc<Message>,
+    /// Who gets it as an event.
+    pub to: To,
+}
+
+/// A controller that has left.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Its name.
+    pub name: Option<ControllerId>,
+    /// Whether others could know of it.
+    pub logged_in: bool,
+}
+
+impl Bus {
+    /// A bus whose next message has the id after `last_id`, and that remembers the last `history`
+    /// messages.
+    #[must_use]
+    pub fn new(last_id: u64, history: usize) -> Self {
+        Self {
+            controllers: BTreeMap::new(),
+            names: HashMap::new(),
+            interest: Interest::default(),
+            history: History::new(history),
+            to_all: VecDeque::with_capacity(UNREAD),
+            last_id,
+            reserved: last_id,
+        }
+    }
+
+    /// How many messages can be posted before more ids must be [reserved](Self::reserve).
+    #[must_use]
+    pub fn ids_left(&self) -> u64 {
+        self.reserved - self.last_id
+    }
+
+    /// The `MessageID` used last.
+    #[must_use]
+    pub const fn last_id(&self) -> u64 {
+        self.last_id
+    }
+
+    /// Allows ids up to `reserved`, which a crash will not bring back.
+    pub fn reserve(&mut self, reserved: u64) {
+        self.reserved = reserved.max(self.reserved);
+    }
+
+    /// Changes how many messages are remembered (`BusHistory`).
+    pub fn set_history(&mut self, length: usize) {
+        self.history.set_length(length);
+    }
+
+    /// The event kinds that at least one controller has subscribed to.
+    #[must_use]
+    pub const fn interest(&self) -> EventMask {
+        self.interest.mask()
+    }
+
+    /// A connection has come. Others learn of it when it [logs in](Self::log_in).
+    pub fn join(&mut self, session: SessionId, uid: u32) {
+        let controller = Controller {
+            name: None,
+            uid,
+            logged_in: false,
+            events: EventMask::NONE,
+            read: self.last_id,
+            mail: VecDeque::new(),
+        };
+        self.controllers.insert(session, controller);
+    }
+
+    /// The controller has logged in.
+    pub fn log_in(&mut self, session: SessionId) {
+        if let Some(controller) = self.controllers.get_mut(&session) {
+            controller.logged_in = true;
+        }
+    }
+
+    /// The connection has ended: its name is free, its mail is gone.
+    pub fn leave(&mut self, session: SessionId) -> Option<Left> {
+        let controller = self.controllers.remove(&session)?;
+        if let Some(name) = &controller.name {
+            self.names.remove(name);
+        }
+        self.interest.change(controller.events, EventMask::NONE);
+        Some(Left {
+            name: controller.name,
+            logged_in: controller.logged_in,
+        })
+    }
+
+    /// The name of a controller.
+    #[must_use]
+    pub fn name(&self, session: SessionId) -> Option<ControllerId> {
+        self.controllers.get(&session)?.name.clone()
+    }
+
+    /// CONTROLLERNAME: registers `name` and frees the one before, which is returned.
+    pub fn register(
+        &mut self,
+        session: SessionId,
+        name: &[u8],
+    ) -> Result<Option<ControllerId>, Refusal> {
+        let name = ControllerId::parse(name).ok_or(Refusal::BadControllerId)?;
+        let holder = self.names.get(&name).copied();
+        if name.is_reserved() || holder.is_some_and(|holder| holder != session) {
+            return Err(Refusal::NameInUse);
+        }
+        let Some(controller) = self.controllers.get_mut(&session) else {
+            return Ok(None);
+        };
+        let old = controller.name.replace(name.clone());
+        if let Some(old) = &old {
+            self.names.remove(old);
+        }
+        self.names.insert(name, session);
+        Ok(old)
+    }
+
+    /// POSTMESSAGE: gives the message its id and its place in the order.
+    ///
+    /// At least one id must be [left](Self::ids_left). A message that is refused uses none.
+    pub fn post(
+        &mut self,
+        session: SessionId,
+        destination: &[u8],
+        text: &[u8],
+    ) -> Result<Posted, Refusal> {
+        if self.ids_left() == 0 {
+            return Err(Refusal::Failed("No MessageID is left".into()));
+        }
+        let (destination, addressee) = if destination == ALL.as_bytes() {
+            (Destination::All, None)
+        } else {
+            let holder = std::str::from_utf8(destination)
+                .ok()
+                .and_then(|name| self.names.get_key_value(name));
+            let (name, &holder) = holder.ok_or(Refusal::NoSuchDestination)?;
+            (Destination::Name(name.clone()), Some(holder))
+        };
+        self.last_id += 1;
+        let message = Arc::new(Message {
+            id: self.last_id,
+            source: self.name(session),
+            destination,
+            text: text.into(),
+        });
+        let (to, uid) = match addressee {
+            None => {
+                keep_newest(&mut self.to_all, &message);
+                (self.to_subscribers(EventKind::PostMessage), None)
+            }
+            Some(holder) => self.mail(holder, &message),
+        };
+        self.history.push(Arc::clone(&message), uid);
+        Ok(Posted { message, to })
+    }
+
+    /// Everybody who subscribed to `kind`, or nobody at all.
+    #[must_use]
+    pub const fn to_subscribers(&self, kind: EventKind) -> To {
+        if self.interest().contains(kind) {
+            To::Subscribers
+        } else {
+            To::Nobody
+        }
+    }
+
+    /// A message to a name: an event if the holder has subscribed, else unread mail. The uid is
+    /// the holder's.
+    fn mail(&mut self, holder: SessionId, message: &Arc<Message>) -> (To, Option<u32>) {
+        let Some(controller) = self.controllers.get_mut(&holder) else {
+            return (To::Nobody, None);
+        };
+        if controller.events.contains(EventKind::PostMessage) {
+            (To::One(holder), Some(controller.uid))
+        } else {
+            keep_newest(&mut controller.mail, message);
+            (To::Nobody, Some(controller.uid))
+        }
+    }
+
+    /// SETEVENTS: replaces what the controller has subscribed to. The messages returned must
+    /// follow the `250 OK` as events: the unread ones of a controller that begins to listen.
+    pub fn subscribe(&mut self, session: SessionId, events: EventMask) -> Vec<Arc<Message>> {
+        let Some(controller) = self.controllers.get_mut(&session) else {
+            return Vec::new();
+        };
+        let before = std::mem::replace(&mut controller.events, events);
+        self.interest.change(before, events);
+        let listened = before.contains(EventKind::PostMessage);
+        match (listened, events.contains(EventKind::PostMessage)) {
+            (false, true) => self.take_unread(session),
+            (true, false) => {
+                controller.read = self.last_id;
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// `GETINFO new-messages`: the newest [`UNREAD`] unread messages, oldest first; nothing is
+    /// unread after it. Where there are more, those to the controller's name come before those to
+    /// `@all`.
+    pub fn new_messages(&mut self, session: SessionId) -> Vec<Arc<Message>> {
+        if self.listens(session) {
+            return Vec::new();
+        }
+        let mut unread = self.take_unread(session);
+        while unread.len() > UNREAD {
+            let oldest = unread
+                .iter()
+                .position(|message| message.destination == Destination::All)
+                .unwrap_or(0);
+            unread.remove(oldest);
+        }
+        unread
+    }
+
+    /// Whether the controller is told each message as an event, and so has none unread.
+    fn listens(&self, session: SessionId) -> bool {
+        self.controllers
+            .get(&session)
+            .is_some_and(|controller| controller.events.contains(EventKind::PostMessage))
+    }
+
+    /// Everything unread that is kept, oldest first; nothing is unread after it.
+    fn take_unread(&mut self, session: SessionId) -> Vec<Arc<Message>> {
+        let Some(controller) = self.controllers.get_mut(&session) else {
+            return Vec::new();
+        };
+        let read = std::mem::replace(&mut controller.read, self.last_id);
+        let mut unread = Vec::from(std::mem::take(&mut controller.mail));
+        let to_all = self.to_all.iter().filter(|message| message.id > read);
+        unread.extend(to_all.cloned());
+        unread.sort_unstable_by_key(|message| message.id);
+        unread
+    }
+
+    /// `GETINFO recent-messages`: what is remembered of the messages to `@all` and to the
+    /// controller's name, oldest first.
+    #[must_use]
+    pub fn recent_messages(&self, session: SessionId) -> Vec<Arc<Message>> {
+        let Some(controller) = self.controllers.get(&session) else {
+            return Vec::new();
+        };
+        self.history
+            .readable(controller.name.as_ref(), controller.uid)
+    }
+
+    /// `GETINFO list-controllers`: every controller that has logged in, in the order they
+    /// connected.
+    #[must_use]
+    pub fn list(&self) -> Vec<Option<ControllerId>> {
+        self.controllers
+            .values()
+            .filter(|controller| controller.logged_in)
+            .map(|controller| controller.name.clone())
+            .collect()
+    }
+}
+
+fn keep_newest(messages: &mut VecDeque<Arc<Message>>, message: &Arc<Message>) {
+    if messages.len() == UNREAD {
+        messages.pop_front();
+    }
+    messages.push_back(Arc::clone(message));
+}

@@ -1,0 +1,307 @@
+//! The write half of one connection, and the only place that writes to it.
+//!
+//! Both threads send: the loop its replies, the fan-out thread its events. Whoever holds the lock
+//! writes, without blocking; what the kernel does not take is queued here, and the loop sends it
+//! once the socket is writable again. The lock guards that queue and this socket and nothing else.
+
+use std::io::{ErrorKind, IoSlice, Write as _};
+use std::net::Shutdown;
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use mio::net::UnixStream;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use parking_lot::Mutex;
+
+/// What all outboxes have in common.
+#[derive(Debug)]
+pub struct Outlet {
+    /// Where a socket that must become writable is registered.
+    pub registry: Registry,
+    /// `BusMaxQueue`: the most octets that may wait for one controller.
+    pub max_queue: AtomicUsize,
+    /// Octets written to controllers since the daemon started.
+    pub written: AtomicU64,
+}
+
+/// The write half of one connection.
+#[derive(Debug)]
+pub struct Outbox {
+    stream: UnixStream,
+    token: Token,
+    outlet: Arc<Outlet>,
+    behind: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: Vec<u8>,
+    /// How much of the queue the kernel has taken.
+    sent: usize,
+    phase: Phase,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It takes octets.
+    Open,
+    /// It ends as soon as the queue is empty.
+    Finishing,
+    /// It has ended: everything was sent, or the other end is gone.
+    Ended,
+    /// More than `BusMaxQueue` octets had to be queued; it was cut off.
+    Overflowed,
+}
+
+impl Outbox {
+    /// The write half of `stream`, which is registered as readable under `token`.
+    #[must_use]
+    pub fn new(stream: UnixStream, token: Token, outlet: Arc<Outlet>) -> Self {
+        Self {
+            stream,
+            token,
+            outlet,
+            behind: AtomicUsize::new(0),
+            state: Mutex::new(State {
+                queue: Vec::new(),
+                sent: 0,
+                phase: Phase::Open,
+            }),
+        }
+    }
+
+    /// The socket, to be read from.
+    pub const fn stream(&self) -> &UnixStream {
+        &self.stream
+    }
+
+    /// Sends `slices` in order, now or as soon as the kernel takes them.
+    ///
+    /// A controller that would have more than `BusMaxQueue` octets waiting is cut off instead:
+    /// the loop sees the end of the connection and [`Phase::Overflowed`].
+    pub fn send(&self, mut slices: &mut [IoSlice<'_>]) {
+        let mut state = self.state.lock();
+        if !matches!(state.phase, Phase::Open) {
+            return;
+        }
+        let idle = state.queue.is_empty();
+        while idle && !slices.is_empty() {
+            match (&self.stream).write_vectored(slices) {
+                Ok(taken) => {
+                    self.count(taken);
+                    IoSlice::advance_slices(&mut slices, taken);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => return self.end(&mut state, Phase::Ended),
+            }
+        }
+        let rest: usize = slices.iter().map(|slice| slice.len()).sum();
+        if rest == 0 {
+            return;
+        }
+        if state.waiting() + rest > self.outlet.max_queue.load(Ordering::Relaxed) {
+            return self.end(&mut state, Phase::Overflowed);
+        }
+        state.queue.reserve(rest);
+        for slice in slices.iter() {
+            state.queue.extend_from_slice(slice);
+        }
+        if idle && !self.register(Interest::READABLE | Interest::WRITABLE) {
+            self.end(&mut state, Phase::Ended);
+        }
+    }
+
+    /// Sends what is queued, as far as the kernel takes it now.
+    pub fn flush(&self) {
+        let mut state = self.state.lock();
+        if state.queue.is_empty() {
+            return;
+        }
+        while state.waiting() > 0 {
+            match (&self.stream).write(&state.queue[state.sent..]) {
+                Ok(taken) => {
+                    self.count(taken);
+                    state.sent += taken;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    state.compact();
+                    return;
+                }
+                Err(_) => return self.end(&mut state, Phase::Ended),
+            }
+        }
+        state.queue = Vec::new();
+        state.sent = 0;
+        if state.phase == Phase::Finishing || !self.register(Interest::READABLE) {
+            self.end(&mut state, Phase::Ended);
+        }
+    }
+
+    /// Ends the connection once everything that is queued has been sent.
+    pub fn finish(&self) {
+        let mut state = self.state.lock();
+        if state.phase != Phase::Open {
+            return;
+        }
+        if state.queue.is_empty() {
+            self.end(&mut state, Phase::Ended);
+        } else {
+            state.phase = Phase::Finishing;
+        }
+    }
+
+    /// Ends the connection now; what is queued is lost.
+    pub fn abandon(&self) {
+        let mut state = self.state.lock();
+        if !matches!(state.phase, Phase::Ended | Phase::Overflowed) {
+            self.end(&mut state, Phase::Ended);
+        }
+    }
+
+    /// Takes no more from the other end: whatever it writes from now on fails.
+    ///
+    /// To be called before the last reply is sent, so that whoever has read it knows.
+    pub fn refuse_input(&self) {
+        // It fails only if the other end is gone, which the next write will find.
+        let _ = self.stream.shutdown(Shutdown::Read);
+    }
+
+    /// Octets that the kernel has not taken yet.
+    pub fn waiting(&self) -> usize {
+        self.state.lock().waiting()
+    }
+
+    /// How far the connection has come.
+    pub fn phase(&self) -> Phase {
+        self.state.lock().phase
+    }
+
+    /// The loop has handed something for this outbox to the fan-out thread. Until that is
+    /// [`delivered`](Self::delivered), its replies must take the same way to stay in order.
+    pub fn handed_over(&self) {
+        self.behind.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The fan-out thread has sent what was [`handed_over`](Self::handed_over).
+    pub fn delivered(&self) {
+        self.behind.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Whether something handed over is still to be delivered.
+    pub fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Acquire) > 0
+    }
+
+    fn count(&self, octets: usize) {
+        self.outlet
+            .written
+            .fetch_add(octets as u64, Ordering::Relaxed);
+    }
+
+    /// Asks the loop to be woken. Registering as writable only while something waits matters:
+    /// every read at the other end would wake the loop otherwise.
+    fn register(&self, interest: Interest) -> bool {
+        let fd = self.stream.as_raw_fd();
+        let registry = &self.outlet.registry;
+        registry
+            .reregister(&mut SourceFd(&fd), self.token, interest)
+            .is_ok()
+    }
+
+    fn end(&self, state: &mut State, phase: Phase) {
+        state.phase = phase;
+        state.queue = Vec::new();
+        state.sent = 0;
+        // It fails only if the other end is gone already.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+impl State {
+    fn waiting(&self) -> usize {
+        self.queue.len() - self.sent
+    }
+
+    /// Lets go of what was sent once it is the larger part.
+    fn compact(&mut self) {
+        if self.sent > self.queue.len() / 2 {
+            self.queue.drain(..self.sent);
+            self.queue.shrink_to(self.queue.len() * 2);
+            self.sent = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    fn pair(max_queue: usize) -> (mio::Poll, Outbox, std::os::unix::net::UnixStream) {
+        let poll = mio::Poll::new().unwrap();
+        let (mut here, there) = UnixStream::pair().unwrap();
+        poll.registry()
+            .register(&mut here, Token(0), Interest::READABLE)
+            .unwrap();
+        let outlet = Arc::new(Outlet {
+            registry: poll.registry().try_clone().unwrap(),
+            max_queue: AtomicUsize::new(max_queue),
+            written: AtomicU64::new(0),
+        });
+        let there = std::os::unix::net::UnixStream::from(std::os::fd::OwnedFd::from(there));
+        (poll, Outbox::new(here, Token(0), outlet), there)
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_take_waits_and_keeps_its_order() {
+        let (_poll, outbox, mut there) = pair(1 << 24);
+        let data: Vec<u8> = (0..4_000_000u32).map(|n| (n % 251) as u8).collect();
+        for part in data.chunks(100_000) {
+            let (left, right) = part.split_at(part.len() / 3);
+            outbox.send(&mut [IoSlice::new(left), IoSlice::new(right)]);
+        }
+        assert!(outbox.waiting() > 0);
+        outbox.finish();
+        assert_eq!(outbox.phase(), Phase::Finishing);
+        there.set_nonblocking(true).unwrap();
+        let mut read = Vec::new();
+        let mut buffer = [0; 8192];
+        loop {
+            match there.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => read.extend_from_slice(&buffer[..length]),
+                Err(_) => outbox.flush(),
+            }
+        }
+        assert!(read == data);
+        assert_eq!(outbox.phase(), Phase::Ended);
+        assert_eq!(
+            outbox.outlet.written.load(Ordering::Relaxed),
+            data.len() as u64
+        );
+    }
+
+    #[test]
+    fn over_the_limit_it_is_cut_off_and_holds_nothing() {
+        let (_poll, outbox, _there) = pair(1000);
+        let octets = vec![0; 10_000_000];
+        outbox.send(&mut [IoSlice::new(&octets)]);
+        assert_eq!(outbox.phase(), Phase::Overflowed);
+        assert_eq!(outbox.waiting(), 0);
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_ends_it() {
+        let (_poll, outbox, there) = pair(1000);
+        drop(there);
+        outbox.send(&mut [IoSlice::new(b"x")]);
+        assert_eq!(outbox.phase(), Phase::Ended);
+    }
+}

@@ -1,0 +1,354 @@
+//! One controller's conversation: what it speaks, whether it is logged in, what it asks next.
+//!
+//! Octets go in, one [`Step`] at a time comes out. Nothing here touches a socket, a clock or
+//! another controller.
+
+mod cookie;
+
+use std::sync::Arc;
+
+use crate::bus::SessionId;
+use crate::wire::Dialect;
+use crate::wire::binary;
+use crate::wire::detect::{Detected, detect, is_http};
+use crate::wire::refusal::Refusal;
+use crate::wire::reply::Reply;
+use crate::wire::request::{Request, Verb};
+use crate::wire::text::{self, Framed, Framer};
+
+pub use cookie::Cookie;
+
+/// Who is at the other end, as the kernel says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The process.
+    pub pid: i32,
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+}
+
+/// One controller's conversation.
+#[derive(Debug)]
+pub struct Session {
+    id: SessionId,
+    peer: Peer,
+    /// `None` until the first octets tell.
+    dialect: Option<Dialect>,
+    framer: Framer,
+    /// What the controller must know; `None` where the socket's permissions are enough.
+    cookie: Option<Arc<Cookie>>,
+    login: Login,
+}
+
+#[derive(Debug)]
+enum Login {
+    /// Not yet.
+    Before {
+        /// PROTOCOLINFO was answered; it is only once.
+        greeted: bool,
+        /// What AUTHENTICATE must send, if AUTHCHALLENGE came before.
+        expected: Option<[u8; 32]>,
+    },
+    Done,
+}
+
+/// What the octets so far ask for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// Nothing whole yet.
+    Incomplete,
+    /// A web browser has lost its way.
+    Http,
+    /// One command.
+    Command {
+        /// How many octets it has, to be consumed.
+        length: usize,
+        /// What it asks for, or why not.
+        request: Result<Request<'a>, Refusal>,
+        /// The controller is logged in by this command, without AUTHENTICATE.
+        logs_in: bool,
+    },
+}
+
+impl Session {
+    /// A conversation that begins. `dialect` is what its socket was declared for.
+    #[must_use]
+    pub const fn new(
+        id: SessionId,
+        peer: Peer,
+        dialect: Option<Dialect>,
+        cookie: Option<Arc<Cookie>>,
+    ) -> Self {
+        Self {
+            id,
+            peer,
+            dialect,
+            framer: Framer::new(),
+            cookie,
+            login: Login::Before {
+                greeted: false,
+                expected: None,
+            },
+        }
+    }
+
+    /// The session's number.
+    pub const fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Who is at the other end.
+    pub const fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// What it speaks; text, until it is known.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect.unwrap_or(Dialect::Text)
+    }
+
+    /// Whether it has logged in.
+    pub const fn is_logged_in(&self) -> bool {
+        matches!(self.login, Login::Done)
+    }
+
+    /// The next command in `octets`: those that were not consumed, and what has come since.
+    pub fn step<'a>(&mut self, octets: &'a [u8]) -> Step<'a> {
+        let dialect = match self.dialect {
+            Some(dialect) => dialect,
+            None => match detect(octets) {
+                Detected::Undecided => return Step::Incomplete,
+                Detected::Text => Dialect::Text,
+                Detected::Binary => Dialect::Tc,
+            },
+        };
+        self.dialect = Some(dialect);
+        match dialect {
+            Dialect::Text => self.text_step(octets),
+            Dialect::Tc => self.binary_step(octets),
+        }
+    }
+
+    fn text_step<'a>(&mut self, octets: &'a [u8]) -> Step<'a> {
+        let command = match self.framer.next(octets) {
+            Framed::Incomplete => return Step::Incomplete,
+            Framed::Command(command) => command,
+            Framed::TooLong => {
+                return Step::Command {
+                    length: octets.len(),
+                    request: Err(Refusal::LineTooLong),
+                    logs_in: false,
+                };
+            }
+        };
+        if !self.is_logged_in() && is_http(octets) {
+            return Step::Http;
+        }
+        let verb = text::verb(command.keyword);
+        let (request, logs_in) = match self.admit(verb.as_ref().ok().copied()) {
+            Err(refusal) => (Err(refusal), false),
+            Ok(logs_in) => (verb.and_then(|verb| text::parse(verb, &command)), logs_in),
+        };
+        let request = request.map_err(|refusal| match refusal {
+            Refusal::NoSuchVersion { version, .. } => Refusal::NoSuchVersion {
+                version,
+                close: !self.is_logged_in(),
+            },
+            other => other,
+        });
+        Step::Command {
+            length: command.length,
+            request,
+            logs_in,
+        }
+    }
+
+    fn binary_step<'a>(&mut self, octets: &'a [u8]) -> Step<'a> {
+        let Some(frame) = binary::next(octets) else {
+            return Step::Incomplete;
+        };
+        let (request, logs_in) = match self.admit(binary::verb(frame.kind).ok()) {
+            Err(refusal) => (Err(refusal), false),
+            Ok(logs_in) => (binary::parse(frame), logs_in),
+        };
+        Step::Command {
+            length: frame.length(),
+            request,
+            logs_in,
+        }
+    }
+
+    /// Whether a command is let in, and whether it is what logs the controller in.
+    fn admit(&mut self, verb: Option<Verb>) -> Result<bool, Refusal> {
+        let Login::Before { greeted, expected } = &mut self.login else {
+            return Ok(false);
+        };
+        match verb {
+            Some(Verb::Authenticate | Verb::Quit) => Ok(false),
+            Some(Verb::ProtocolInfo) if !*greeted && expected.is_none() => {
+                *greeted = true;
+                Ok(false)
+            }
+            Some(Verb::AuthChallenge) if expected.is_none() => Ok(false),
+            Some(Verb::ProtocolInfo | Verb::AuthChallenge) => Err(Refusal::AuthenticationRequired),
+            _ if self.cookie.is_some() => Err(Refusal::AuthenticationRequired),
+            _ => {
+                self.login = Login::Done;
+                Ok(true)
+            }
+        }
+    }
+
+    /// AUTHCHALLENGE, with a server nonce that nobody could guess (control-spec 3.24).
+    pub fn challenge(
+        &mut self,
+        client_nonce: Result<Vec<u8>, Refusal>,
+        server_nonce: [u8; 32],
+    ) -> Result<Reply, Refusal> {
+        let cookie = self.cookie.as_ref().ok_or(Refusal::CookieDisabled)?;
+        let client_nonce = client_nonce?;
+        if let Login::Before { expected, .. } = &mut self.login {
+            *expected = Some(cookie.client_hash(&client_nonce, &server_nonce));
+        }
+        Ok(Reply::Challenge {
+            server_hash: cookie.server_hash(&client_nonce, &server_nonce),
+            server_nonce,
+        })
+    }
+
+    /// AUTHENTICATE: `true` if the controller was not logged in before.
+    pub fn authenticate(&mut self, proof: &[u8]) -> Result<bool, Refusal> {
+        if let Some(cookie) = &self.cookie {
+            match &self.login {
+                Login::Before {
+                    expected: Some(expected),
+                    ..
+                } => Cookie::compare(
+                    expected,
+                    proof,
+                    "Wrong length for safe cookie response.",
+                    "Safe cookie response did not match expected value.",
+                ),
+                _ => cookie.matches(proof),
+            }
+            .map_err(Refusal::AuthenticationFailed)?;
+        }
+        let newly = !self.is_logged_in();
+        self.login = Login::Done;
+        Ok(newly)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: Peer = Peer {
+        pid: 1,
+        uid: 2,
+        gid: 3,
+    };
+
+    fn session(cookie: Option<[u8; 32]>) -> Session {
+        let cookie = cookie.map(|octets| Arc::new(Cookie::from(octets)));
+        Session::new(1, PEER, None, cookie)
+    }
+
+    fn refusal(session: &mut Session, octets: &[u8]) -> Option<Refusal> {
+        match session.step(octets) {
+            Step::Command { request, .. } => request.err(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_first_ordinary_command_logs_in_by_itself() {
+        for (octets, expected) in [
+            (&b"GETINFO version\r\n"[..], true),
+            (b"\r\n", true),
+            (b"FOO\r\n", true),
+            (b"\0\0\xF0\x04", true),
+            (b"\0\0\0\x07", false),
+            (b"PROTOCOLINFO\r\n", false),
+            (b"AUTHENTICATE\r\n", false),
+            (b"QUIT\r\n", false),
+        ] {
+            let mut session = session(None);
+            let Step::Command { logs_in, .. } = session.step(octets) else {
+                panic!("{octets:?}")
+            };
+            assert_eq!(logs_in, expected, "{octets:?}");
+            assert_eq!(session.is_logged_in(), expected);
+        }
+    }
+
+    #[test]
+    fn a_second_protocolinfo_before_any_login_ends_it() {
+        let mut session = session(None);
+        assert_eq!(refusal(&mut session, b"PROTOCOLINFO 1\r\n"), None);
+        let second = refusal(&mut session, b"PROTOCOLINFO 1\r\n");
+        assert_eq!(second, Some(Refusal::AuthenticationRequired));
+        assert_eq!(session.authenticate(b""), Ok(true));
+        for _ in 0..3 {
+            assert_eq!(refusal(&mut session, b"PROTOCOLINFO 1\r\n"), None);
+        }
+        assert_eq!(session.authenticate(b"again"), Ok(false));
+    }
+
+    #[test]
+    fn a_bad_version_closes_only_before_the_login() {
+        let mut session = session(None);
+        let refused = refusal(&mut session, b"PROTOCOLINFO x\r\n").unwrap();
+        assert!(refused.closes(Dialect::Text));
+        session.authenticate(b"").unwrap();
+        let refused = refusal(&mut session, b"PROTOCOLINFO x\r\n").unwrap();
+        assert!(!refused.closes(Dialect::Text));
+    }
+
+    #[test]
+    fn with_a_cookie_nothing_goes_before_it() {
+        for octets in [
+            &b"GETINFO version\r\n"[..],
+            b"\r\n",
+            b"\0\0\xF0\x04",
+            b"\0\0\x0D\x0A",
+        ] {
+            let mut session = session(Some([7; 32]));
+            let refused = refusal(&mut session, octets);
+            assert_eq!(refused, Some(Refusal::AuthenticationRequired), "{octets:?}");
+        }
+        let mut session = session(Some([7; 32]));
+        assert!(session.authenticate(&[7; 31]).is_err());
+        assert!(session.authenticate(&[8; 32]).is_err());
+        assert_eq!(session.authenticate(&[7; 32]), Ok(true));
+    }
+
+    #[test]
+    fn a_challenge_is_answered_once_and_replaces_the_cookie() {
+        let mut session = session(Some([7; 32]));
+        session.challenge(Ok(b"nonce".to_vec()), [9; 32]).unwrap();
+        let again = refusal(&mut session, b"AUTHCHALLENGE SAFECOOKIE 00\r\n");
+        assert_eq!(again, Some(Refusal::AuthenticationRequired));
+        assert!(session.authenticate(&[7; 32]).is_err());
+        let answer = Cookie::from([7; 32]).client_hash(b"nonce", &[9; 32]);
+        assert_eq!(session.authenticate(&answer), Ok(true));
+    }
+
+    #[test]
+    fn a_challenge_needs_a_cookie_before_it_needs_a_nonce() {
+        let refused = session(None).challenge(Err(Refusal::WrongChallenge), [0; 32]);
+        assert_eq!(refused, Err(Refusal::CookieDisabled));
+        let refused = session(Some([0; 32])).challenge(Err(Refusal::WrongChallenge), [0; 32]);
+        assert_eq!(refused, Err(Refusal::WrongChallenge));
+    }
+
+    #[test]
+    fn a_browser_is_told_apart_only_before_the_login() {
+        assert_eq!(session(None).step(b"GET / HTTP/1.1\r\n"), Step::Http);
+        let mut session = session(None);
+        session.authenticate(b"").unwrap();
+        assert!(refusal(&mut session, b"GET / HTTP/1.1\r\n").is_some());
+    }
+}

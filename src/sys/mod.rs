@@ -1,0 +1,10 @@
+//! Every system call that is not the loop's: sockets with modes, peers, the state directory,
+//! default paths, limits and clocks.
+
+pub mod activation;
+pub mod clock;
+pub mod paths;
+pub mod peer;
+pub mod process;
+pub mod socket;
+pub mod state;

@@ -1,0 +1,350 @@
+//! Listening sockets in the file system: never more open than configured, never stolen.
+
+use std::fs::{self, DirBuilder, File, Metadata};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
+};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat};
+use nix::unistd::{Gid, Group, Uid, User, chown};
+use thiserror::Error;
+
+use super::peer;
+
+/// How many connections the kernel holds for the daemon to accept.
+const BACKLOG: i32 = 4095;
+
+/// Why a socket cannot be listened at.
+#[derive(Debug, Error)]
+pub enum SocketError {
+    /// Another process listens there.
+    #[error(
+        "{path} is in use by process {pid}: stop that one, or choose another path with \
+         --socket or BusSocket"
+    )]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+        /// The process that listens.
+        pid: i32,
+    },
+    /// Something is there that is no socket.
+    #[error("{0} exists and is not a socket: remove it, or choose another path")]
+    NotASocket(PathBuf),
+    /// Whoever can write to the directory could put another socket in its place.
+    #[error(
+        "the directory {path} can be written to by others (mode {mode:04o}), who could replace \
+         the socket: run 'chmod go-w {path}', or choose another directory"
+    )]
+    OpenDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// There is no such user or group.
+    #[error("BusSocket {path}: there is no {kind} {name:?} on this system")]
+    NoSuch {
+        /// The socket.
+        path: PathBuf,
+        /// `user` or `group`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The system refused something.
+    #[error("cannot {what} {path}: {cause}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why it failed.
+        cause: io::Error,
+    },
+}
+
+/// A socket that is listened at; its file goes when this does.
+#[derive(Debug)]
+pub struct Bound {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+/// Who may connect to a socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Permissions<'a> {
+    /// The file's mode.
+    pub mode: u32,
+    /// Its owner, by name or number; `None` is the daemon's user.
+    pub owner: Option<&'a str>,
+    /// Its group, by name or number; `None` is the daemon's.
+    pub group: Option<&'a str>,
+}
+
+/// Listens at `path`.
+///
+/// The directory is made if it is missing. A socket file that nobody listens at is replaced; one
+/// that is in use is left alone. At no instant may more users connect than `permissions` says.
+pub fn listen_at(
+    path: &Path,
+    permissions: Permissions<'_>,
+) -> Result<(UnixListener, Bound), SocketError> {
+    let failed = |what| {
+        let path = path.to_owned();
+        move |cause: Errno| SocketError::System {
+            what,
+            path,
+            cause: cause.into(),
+        }
+    };
+    let (owner, group) = owners(path, permissions)?;
+    let address = UnixAddr::new(path).map_err(failed("use as the path of a socket"))?;
+    // Held while the file is looked at and replaced, so that two daemons that start at once do
+    // not both find it stale.
+    let _lock = lock(&directory(path)?)?;
+    remove_stale(path, &address)?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)
+        .map_err(failed("make a socket for"))?;
+    // On Linux a bound socket's file takes the mode of its descriptor: it is born private.
+    let born = Mode::from_bits_truncate(permissions.mode & 0o700);
+    fchmod(fd.as_fd(), born).map_err(failed("set the mode of the socket for"))?;
+    bind(fd.as_raw_fd(), &address).map_err(failed("make the socket"))?;
+    let bound = Bound::new(path).map_err(|cause| SocketError::System {
+        what: "look at",
+        path: path.to_owned(),
+        cause,
+    })?;
+    chown(path, owner, group).map_err(failed("set the owner and group of"))?;
+    let mode = Mode::from_bits_truncate(permissions.mode);
+    fchmodat(
+        nix::fcntl::AT_FDCWD,
+        path,
+        mode,
+        FchmodatFlags::FollowSymlink,
+    )
+    .map_err(failed("set the mode of"))?;
+    let backlog = Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN);
+    listen(&fd, backlog).map_err(failed("listen at"))?;
+    Ok((UnixListener::from(fd), bound))
+}
+
+type Owners = (Option<Uid>, Option<Gid>);
+
+fn owners(path: &Path, permissions: Permissions<'_>) -> Result<Owners, SocketError> {
+    let none = |kind, name: &str| SocketError::NoSuch {
+        path: path.to_owned(),
+        kind,
+        name: name.to_owned(),
+    };
+    let owner = permissions.owner.map(|name| {
+        let known = User::from_name(name).ok().flatten().map(|user| user.uid);
+        let numbered = || name.parse().ok().map(Uid::from_raw);
+        known.or_else(numbered).ok_or(none("user", name))
+    });
+    let group = permissions.group.map(|name| {
+        let known = Group::from_name(name).ok().flatten().map(|group| group.gid);
+        let numbered = || name.parse().ok().map(Gid::from_raw);
+        known.or_else(numbered).ok_or(none("group", name))
+    });
+    Ok((owner.transpose()?, group.transpose()?))
+}
+
+/// Makes sure that the directory of `path` is there and that only its owner can replace what is
+/// in it.
+fn directory(path: &Path) -> Result<PathBuf, SocketError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let failed = |what| {
+        let path = directory.clone();
+        move |cause| SocketError::System { what, path, cause }
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(&directory)
+        .map_err(failed("make the directory"))?;
+    let mode = fs::metadata(&directory)
+        .map_err(failed("look at the directory"))?
+        .mode();
+    let (sticky, writable) = (0o1000, 0o022);
+    if mode & writable != 0 && mode & sticky == 0 {
+        return Err(SocketError::OpenDirectory {
+            path: directory,
+            mode: mode & 0o7777,
+        });
+    }
+    Ok(directory)
+}
+
+fn lock(directory: &Path) -> Result<Flock<File>, SocketError> {
+    let failed = |cause| SocketError::System {
+        what: "lock the directory",
+        path: directory.to_owned(),
+        cause,
+    };
+    let opened = File::open(directory).map_err(failed)?;
+    Flock::lock(opened, FlockArg::LockExclusive).map_err(|(_, cause)| failed(cause.into()))
+}
+
+/// Removes a socket file that nobody listens at.
+fn remove_stale(path: &Path, address: &UnixAddr) -> Result<(), SocketError> {
+    let failed = |what, cause| SocketError::System {
+        what,
+        path: path.to_owned(),
+        cause,
+    };
+    let file = match fs::symlink_metadata(path) {
+        Ok(file) => file,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(cause) => return Err(failed("look at", cause)),
+    };
+    if !file.file_type().is_socket() {
+        return Err(SocketError::NotASocket(path.to_owned()));
+    }
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let probe = socket(AddressFamily::Unix, SockType::Stream, flags, None)
+        .map_err(|cause| failed("make a socket for", cause.into()))?;
+    match connect(probe.as_raw_fd(), address) {
+        // EAGAIN: its backlog is full, so somebody listens, if slowly.
+        Ok(()) | Err(Errno::EAGAIN) => Err(in_use(path, &probe)),
+        Err(Errno::ECONNREFUSED) => {
+            fs::remove_file(path).map_err(|cause| failed("remove the stale socket", cause))
+        }
+        Err(Errno::ENOENT) => Ok(()),
+        Err(cause) => Err(failed("find out whether anybody listens at", cause.into())),
+    }
+}
+
+fn in_use(path: &Path, probe: &OwnedFd) -> SocketError {
+    SocketError::InUse {
+        path: path.to_owned(),
+        pid: peer::credentials(probe).map_or(0, |peer| peer.pid),
+    }
+}
+
+impl Bound {
+    fn new(path: &Path) -> io::Result<Self> {
+        let file = fs::symlink_metadata(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            device: file.dev(),
+            inode: file.ino(),
+        })
+    }
+
+    fn is(&self, file: &Metadata) -> bool {
+        (file.dev(), file.ino()) == (self.device, self.inode)
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        // Whatever stands there by now may be another daemon's.
+        if fs::symlink_metadata(&self.path).is_ok_and(|file| self.is(&file)) {
+            // Nothing depends on it: a file that stays is found stale at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const PRIVATE: Permissions<'_> = Permissions {
+        mode: 0o600,
+        owner: None,
+        group: None,
+    };
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn the_socket_has_the_mode_and_the_directory_is_made() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b/control");
+        for wanted in [0o600, 0o660, 0o666, 0o777, 0o060] {
+            let permissions = Permissions {
+                mode: wanted,
+                ..PRIVATE
+            };
+            let (_listener, _bound) = listen_at(&path, permissions).unwrap();
+            assert_eq!(mode(&path), wanted);
+        }
+        assert_eq!(mode(&root.path().join("a")) & !0o755, 0);
+        assert!(!path.exists(), "the file goes with the socket");
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("control");
+        drop(UnixListener::bind(&path).unwrap());
+        let (_listener, bound) = listen_at(&path, PRIVATE).unwrap();
+        let error = listen_at(&path, PRIVATE).unwrap_err();
+        let mine = i32::try_from(std::process::id()).unwrap();
+        assert!(
+            matches!(error, SocketError::InUse { pid, .. } if pid == mine),
+            "{error}"
+        );
+        assert!(path.exists());
+        fs::remove_file(&path).unwrap();
+        let _other = UnixListener::bind(&path).unwrap();
+        drop(bound);
+        assert!(path.exists(), "another's file stays");
+    }
+
+    #[test]
+    fn what_is_no_socket_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("control");
+        fs::write(&path, "precious").unwrap();
+        let error = listen_at(&path, PRIVATE).unwrap_err();
+        assert!(matches!(error, SocketError::NotASocket(_)), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_to_is_refused_unless_it_is_sticky() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("control");
+        for (mode, refused) in [
+            (0o777, true),
+            (0o775, true),
+            (0o1777, false),
+            (0o755, false),
+        ] {
+            fs::set_permissions(root.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let result = listen_at(&path, PRIVATE);
+            let open = matches!(result, Err(SocketError::OpenDirectory { .. }));
+            assert_eq!(open, refused, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_user_or_group_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let permissions = Permissions {
+            group: Some("no such group"),
+            ..PRIVATE
+        };
+        let error = listen_at(&root.path().join("control"), permissions).unwrap_err();
+        assert!(error.to_string().contains("no such group"), "{error}");
+    }
+}
