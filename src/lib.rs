@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod bus;
+pub mod logging;
 pub mod options;
 pub mod outbox;
+pub mod server;
 pub mod session;
 pub mod sys;
 pub mod wire;

@@ -1,0 +1,204 @@
+//! Listeners, and the controllers that come through them.
+
+use std::io::{self, ErrorKind, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+
+use mio::net::{UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+
+use super::connection::Connection;
+use super::error::ServeError;
+use super::{LISTENERS, Server};
+use crate::options::{Protocol, SocketAddress, SocketSpec};
+use crate::outbox::Outbox;
+use crate::session::{Peer, Session};
+use crate::sys::activation::{self, Inherited};
+use crate::sys::peer;
+use crate::sys::socket::{self, Bound, Permissions};
+use crate::wire::Dialect;
+use crate::wire::refusal::Refusal;
+
+/// Connections accepted in one turn.
+const ACCEPT: usize = 64;
+
+/// A socket that controllers connect to.
+pub(super) struct Listener {
+    socket: UnixListener,
+    /// What connections to it speak, if it was declared.
+    dialect: Option<Dialect>,
+    /// It waits for its turn.
+    pub(super) queued: bool,
+    /// Its file, unless the service manager made it.
+    _bound: Option<Bound>,
+}
+
+/// Opens every socket of the options, and takes those that the service manager passed on.
+pub(super) fn listen(
+    sockets: &[SocketSpec],
+    registry: &Registry,
+) -> Result<Vec<Listener>, ServeError> {
+    let mut inherited = activation::take().map_err(ServeError::Activation)?;
+    let mut listeners = Vec::new();
+    for spec in sockets {
+        let taken = take_inherited(&mut inherited, spec);
+        let (socket, bound) = match (&spec.address, taken) {
+            (_, Some(socket)) => (socket, None),
+            (SocketAddress::Inherited(name), None) => {
+                return Err(ServeError::NotInherited(name.clone()));
+            }
+            (SocketAddress::Path(path), None) => {
+                let permissions = Permissions {
+                    mode: spec.mode,
+                    owner: spec.owner.as_deref(),
+                    group: spec.group.as_deref(),
+                };
+                let (socket, bound) = socket::listen_at(path, permissions)?;
+                (socket, Some(bound))
+            }
+        };
+        match &spec.address {
+            SocketAddress::Path(path) => log::info!("listening at {}", path.display()),
+            SocketAddress::Inherited(name) => log::info!("listening at fd:{name}"),
+        }
+        listeners.push((socket, spec.protocol, bound));
+    }
+    for Inherited { name, listener } in inherited {
+        log::info!("listening at fd:{name}");
+        listeners.push((listener, Protocol::Auto, None));
+    }
+    listeners
+        .into_iter()
+        .enumerate()
+        .map(|(index, (socket, protocol, bound))| {
+            socket.set_nonblocking(true).map_err(ServeError::Start)?;
+            let mut socket = UnixListener::from_std(socket);
+            registry
+                .register(&mut socket, Token(LISTENERS + index), Interest::READABLE)
+                .map_err(ServeError::Start)?;
+            Ok(Listener {
+                socket,
+                dialect: match protocol {
+                    Protocol::Auto => None,
+                    Protocol::Text => Some(Dialect::Text),
+                    Protocol::Tc => Some(Dialect::Tc),
+                },
+                queued: false,
+                _bound: bound,
+            })
+        })
+        .collect()
+}
+
+/// The socket that was passed on for `spec`: under its name, or bound to its path.
+fn take_inherited(
+    inherited: &mut Vec<Inherited>,
+    spec: &SocketSpec,
+) -> Option<std::os::unix::net::UnixListener> {
+    let index = inherited.iter().position(|socket| match &spec.address {
+        SocketAddress::Inherited(name) => socket.name == *name,
+        SocketAddress::Path(path) => socket
+            .listener
+            .local_addr()
+            .is_ok_and(|address| address.as_pathname() == Some(path)),
+    })?;
+    Some(inherited.remove(index).listener)
+}
+
+impl Server {
+    /// Accepts who waits at a listener, as many as one turn allows.
+    pub(super) fn accept(&mut self, index: usize) {
+        let Some(listener) = self.listeners.get_mut(index) else {
+            return;
+        };
+        listener.queued = false;
+        let dialect = listener.dialect;
+        for _ in 0..ACCEPT {
+            match self.listeners[index].socket.accept() {
+                Ok((stream, _)) => self.admit(stream, dialect),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => return,
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
+                    _ => return self.pause_accepting(&error),
+                },
+            }
+        }
+        self.ready(Token(LISTENERS + index));
+    }
+
+    /// Out of descriptors or memory: those who wait are accepted once somebody has left, or
+    /// after a moment.
+    fn pause_accepting(&mut self, error: &io::Error) {
+        if !self.timers.accepting_is_paused() {
+            log::warn!("accepting pauses, controllers wait: {error}");
+        }
+        self.timers.pause_accepting();
+    }
+
+    /// Goes on accepting after a pause.
+    pub(super) fn resume_accepting(&mut self) {
+        if self.timers.resume_accepting() {
+            for index in 0..self.listeners.len() {
+                self.ready(Token(LISTENERS + index));
+            }
+        }
+    }
+
+    /// Begins a session for a connection, if there is room for it.
+    fn admit(&mut self, stream: UnixStream, dialect: Option<Dialect>) {
+        let peer = match peer::credentials(&stream) {
+            Ok(peer) => peer,
+            Err(error) => {
+                log::warn!("a connection was closed, its peer is unknown: {error}");
+                return;
+            }
+        };
+        if let Some(limit) = self.limit_reached(peer) {
+            return turn_away(&stream, dialect, peer, limit);
+        }
+        let entry = self.connections.vacant_entry();
+        let token = Token(entry.key());
+        let fd = stream.as_raw_fd();
+        let mut source = mio::unix::SourceFd(&fd);
+        let registry = self.poll.registry();
+        if let Err(error) = registry.register(&mut source, token, Interest::READABLE) {
+            log::warn!("a connection of uid {} was closed: {error}", peer.uid);
+            return;
+        }
+        self.last_session += 1;
+        let id = self.last_session;
+        let cookie = self.cookie.as_ref().map(|(cookie, _)| Arc::clone(cookie));
+        let session = Session::new(id, peer, dialect, cookie);
+        let outbox = Arc::new(Outbox::new(stream, token, Arc::clone(&self.outlet)));
+        let connection = entry.insert(Connection::new(session, outbox));
+        log::debug!("{connection} has connected");
+        *self.users.entry(peer.uid).or_default() += 1;
+        self.bus.join(id, peer.uid);
+    }
+
+    fn limit_reached(&self, peer: Peer) -> Option<&'static str> {
+        let settings = self.options.settings();
+        let of_user = self.users.get(&peer.uid).copied().unwrap_or_default();
+        if self.connections.len() >= settings.max_controllers {
+            Some("BusMaxControllers")
+        } else if of_user >= settings.max_controllers_per_user {
+            Some("BusMaxControllersPerUser")
+        } else {
+            None
+        }
+    }
+}
+
+/// Tells a connection why there is no room for it, and closes it.
+fn turn_away(mut stream: &UnixStream, dialect: Option<Dialect>, peer: Peer, limit: &'static str) {
+    log::warn!(
+        "uid {}, pid {} was turned away: {limit}",
+        peer.uid,
+        peer.pid
+    );
+    let mut answer = Vec::new();
+    let dialect = dialect.unwrap_or(Dialect::Text);
+    dialect.encode_refusal(&Refusal::TooManyControllers(limit), &mut answer);
+    // It fits into an empty socket buffer; who is gone already needs no answer.
+    let _ = stream.write(&answer);
+}

@@ -1,0 +1,54 @@
+//! One controller's connection, as the loop sees it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::outbox::Outbox;
+use crate::session::Session;
+
+/// One controller's connection.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub(super) struct Connection {
+    pub(super) session: Session,
+    pub(super) outbox: Arc<Outbox>,
+    /// What has come and is not consumed: the beginning of a command, or what waits until
+    /// replies are read.
+    pub(super) input: Vec<u8>,
+    /// There may be more to read.
+    pub(super) readable: bool,
+    /// The other end has closed at least its half: read on until nothing comes.
+    pub(super) hung_up: bool,
+    /// Nothing more will come.
+    pub(super) ended: bool,
+    /// It waits for its turn.
+    pub(super) queued: bool,
+    /// The fan-out thread knows of it.
+    pub(super) subscribed: bool,
+    /// The daemon ends when this controller leaves (control-spec 3.23).
+    pub(super) owner: bool,
+}
+
+impl Connection {
+    pub(super) const fn new(session: Session, outbox: Arc<Outbox>) -> Self {
+        Self {
+            session,
+            outbox,
+            input: Vec::new(),
+            readable: false,
+            hung_up: false,
+            ended: false,
+            queued: false,
+            subscribed: false,
+            owner: false,
+        }
+    }
+}
+
+/// How the log names a controller.
+impl fmt::Display for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let peer = self.session.peer();
+        let id = self.session.id();
+        write!(f, "session {id} (uid {}, pid {})", peer.uid, peer.pid)
+    }
+}

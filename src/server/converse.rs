@@ -1,0 +1,340 @@
+//! One controller's turn: read, take each whole command, answer, hand over what happened.
+
+use std::io::{ErrorKind, IoSlice, Read as _};
+use std::sync::Arc;
+
+use mio::Token;
+
+use super::{READ, Server};
+use crate::bus::fanout::Item;
+use crate::outbox::Phase;
+use crate::session::Step;
+use crate::wire::detect::HTTP_ANSWER;
+use crate::wire::event::{ControllerChange, Event, EventMask};
+use crate::wire::refusal::Refusal;
+use crate::wire::reply::Reply;
+use crate::wire::request::Request;
+
+/// While so many octets wait for a controller, nothing more is read from it: who does not read
+/// replies gets none made.
+const PAUSE: usize = 256 * 1024;
+
+/// So many octets of replies are sent before more are made.
+const REPLIES: usize = 64 * 1024;
+
+/// What is left to do for a connection.
+enum Next {
+    /// Wait for it.
+    Wait,
+    /// It has more, which gets its own turn.
+    Again,
+    /// It has ended.
+    Close,
+}
+
+impl Server {
+    /// Gives a connection its turn.
+    pub(super) fn take_turn(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        connection.queued = false;
+        match self.read_and_answer(key) {
+            Next::Wait => {}
+            Next::Again => self.ready(Token(key)),
+            Next::Close => self.close(key),
+        }
+    }
+
+    fn read_and_answer(&mut self, key: usize) -> Next {
+        let connection = &mut self.connections[key];
+        match connection.outbox.phase() {
+            Phase::Open => {}
+            Phase::Finishing if connection.hung_up => return Next::Close,
+            Phase::Finishing => return Next::Wait,
+            Phase::Ended | Phase::Overflowed => return Next::Close,
+        }
+        if connection.outbox.waiting() > PAUSE {
+            return Next::Wait;
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let length = self.read(key, &mut buffer);
+        self.answer(key, &buffer[..length]);
+        self.buffer = buffer;
+        let connection = &self.connections[key];
+        match connection.outbox.phase() {
+            Phase::Ended | Phase::Overflowed => return Next::Close,
+            Phase::Finishing => return Next::Wait,
+            Phase::Open => {}
+        }
+        if connection.outbox.waiting() > PAUSE {
+            // The outbox wakes the loop once its queue is empty.
+            Next::Wait
+        } else if connection.ended {
+            // Tor too runs what it has received, replies, and then closes.
+            self.finish(key);
+            Next::Wait
+        } else if connection.readable {
+            Next::Again
+        } else {
+            Next::Wait
+        }
+    }
+
+    /// Reads what has come into `buffer`; less than it holds means that there is no more now.
+    fn read(&mut self, key: usize, buffer: &mut [u8]) -> usize {
+        let connection = &mut self.connections[key];
+        if !connection.readable {
+            return 0;
+        }
+        loop {
+            match connection.outbox.stream().read(buffer) {
+                Ok(0) => {
+                    connection.ended = true;
+                    connection.readable = false;
+                    return 0;
+                }
+                Ok(length) => {
+                    connection.readable = length == READ || connection.hung_up;
+                    self.octets_read += length as u64;
+                    return length;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    connection.readable = false;
+                    return 0;
+                }
+                // A controller that was killed with unread replies resets the connection.
+                Err(_) => {
+                    connection.ended = true;
+                    connection.readable = false;
+                    return 0;
+                }
+            }
+        }
+    }
+
+    /// Takes every whole command from what was left over and what is `fresh`.
+    fn answer(&mut self, key: usize, fresh: &[u8]) {
+        let mut kept = std::mem::take(&mut self.connections[key].input);
+        let octets = if kept.is_empty() {
+            fresh
+        } else {
+            kept.extend_from_slice(fresh);
+            &kept
+        };
+        let consumed = self.take_commands(key, octets);
+        let rest = &octets[consumed..];
+        self.connections[key].input = if rest.is_empty() {
+            Vec::new()
+        } else if consumed == 0 && !kept.is_empty() {
+            kept
+        } else {
+            rest.to_vec()
+        };
+    }
+
+    /// Carries out commands until none is whole, or the controller must read replies first.
+    /// Returns how many octets they had.
+    fn take_commands(&mut self, key: usize, octets: &[u8]) -> usize {
+        let mut consumed = 0;
+        while consumed < octets.len() {
+            match self.connections[key].session.step(&octets[consumed..]) {
+                Step::Incomplete => break,
+                Step::Http => {
+                    self.replies.extend_from_slice(HTTP_ANSWER);
+                    self.finish(key);
+                    return octets.len();
+                }
+                Step::Command {
+                    length,
+                    request,
+                    logs_in,
+                } => {
+                    consumed += length;
+                    if logs_in {
+                        self.logged_in(key);
+                    }
+                    if self.carry_out(key, request) {
+                        self.finish(key);
+                        return octets.len();
+                    }
+                }
+            }
+            if self.replies.len() >= REPLIES {
+                self.send_replies(key);
+                if self.connections[key].outbox.waiting() > PAUSE {
+                    break;
+                }
+            }
+        }
+        self.send_replies(key);
+        consumed
+    }
+
+    /// Carries out one request and notes the reply; `true` if the connection ends with it.
+    fn carry_out(&mut self, key: usize, request: Result<Request<'_>, Refusal>) -> bool {
+        let dialect = self.connections[key].session.dialect();
+        let outcome = match request {
+            Ok(Request::SetEvents(events)) => {
+                self.subscribe(key, events);
+                return false;
+            }
+            Ok(request) => self.execute(key, request),
+            Err(refusal) => Err(refusal),
+        };
+        match outcome {
+            Ok(reply) => {
+                dialect.encode_reply(&reply, &mut self.replies);
+                reply == Reply::Closing
+            }
+            Err(refusal) => {
+                log::trace!(
+                    "{} was refused: {}",
+                    self.connections[key],
+                    refusal.status()
+                );
+                dialect.encode_refusal(&refusal, &mut self.replies);
+                refusal.closes(dialect)
+            }
+        }
+    }
+
+    /// Others learn that the controller is there.
+    pub(super) fn logged_in(&mut self, key: usize) {
+        let session = self.connections[key].session.id();
+        self.bus.log_in(session);
+        self.tell_of(key, ControllerChange::Connected);
+    }
+
+    /// Notes a CONTROLLER event about a controller as it is now.
+    pub(super) fn tell_of(&mut self, key: usize, change: ControllerChange) {
+        let session = &self.connections[key].session;
+        let (id, peer) = (session.id(), session.peer());
+        let name = self.bus.name(id);
+        self.tell(Event::Controller {
+            change,
+            session: id,
+            name,
+            uid: peer.uid,
+            pid: peer.pid,
+        });
+    }
+
+    /// SETEVENTS. Its reply goes through the fan-out thread, behind every event of before.
+    fn subscribe(&mut self, key: usize, events: EventMask) {
+        self.hand_over_events();
+        let connection = &mut self.connections[key];
+        let dialect = connection.session.dialect();
+        let session = connection.session.id();
+        let unread = self.bus.subscribe(session, events);
+        let mut reply = std::mem::take(&mut self.replies);
+        dialect.encode_reply(&Reply::Done, &mut reply);
+        for message in unread {
+            dialect.encode_event(&Event::Message(message), &mut reply);
+        }
+        if connection.subscribed || !events.is_empty() {
+            connection.subscribed = true;
+            connection.outbox.handed_over();
+            let outbox = Arc::clone(&connection.outbox);
+            self.hand_over(Item::Subscribe {
+                session,
+                dialect,
+                events,
+                outbox,
+                reply,
+            });
+        } else {
+            self.replies = reply;
+        }
+        self.interest_changed();
+    }
+
+    /// Sends the replies of this turn, and then hands over what its commands caused.
+    pub(super) fn send_replies(&mut self, key: usize) {
+        if !self.replies.is_empty() {
+            let connection = &self.connections[key];
+            if connection.outbox.is_behind() {
+                self.reply_in_order(key, false);
+            } else {
+                connection.outbox.send(&mut [IoSlice::new(&self.replies)]);
+                self.replies.clear();
+                self.replies.shrink_to(2 * REPLIES);
+            }
+        }
+        self.hand_over_events();
+    }
+
+    /// Sends the replies of this turn and ends the connection with them.
+    pub(super) fn finish(&mut self, key: usize) {
+        let connection = &self.connections[key];
+        connection.outbox.refuse_input();
+        if connection.outbox.is_behind() {
+            self.reply_in_order(key, true);
+        } else {
+            connection.outbox.send(&mut [IoSlice::new(&self.replies)]);
+            connection.outbox.finish();
+            self.replies.clear();
+        }
+        self.hand_over_events();
+        self.timers.linger(key, self.connections[key].session.id());
+    }
+
+    /// Sends the replies of this turn behind what was handed over.
+    fn reply_in_order(&mut self, key: usize, finish: bool) {
+        let connection = &self.connections[key];
+        connection.outbox.handed_over();
+        let item = Item::Reply {
+            outbox: Arc::clone(&connection.outbox),
+            session: connection.session.id(),
+            octets: std::mem::take(&mut self.replies),
+            finish,
+        };
+        self.hand_over(item);
+    }
+
+    /// Ends a connection and everything that hung on it.
+    pub(super) fn close(&mut self, key: usize) {
+        let connection = self.connections.remove(key);
+        let session = connection.session.id();
+        let peer = connection.session.peer();
+        let left = self.bus.leave(session);
+        if connection.outbox.phase() == Phase::Overflowed {
+            let name = left.as_ref().and_then(|left| left.name.as_ref());
+            log::warn!(
+                "{connection}, named {}, was dropped: it did not read, and more than BusMaxQueue \
+                 {} octets waited for it",
+                name.map_or("unset", |name| name.as_str()),
+                self.options.settings().max_queue
+            );
+        } else {
+            log::debug!("{connection} has left");
+        }
+        // Ends what a child process may still hold, and what waits to be sent.
+        connection.outbox.abandon();
+        if connection.subscribed {
+            self.hand_over(Item::Leave(session));
+            self.interest_changed();
+        }
+        if let Some(left) = left.filter(|left| left.logged_in) {
+            self.tell(Event::Controller {
+                change: ControllerChange::Disconnected,
+                session,
+                name: left.name,
+                uid: peer.uid,
+                pid: peer.pid,
+            });
+            self.hand_over_events();
+        }
+        if let Some(connections) = self.users.get_mut(&peer.uid) {
+            *connections -= 1;
+            if *connections == 0 {
+                self.users.remove(&peer.uid);
+            }
+        }
+        if connection.owner {
+            self.ending = Some("the owning controller has left");
+        }
+        self.resume_accepting();
+    }
+}

@@ -1,0 +1,34 @@
+//! Why the daemon cannot serve.
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::sys::socket::SocketError;
+use crate::sys::state::StateError;
+
+/// Why the daemon cannot serve.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// A socket cannot be listened at.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The service manager's sockets are not what they should be.
+    #[error("cannot use the sockets that were passed on: {0}")]
+    Activation(io::Error),
+    /// A `BusSocket fd:NAME` line without a socket.
+    #[error(
+        "BusSocket fd:{0}: no socket of this FileDescriptorName was passed on; it needs a socket \
+         unit with 'FileDescriptorName={0}'"
+    )]
+    NotInherited(String),
+    /// The system refused something at the start.
+    #[error("cannot start: {0}")]
+    Start(io::Error),
+    /// The system refused to wait.
+    #[error("cannot wait for events: {0}")]
+    Poll(io::Error),
+}

@@ -1,0 +1,249 @@
+//! The loop: it owns the listeners, the sessions and the read halves of their connections, and
+//! carries out what they ask for.
+//!
+//! Ready sockets are worked off in turns, one read each, so that a controller that sends without
+//! end costs the others no more than its turn.
+
+mod accept;
+mod commands;
+mod connection;
+mod converse;
+mod error;
+mod info;
+mod options;
+mod shutdown;
+mod signals;
+mod timers;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+use mio::{Events, Poll, Token};
+use slab::Slab;
+
+use crate::bus::fanout::{self, Item};
+use crate::bus::{Bus, SessionId, To};
+use crate::logging::Logging;
+use crate::options::Options;
+use crate::outbox::Outlet;
+use crate::session::Cookie;
+use crate::sys::process;
+use crate::sys::state::StateDirectory;
+use crate::wire::event::Event;
+
+use accept::Listener;
+use connection::Connection;
+pub use error::ServeError;
+use signals::Signals;
+use timers::Timers;
+
+/// Octets taken from one connection in its turn.
+const READ: usize = 64 * 1024;
+
+/// Descriptors the daemon needs besides one for each controller.
+const OWN_DESCRIPTORS: u64 = 64;
+
+/// Tokens from here up are listeners; those below are connections.
+const LISTENERS: usize = usize::MAX / 2;
+
+const SIGNALS: Token = Token(usize::MAX - 1);
+
+/// The daemon.
+pub struct Server {
+    poll: Poll,
+    signals: Signals,
+    listeners: Vec<Listener>,
+    connections: Slab<Connection>,
+    /// How many connections each user has.
+    users: HashMap<u32, usize>,
+    /// Who has more to read or to answer, in the order of their turns.
+    ready: Vec<Token>,
+    bus: Bus,
+    options: Options,
+    state: StateDirectory,
+    cookie: Option<(Arc<Cookie>, std::path::PathBuf)>,
+    outlet: Arc<Outlet>,
+    fanout: Sender<Item>,
+    fanout_thread: JoinHandle<()>,
+    /// Events that happened in this turn and are not handed over yet.
+    events: Vec<(Event, To)>,
+    /// Replies of this turn that are not sent yet.
+    replies: Vec<u8>,
+    /// What one turn's read goes into.
+    buffer: Vec<u8>,
+    timers: Timers,
+    logging: Arc<Logging>,
+    last_session: SessionId,
+    started: Instant,
+    octets_read: u64,
+    ending: Option<&'static str>,
+}
+
+/// Serves until a signal or an owning controller ends it.
+///
+/// Everything that can be wrong with the options is found before the first socket is opened.
+pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
+    let started = Instant::now();
+    let settings = options.settings();
+    logging.write_from(settings.log);
+    let wanted = settings.max_controllers as u64 + OWN_DESCRIPTORS;
+    let limit = process::raise_descriptor_limit(wanted);
+    let state = StateDirectory::open(&settings.state_directory)?;
+    let bus = Bus::new(state.last_id()?, settings.history);
+    let poll = Poll::new().map_err(ServeError::Start)?;
+    let outlet = Arc::new(Outlet {
+        registry: poll.registry().try_clone().map_err(ServeError::Start)?,
+        max_queue: AtomicUsize::new(settings.max_queue),
+        written: AtomicU64::new(0),
+    });
+    let signals = Signals::start(poll.registry()).map_err(ServeError::Start)?;
+    let listeners = accept::listen(&settings.sockets, poll.registry())?;
+    if limit < wanted {
+        log::warn!(
+            "only {limit} descriptors are allowed, too few for BusMaxControllers {}: more \
+             controllers than fit will wait to be accepted (raise LimitNOFILE or 'ulimit -n')",
+            settings.max_controllers
+        );
+    }
+    state.remove_cookie();
+    let cookie = if settings.cookie_authentication {
+        Some(new_cookie(&state)?)
+    } else {
+        None
+    };
+    let (fanout, fanout_thread) = fanout::start().map_err(ServeError::Start)?;
+    logging.send_to(fanout.clone());
+    let mut server = Server {
+        timers: Timers::new(started),
+        poll,
+        signals,
+        listeners,
+        connections: Slab::new(),
+        users: HashMap::new(),
+        ready: Vec::new(),
+        bus,
+        options,
+        state,
+        cookie,
+        outlet,
+        fanout,
+        fanout_thread,
+        events: Vec::new(),
+        replies: Vec::new(),
+        buffer: vec![0; READ],
+        logging,
+        last_session: 0,
+        started,
+        octets_read: 0,
+        ending: None,
+    };
+    server.serve()?;
+    server.shut_down();
+    Ok(())
+}
+
+fn new_cookie(state: &StateDirectory) -> Result<(Arc<Cookie>, std::path::PathBuf), ServeError> {
+    let mut octets = [0; 32];
+    getrandom::fill(&mut octets).map_err(|cause| ServeError::Start(io::Error::other(cause)))?;
+    let path = state.write_cookie(&octets)?;
+    Ok((Arc::new(Cookie::from(octets)), path))
+}
+
+impl Server {
+    fn serve(&mut self) -> Result<(), ServeError> {
+        let mut events = Events::with_capacity(1024);
+        log::info!("onionbus {} is ready", env!("CARGO_PKG_VERSION"));
+        signals::notify(&[sd_notify::NotifyState::Ready]);
+        while self.ending.is_none() {
+            self.poll(&mut events)?;
+            self.take_turns();
+            self.run_timers();
+        }
+        Ok(())
+    }
+
+    /// Waits for something to do and notes who is ready.
+    fn poll(&mut self, events: &mut Events) -> Result<(), ServeError> {
+        let timeout = if self.ready.is_empty() {
+            self.timers.until_next(Instant::now())
+        } else {
+            Some(std::time::Duration::ZERO)
+        };
+        match self.poll.poll(events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => return Err(ServeError::Poll(error)),
+        }
+        for event in events.iter() {
+            match event.token() {
+                SIGNALS => self.take_signals(),
+                Token(listener) if listener >= LISTENERS => self.ready(event.token()),
+                Token(key) => {
+                    let Some(connection) = self.connections.get_mut(key) else {
+                        continue;
+                    };
+                    connection.readable |= event.is_readable() || event.is_error();
+                    connection.hung_up |= event.is_read_closed() || event.is_error();
+                    if event.is_writable() || event.is_write_closed() {
+                        connection.outbox.flush();
+                    }
+                    self.ready(event.token());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a socket into the queue, unless it waits there already.
+    fn ready(&mut self, token: Token) {
+        let waiting = match token.0.checked_sub(LISTENERS) {
+            Some(listener) => self.listeners.get_mut(listener).map(|l| &mut l.queued),
+            None => self.connections.get_mut(token.0).map(|c| &mut c.queued),
+        };
+        if let Some(queued) = waiting
+            && !std::mem::replace(queued, true)
+        {
+            self.ready.push(token);
+        }
+    }
+
+    /// Gives each socket that is ready one turn.
+    fn take_turns(&mut self) {
+        let turns = std::mem::take(&mut self.ready);
+        for token in &turns {
+            match token.0.checked_sub(LISTENERS) {
+                Some(listener) => self.accept(listener),
+                None => self.take_turn(token.0),
+            }
+        }
+    }
+
+    /// Hands the events of this turn to the fan-out thread.
+    fn hand_over_events(&mut self) {
+        if !self.events.is_empty() {
+            let events = std::mem::take(&mut self.events);
+            self.hand_over(Item::Events(events));
+        }
+    }
+
+    /// Hands something to the fan-out thread, and waits for it if it is behind: it never waits
+    /// for this thread.
+    fn hand_over(&self, item: Item) {
+        self.fanout
+            .send(item)
+            .expect("the fan-out thread ends only when it is told to");
+    }
+
+    /// Notes an event, if anybody subscribed to its kind.
+    fn tell(&mut self, event: Event) {
+        let to = self.bus.to_subscribers(event.kind());
+        if to == To::Subscribers {
+            self.events.push((event, to));
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Commands about options, and what a change of options changes.
+
+use std::sync::atomic::Ordering;
+
+use super::Server;
+use crate::options::{Change, OptionError, Problems};
+use crate::wire::event::Event;
+use crate::wire::refusal::Refusal;
+use crate::wire::reply::{OptionValue, Reply};
+use crate::wire::request::Setting;
+
+impl Server {
+    pub(super) fn get_conf(&self, names: &[&[u8]]) -> Result<Reply, Refusal> {
+        let mut values = Vec::new();
+        let mut unknown = Vec::new();
+        for name in names {
+            match self.options.get(name) {
+                Some(pairs) => values.extend(pairs),
+                None => unknown.push(name.to_vec()),
+            }
+        }
+        if unknown.is_empty() {
+            Ok(Reply::Conf(values))
+        } else {
+            Err(Refusal::UnrecognizedOptions(unknown))
+        }
+    }
+
+    pub(super) fn set_conf(&mut self, settings: &[Setting]) -> Result<Reply, Refusal> {
+        let change = self
+            .options
+            .set(settings)
+            .map_err(|error| refusal(&error))?;
+        self.apply(change);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn reset_conf(&mut self, settings: &[Setting]) -> Result<Reply, Refusal> {
+        let change = self
+            .options
+            .reset(settings)
+            .map_err(|error| refusal(&error))?;
+        self.apply(change);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn load_conf(&mut self, text: &[u8]) -> Result<Reply, Refusal> {
+        let change = self
+            .options
+            .load_text(text)
+            .map_err(|error| refusal(&error))?;
+        self.apply(change);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn save_conf(&self, force: bool) -> Result<Reply, Refusal> {
+        self.options.save(force).map_err(|error| {
+            log::warn!("{error}");
+            Refusal::CannotSave(error.to_string())
+        })?;
+        Ok(Reply::Done)
+    }
+
+    /// Reads the option file again. Where it is wrong, everything stays as it is.
+    pub(super) fn reload(&mut self) -> Result<(), Problems> {
+        let change = self.options.reload()?;
+        self.apply(change);
+        Ok(())
+    }
+
+    /// Puts a change into force and tells those who subscribed to `CONF_CHANGED`.
+    fn apply(&mut self, change: Change) {
+        self.options = change.options;
+        let settings = self.options.settings();
+        self.bus.set_history(settings.history);
+        self.outlet
+            .max_queue
+            .store(settings.max_queue, Ordering::Relaxed);
+        self.logging.write_from(settings.log);
+        let changed: Vec<OptionValue> = change
+            .changed
+            .into_iter()
+            .flat_map(|option| {
+                let back_to_default = option.values.is_empty().then_some(None);
+                let values = option.values.into_iter().map(Some).chain(back_to_default);
+                values.map(move |value| (option.name, value))
+            })
+            .collect();
+        self.interest_changed();
+        if !changed.is_empty() {
+            for (name, _) in &changed {
+                log::debug!("{name} has changed");
+            }
+            self.tell(Event::ConfChanged(changed.into()));
+        }
+    }
+}
+
+fn refusal(error: &OptionError) -> Refusal {
+    let text = error.to_string();
+    match error {
+        OptionError::Unrecognized(_) => Refusal::UnknownOption(text),
+        OptionError::Invalid(_) => Refusal::InvalidValue(text),
+        OptionError::Frozen(_) => Refusal::Transition(text),
+        OptionError::ConfigFile(_) => Refusal::InvalidFile(text),
+    }
+}

@@ -1,0 +1,61 @@
+//! The end: nobody new, what is queued delivered, nothing left behind.
+
+use std::time::{Duration, Instant};
+
+use mio::Events;
+use sd_notify::NotifyState;
+
+use super::{Server, signals};
+use crate::bus::fanout::Item;
+use crate::outbox::Phase;
+
+/// How long what is queued has to be read.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Server {
+    /// Stops accepting, delivers what is queued, and lets everything go.
+    pub(super) fn shut_down(mut self) {
+        let why = self.ending.unwrap_or("no reason");
+        log::info!("ending: {why}");
+        signals::notify(&[NotifyState::Stopping]);
+        self.listeners.clear();
+        self.hand_over_events();
+        self.hand_over(Item::Stop);
+        if self.fanout_thread.join().is_err() {
+            log::error!("the fan-out thread has failed: events were lost");
+        }
+        for (_, connection) in &self.connections {
+            connection.outbox.finish();
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let mut events = Events::with_capacity(1024);
+        loop {
+            self.connections
+                .retain(|_, connection| connection.outbox.phase() == Phase::Finishing);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.connections.is_empty() || left.is_zero() {
+                break;
+            }
+            // Where polling fails, what the kernel took by now is all that can be delivered.
+            if self.poll.poll(&mut events, Some(left)).is_err() {
+                break;
+            }
+            for event in &events {
+                if let Some(connection) = self.connections.get(event.token().0) {
+                    connection.outbox.flush();
+                }
+            }
+        }
+        if !self.connections.is_empty() {
+            let count = self.connections.len();
+            log::warn!("{count} controllers did not read what was queued for them");
+        }
+        if self.cookie.is_some() {
+            self.state.remove_cookie();
+        }
+        if let Err(error) = self.state.write_last_id(self.bus.last_id()) {
+            log::warn!("some MessageIDs will be skipped: {error}");
+        }
+        log::info!("ended");
+    }
+}

@@ -1,0 +1,117 @@
+//! Signals, from the system and from controllers, and what the service manager is told.
+
+use std::io;
+
+use mio::{Interest, Registry};
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook_mio::v1_0::Signals as Pipe;
+
+use super::{SIGNALS, Server};
+use crate::wire::event::Event;
+use crate::wire::request::Signal;
+
+/// The process's signals, as a source of the loop.
+pub(super) struct Signals(Pipe);
+
+impl Signals {
+    pub(super) fn start(registry: &Registry) -> io::Result<Self> {
+        let mut pipe = Pipe::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2])?;
+        registry.register(&mut pipe, SIGNALS, Interest::READABLE)?;
+        Ok(Self(pipe))
+    }
+}
+
+impl Server {
+    /// Carries out the signals that the process has got.
+    pub(super) fn take_signals(&mut self) {
+        let pending: Vec<_> = self.signals.0.pending().collect();
+        for number in pending {
+            let signal = match number {
+                SIGHUP => Signal::Reload,
+                SIGINT => Signal::Shutdown,
+                SIGUSR1 => Signal::Dump,
+                SIGUSR2 => Signal::Debug,
+                _ => Signal::Halt,
+            };
+            // Whoever sent it reads the log, which has said why it failed.
+            let _ = self.raise(signal);
+        }
+        self.hand_over_events();
+    }
+
+    /// Carries out a signal, whoever raised it; why not, if it cannot be.
+    pub(super) fn raise(&mut self, signal: Signal) -> Result<(), String> {
+        match signal {
+            Signal::Reload => self.reload_and_notify()?,
+            Signal::Shutdown | Signal::Halt => self.ending = Some("a signal asked for it"),
+            Signal::Dump => self.dump(),
+            Signal::Debug => {
+                self.logging.write_from(log::LevelFilter::Trace);
+                log::info!("logging everything, until the options are read again");
+            }
+            Signal::Heartbeat => log::info!("{}", self.heartbeat()),
+            Signal::Tor(_) => {}
+        }
+        self.tell(Event::Signal(signal.name()));
+        Ok(())
+    }
+
+    fn reload_and_notify(&mut self) -> Result<(), String> {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => notify(&[NotifyState::Reloading, now]),
+            Err(_) => notify(&[NotifyState::Reloading]),
+        }
+        let reloaded = self.reload();
+        notify(&[NotifyState::Ready]);
+        match reloaded {
+            Ok(()) => {
+                log::info!("the options were read again");
+                Ok(())
+            }
+            Err(problems) => {
+                for problem in &problems.0 {
+                    log::warn!("{problem}");
+                }
+                log::warn!("the options stay as they were");
+                let first = problems.0.first().map(ToString::to_string);
+                Err(format!("Unable to reload: {}", first.unwrap_or_default()))
+            }
+        }
+    }
+
+    fn heartbeat(&self) -> String {
+        format!(
+            "{} controllers are connected; {} octets read, {} written; the last MessageID is {}; \
+             {} log events were lost",
+            self.connections.len(),
+            self.octets_read,
+            self.outlet
+                .written
+                .load(std::sync::atomic::Ordering::Relaxed),
+            self.bus.last_id(),
+            self.logging.lost()
+        )
+    }
+
+    /// Logs who is connected and what waits for them.
+    fn dump(&self) {
+        log::info!("{}", self.heartbeat());
+        for (_, connection) in &self.connections {
+            let name = self.bus.name(connection.session.id());
+            log::info!(
+                "{connection}, named {}: {} octets wait to be sent, {} to be understood",
+                name.as_ref().map_or("unset", |name| name.as_str()),
+                connection.outbox.waiting(),
+                connection.input.len()
+            );
+        }
+    }
+}
+
+/// Tells the service manager, if there is one.
+pub(super) fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        log::warn!("the service manager cannot be told: {error}");
+    }
+}

@@ -1,0 +1,162 @@
+//! What happens at a time: BW events, the watchdog, the end of what lingers. Nothing else wakes a
+//! daemon that nobody talks to.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+
+use super::{Server, signals};
+use crate::bus::SessionId;
+use crate::wire::event::{Event, EventKind};
+
+/// How long a connection that has ended waits for its last octets to be read.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// When accepting is tried again after it failed, if nobody leaves before.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What happens when.
+pub(super) struct Timers {
+    bandwidth: Option<Bandwidth>,
+    watchdog: Option<Watchdog>,
+    /// Connections that end once they are flushed, in the order of their deadlines.
+    lingering: VecDeque<(Instant, usize, SessionId)>,
+    accepting: Option<Instant>,
+}
+
+/// The current interval of BW events.
+struct Bandwidth {
+    ends: Instant,
+    length: Duration,
+    read: u64,
+    written: u64,
+}
+
+struct Watchdog {
+    next: Instant,
+    interval: Duration,
+}
+
+impl Timers {
+    pub(super) fn new(now: Instant) -> Self {
+        let watchdog = sd_notify::watchdog_enabled().map(|timeout| Watchdog {
+            next: now,
+            interval: timeout / 2,
+        });
+        Self {
+            bandwidth: None,
+            watchdog,
+            lingering: VecDeque::new(),
+            accepting: None,
+        }
+    }
+
+    /// How long the loop may sleep; `None` is until somebody wants something.
+    pub(super) fn until_next(&self, now: Instant) -> Option<Duration> {
+        let bandwidth = self.bandwidth.as_ref().map(|interval| interval.ends);
+        let watchdog = self.watchdog.as_ref().map(|watchdog| watchdog.next);
+        let lingering = self.lingering.front().map(|(deadline, ..)| *deadline);
+        [bandwidth, watchdog, lingering, self.accepting]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|next| next.saturating_duration_since(now))
+    }
+
+    /// A connection may take some time yet to be flushed.
+    pub(super) fn linger(&mut self, key: usize, session: SessionId) {
+        let deadline = Instant::now() + LINGER;
+        self.lingering.push_back((deadline, key, session));
+    }
+
+    pub(super) fn pause_accepting(&mut self) {
+        self.accepting = Some(Instant::now() + PAUSE);
+    }
+
+    pub(super) const fn accepting_is_paused(&self) -> bool {
+        self.accepting.is_some()
+    }
+
+    /// Ends the pause, if there is one.
+    pub(super) fn resume_accepting(&mut self) -> bool {
+        self.accepting.take().is_some()
+    }
+}
+
+impl Server {
+    /// Does what is due.
+    pub(super) fn run_timers(&mut self) {
+        let now = Instant::now();
+        self.end_interval(now);
+        if let Some(watchdog) = &mut self.timers.watchdog
+            && watchdog.next <= now
+        {
+            watchdog.next = now + watchdog.interval;
+            signals::notify(&[NotifyState::Watchdog]);
+        }
+        while let Some(&(deadline, key, session)) = self.timers.lingering.front() {
+            let connection = self.connections.get(key);
+            let lingers = connection.is_some_and(|held| held.session.id() == session);
+            if lingers && deadline > now {
+                break;
+            }
+            self.timers.lingering.pop_front();
+            if lingers {
+                self.close(key);
+            }
+        }
+        if self
+            .timers
+            .accepting
+            .is_some_and(|deadline| deadline <= now)
+        {
+            self.resume_accepting();
+        }
+    }
+
+    /// Sends the BW event if the interval is over, and begins the next.
+    fn end_interval(&mut self, now: Instant) {
+        let (read, written) = self.traffic();
+        let Some(interval) = &mut self.timers.bandwidth else {
+            return;
+        };
+        if interval.ends > now {
+            return;
+        }
+        let event = Event::Bandwidth {
+            read: read - interval.read,
+            written: written - interval.written,
+        };
+        interval.read = read;
+        interval.written = written;
+        // After a long stop of the whole machine the next interval begins now.
+        interval.ends = (interval.ends + interval.length).max(now);
+        self.tell(event);
+        self.hand_over_events();
+    }
+
+    fn traffic(&self) -> (u64, u64) {
+        let written = self.outlet.written.load(Ordering::Relaxed);
+        (self.octets_read, written)
+    }
+
+    /// Somebody has subscribed to something else, or the interval has another length.
+    pub(super) fn interest_changed(&mut self) {
+        let interest = self.bus.interest();
+        self.logging.want(interest);
+        let length = self.options.settings().bandwidth_interval;
+        if !interest.contains(EventKind::Bandwidth) {
+            self.timers.bandwidth = None;
+        } else if self.timers.bandwidth.as_ref().map(|b| b.length) != Some(length) {
+            let (read, written) = self.traffic();
+            self.timers.bandwidth = Some(Bandwidth {
+                ends: Instant::now() + length,
+                length,
+                read,
+                written,
+            });
+        }
+    }
+}
