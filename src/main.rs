@@ -1,4 +1,8 @@
 //! The `onionbus` program: arguments to a command.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

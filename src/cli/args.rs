@@ -1,0 +1,229 @@
+//! The command line: every command, its arguments and its help, one table for the parser, the
+//! help pages and the completions.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+
+const EXAMPLES: &str = "\
+Examples:
+  onionbus serve                          run a daemon on the default socket
+  onionbus watch --as alice               print what is posted to alice and to all
+  onionbus post --as bob @alice 'hello'   post one message
+  tail -f log | onionbus post @all        post each line as it comes
+  onionbus info version uptime            ask for values
+  onionbus conf set BusHistory=500        change an option
+
+Environment:
+  ONIONBUS_SOCKET   the socket to use where --socket does not name one
+
+Exit codes:
+  0  done
+  1  the daemon refused, or could not be started: the reason is on standard error
+  2  wrong usage
+  3  no daemon answers
+
+onionbus(1) and onionbus(8) say more.";
+
+const POST_HELP: &str = "\
+With TEXT its words are joined by one space, and everything after the first word is text.
+Without it every line of standard input is a message; the first refusal ends it.
+
+Examples:
+  onionbus post @all hello world
+  onionbus post --as bob @alice -- --not-an-option
+  tail -f log | onionbus post --as log @all";
+
+const WATCH_HELP: &str = "\
+Examples:
+  onionbus watch                             every message to all
+  onionbus watch --as alice                  those to alice too
+  onionbus watch --count 1                   wait for one message
+  onionbus watch CONTROLLER CONF_CHANGED     who comes and goes, what is changed";
+
+const SET_HELP: &str = "\
+All values are set, or none. They are sent quoted: no quoting of one's own is needed.
+
+Examples:
+  onionbus conf set BusHistory=500
+  onionbus conf set 'BusLog=notice file /var/log/onionbus.log'";
+
+const COMMAND_HELP: &str = "\
+The reply is printed as it came. The body of a command that begins with + is read from standard
+input.
+
+Examples:
+  onionbus command 'GETINFO info/names'
+  onionbus command 'SIGNAL RELOAD'
+  onionbus command +LOADCONF < onionbus.conf";
+
+const SERVE_HELP: &str = "\
+Arguments win over the file, the file over ONIONBUS_SOCKET, and that over the defaults:
+the socket is /run/onionbus/control for root and $XDG_RUNTIME_DIR/onionbus/control for others.
+
+Examples:
+  onionbus serve
+  onionbus serve --config /etc/onionbus/onionbus.conf
+  onionbus serve --socket ./control --state ./state --set 'BusLog debug stderr'";
+
+const COMPLETIONS_HELP: &str = "\
+Example:
+  onionbus completions bash > ~/.local/share/bash-completion/completions/onionbus";
+
+/// Everything that may stand on the command line.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon
+    #[command(after_help = SERVE_HELP)]
+    Serve(Serve),
+    /// Post a message to one controller or to all
+    #[command(after_help = POST_HELP)]
+    Post(Post),
+    /// Print events as they happen
+    #[command(after_help = WATCH_HELP)]
+    Watch(Watch),
+    /// List the connected controllers
+    Controllers(Bus),
+    /// Print the messages that the daemon remembers
+    Recent(Bus),
+    /// Ask the daemon for values
+    Info(Info),
+    /// Read or change the daemon's options
+    #[command(subcommand)]
+    Conf(Conf),
+    /// Send one line of the control protocol and print the reply
+    #[command(name = "command", after_help = COMMAND_HELP)]
+    Raw(Raw),
+    /// Check a configuration file without starting anything
+    Check(Check),
+    /// Print the completions for a shell
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions {
+        /// The shell to complete for
+        shell: Shell,
+    },
+}
+
+/// How a client reaches the daemon, and as whom.
+#[derive(Debug, Args)]
+pub struct Bus {
+    /// The daemon's socket [default: where `serve` listens without its own]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub socket: Option<PathBuf>,
+    /// Take this name on the bus first
+    #[arg(long = "as", value_name = "NAME", value_hint = ValueHint::Other)]
+    pub name: Option<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Read options from this file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Listen here (option `BusSocket`)
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub socket: Option<PathBuf>,
+    /// Keep what must survive a restart here (option `BusStateDirectory`)
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub state: Option<PathBuf>,
+    /// Set an option as this line of a file would: 'Option value'; may be repeated
+    #[arg(long, value_name = "LINE", value_hint = ValueHint::Other)]
+    pub set: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct Post {
+    #[command(flatten)]
+    pub bus: Bus,
+    /// Who gets it: @NAME, or @all
+    #[arg(value_name = "@DEST", value_hint = ValueHint::Other)]
+    pub destination: OsString,
+    /// The message; without it each line of standard input is one
+    #[arg(trailing_var_arg = true, value_hint = ValueHint::Other)]
+    pub text: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct Watch {
+    #[command(flatten)]
+    pub bus: Bus,
+    /// End after this many events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// The events to ask for
+    #[arg(value_name = "EVENT", default_value = "POSTMESSAGE", value_hint = ValueHint::Other)]
+    pub events: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct Info {
+    #[command(flatten)]
+    pub bus: Bus,
+    /// What to ask for; `info/names` lists all keys
+    #[arg(required = true, value_name = "KEY", value_hint = ValueHint::Other)]
+    pub keys: Vec<OsString>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Conf {
+    /// Print options as Key=Value
+    Get(ConfGet),
+    /// Change options in the running daemon
+    #[command(after_help = SET_HELP)]
+    Set(ConfSet),
+}
+
+#[derive(Debug, Args)]
+pub struct ConfGet {
+    #[command(flatten)]
+    pub bus: Bus,
+    /// The options to print
+    #[arg(required = true, value_name = "KEY", value_hint = ValueHint::Other)]
+    pub keys: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct ConfSet {
+    #[command(flatten)]
+    pub bus: Bus,
+    /// The options and their new values
+    #[arg(required = true, value_name = "KEY=VALUE", value_hint = ValueHint::Other)]
+    pub settings: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct Raw {
+    #[command(flatten)]
+    pub bus: Bus,
+    /// The line, without its line end
+    #[arg(value_hint = ValueHint::Other)]
+    pub line: OsString,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The file to check
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_table_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,174 @@
+//! A controller's end of one connection: connect, ask, and read what comes.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io::{self, BufReader, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use onionbus::sys::paths;
+
+use super::Stop;
+use super::args::Bus;
+use super::login;
+use super::reply::Message;
+
+/// The most octets of a line or a multi-line command: Tor and the daemon close on more.
+pub const MAX_COMMAND: u64 = 1 << 20;
+
+/// A logged in connection to the daemon.
+#[derive(Debug)]
+pub struct Client {
+    socket: PathBuf,
+    peer: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects to the socket that `bus` or the environment names, logs in, and takes the name
+    /// that `bus` asks for.
+    pub fn connect(bus: &Bus) -> anyhow::Result<Self> {
+        let name = bus.name.as_deref();
+        let name = name.map(|name| word("NAME", name)).transpose()?;
+        let socket = bus.socket.clone().unwrap_or_else(paths::default_socket);
+        let private = paths::private_directory();
+        if socket.starts_with(&private) {
+            // Anybody may make a directory of this name before the user does, and listen in it.
+            match paths::check_private(&private) {
+                Err(paths::NotPrivate::Io { error, .. }) => {
+                    return Err(unreachable(&socket, error));
+                }
+                checked => checked.map_err(|error| unreachable(&socket, error))?,
+            }
+        }
+        let stream = UnixStream::connect(&socket).map_err(|error| unreachable(&socket, error))?;
+        let mut client = Self {
+            socket,
+            peer: BufReader::new(stream),
+        };
+        login::log_in(&mut client)?;
+        if let Some(name) = name {
+            client.ask(&[b"CONTROLLERNAME ", name].concat())?;
+        }
+        Ok(client)
+    }
+
+    /// Sends octets as they are, whole lines with their CRLF, and waits for no reply.
+    pub fn send(&mut self, octets: &[u8]) -> anyhow::Result<()> {
+        match self.peer.get_ref().write_all(octets) {
+            // The daemon may have said why before it closed: reading will tell.
+            Err(error) if is_closed(&error) => Ok(()),
+            sent => sent.map_err(|error| self.lost(&error)),
+        }
+    }
+
+    /// The next reply, whether it is good or bad.
+    pub fn reply(&mut self) -> anyhow::Result<Message> {
+        loop {
+            let message = self.message()?;
+            if !message.is_event() {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// The next event.
+    pub fn event(&mut self) -> anyhow::Result<Message> {
+        loop {
+            let message = self.message()?;
+            if message.is_event() {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// Whether the next message has not arrived yet, as far as one can tell without asking the
+    /// kernel: the moment to show what came before.
+    pub fn must_wait(&self) -> bool {
+        !self.peer.buffer().contains(&b'\n')
+    }
+
+    /// Sends one line, given without its CRLF, and reads its reply. A refusal is an error.
+    pub fn ask(&mut self, line: &[u8]) -> anyhow::Result<Message> {
+        self.send(&[line, b"\r\n"].concat())?;
+        let reply = self.reply()?;
+        if reply.is_success() {
+            Ok(reply)
+        } else {
+            Err(Stop::Refused(wording(&reply)).into())
+        }
+    }
+
+    fn message(&mut self) -> anyhow::Result<Message> {
+        Message::read(&mut self.peer).map_err(|error| self.lost(&error))
+    }
+
+    fn lost(&self, error: &io::Error) -> anyhow::Error {
+        let socket = self.socket.display();
+        Stop::NoDaemon(if is_closed(error) {
+            format!(
+                "the daemon at {socket} closed the connection: its log says why; \
+                 if it is gone, start it with `onionbus serve`"
+            )
+        } else {
+            format!("no daemon that this client understands answers at {socket}: {error}")
+        })
+        .into()
+    }
+}
+
+/// `command` with its arguments behind it, one blank apart.
+pub fn line<W: AsRef<OsStr>>(command: &str, words: &[W]) -> Result<Vec<u8>, Stop> {
+    let mut line = command.as_bytes().to_vec();
+    for argument in words {
+        line.push(b' ');
+        line.extend_from_slice(word("an argument", argument.as_ref())?);
+    }
+    Ok(line)
+}
+
+/// The octets of an argument that is one word to the daemon.
+pub fn word<'a>(what: &str, argument: &'a OsStr) -> Result<&'a [u8], Stop> {
+    let octets = argument.as_bytes();
+    if octets.is_empty() || octets.iter().any(u8::is_ascii_whitespace) {
+        let shown = octets.escape_ascii();
+        let text = format!("{what} has to be one word, and \"{shown}\" is not");
+        return Err(Stop::Usage(text));
+    }
+    one_line(what, octets)
+}
+
+/// `octets`, when a line of the protocol can carry them.
+pub fn one_line<'a>(what: &str, octets: &'a [u8]) -> Result<&'a [u8], Stop> {
+    let refused = match octets.iter().find(|octet| b"\r\n\0".contains(octet)) {
+        None => return Ok(octets),
+        Some(b'\r') => "a carriage return",
+        Some(b'\n') => "a line end",
+        Some(_) => "a NUL",
+    };
+    Err(Stop::Usage(format!(
+        "{what} contains {refused}, which the control protocol cannot carry"
+    )))
+}
+
+/// A refusal as the user reads it: the lines of the reply.
+pub fn wording(reply: &Message) -> String {
+    String::from_utf8_lossy(reply.raw()).trim_end().to_owned()
+}
+
+fn unreachable(socket: &std::path::Path, error: impl fmt::Display) -> anyhow::Error {
+    Stop::NoDaemon(format!(
+        "no daemon answers at {}: {error}\n\
+         Start one with `onionbus serve`, or name its socket with --socket or {}.",
+        socket.display(),
+        paths::SOCKET_VARIABLE,
+    ))
+    .into()
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof
+    )
+}

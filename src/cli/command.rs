@@ -1,0 +1,38 @@
+//! `onionbus command`: one line as it is, and the reply as it is.
+
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::Context;
+
+use super::Stop;
+use super::args::Raw;
+use super::client::{self, Client};
+use super::reply::encode_data;
+
+pub fn run(arguments: &Raw, out: &mut dyn Write) -> anyhow::Result<()> {
+    let line = client::one_line("the line", arguments.line.as_bytes())?;
+    let mut octets = [line, b"\r\n"].concat();
+    if line.starts_with(b"+") {
+        octets.extend_from_slice(&encode_data(&read_body()?));
+    }
+    let mut client = Client::connect(&arguments.bus)?;
+    client.send(&octets)?;
+    let reply = client.reply()?;
+    out.write_all(reply.raw())?;
+    if !reply.is_success() {
+        return Err(Stop::RefusedAndPrinted.into());
+    }
+    Ok(())
+}
+
+fn read_body() -> anyhow::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    let mut input = io::stdin().lock().take(client::MAX_COMMAND + 1);
+    let read = input.read_to_end(&mut body);
+    if read.context("cannot read standard input")? as u64 > client::MAX_COMMAND {
+        let text = "the body is longer than 1 MiB, which no daemon takes";
+        return Err(Stop::Usage(text.to_owned()).into());
+    }
+    Ok(body)
+}

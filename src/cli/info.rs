@@ -1,0 +1,36 @@
+//! `onionbus info`: values of GETINFO keys.
+
+use std::io::{self, Write};
+
+use super::args::Info;
+use super::client::{self, Client};
+use super::reply::Entry;
+
+pub fn run(arguments: &Info, out: &mut dyn Write) -> anyhow::Result<()> {
+    let line = client::line("GETINFO", &arguments.keys)?;
+    let reply = Client::connect(&arguments.bus)?.ask(&line)?;
+    for entry in &reply.entries() {
+        match arguments.keys[..] {
+            [_] => print_value(entry, out)?,
+            _ => print_entry(entry, out)?,
+        }
+    }
+    Ok(())
+}
+
+/// Prints `Key=Value`, and the data below it where there is some.
+pub fn print_entry(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
+    out.write_all(&entry.text)?;
+    out.write_all(b"\n")?;
+    out.write_all(entry.data.as_deref().unwrap_or_default())
+}
+
+/// Prints the value alone: the data, or what stands behind the `=`.
+pub fn print_value(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
+    if let Some(data) = &entry.data {
+        return out.write_all(data);
+    }
+    let equals = entry.text.iter().position(|&octet| octet == b'=');
+    out.write_all(&entry.text[equals.map_or(0, |equals| equals + 1)..])?;
+    out.write_all(b"\n")
+}

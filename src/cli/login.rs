@@ -1,0 +1,126 @@
+//! Logging in: nothing where the socket's permissions are enough, else SAFECOOKIE.
+//!
+//! Plain COOKIE is left out on purpose: it hands the content of any file of 32 octets that this
+//! user can read to whoever listens on the socket (control-spec 3.21 warns of it).
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::client::Client;
+use super::reply::{Entry, unquote};
+
+const COOKIE_OCTETS: usize = 32;
+const SERVER_KEY: &[u8] = b"Tor safe cookie authentication server-to-controller hash";
+const CONTROLLER_KEY: &[u8] = b"Tor safe cookie authentication controller-to-server hash";
+
+/// Authenticates with what the daemon asks for. AUTHENTICATE is sent even where nothing is asked
+/// for, so that a PROTOCOLINFO of the user's own is not the second one before the login, on which
+/// the daemon hangs up.
+pub fn log_in(client: &mut Client) -> anyhow::Result<()> {
+    let entries = client.ask(b"PROTOCOLINFO 1")?.entries();
+    let Some((methods, cookie_file)) = methods(&entries) else {
+        bail!("the daemon does not say how to log in: PROTOCOLINFO without AUTH METHODS");
+    };
+    let offers = |name: &[u8]| methods.split(|&octet| octet == b',').any(|m| m == name);
+    if offers(b"NULL") {
+        client.ask(b"AUTHENTICATE")?;
+        return Ok(());
+    }
+    let file = cookie_file.filter(|_| offers(b"SAFECOOKIE"));
+    let file = OsString::from_vec(file.context(
+        "the daemon wants a login that this client does not know: NULL and SAFECOOKIE it does",
+    )?);
+    let cookie = read_cookie(Path::new(&file))
+        .with_context(|| format!("the daemon wants the cookie in {}", file.display()))?;
+    safe_cookie(client, &cookie)
+}
+
+/// The value of METHODS and the file of COOKIEFILE, if there is one.
+fn methods(entries: &[Entry]) -> Option<(&[u8], Option<Vec<u8>>)> {
+    let mut lines = entries.iter().map(|entry| &entry.text[..]);
+    let rest = lines.find_map(|text| text.strip_prefix(b"AUTH METHODS="))?;
+    let end = rest.iter().position(|&octet| octet == b' ');
+    let (methods, rest) = rest.split_at(end.unwrap_or(rest.len()));
+    let cookie_file = rest.strip_prefix(b" COOKIEFILE=").and_then(unquote);
+    Some((methods, cookie_file))
+}
+
+fn read_cookie(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut cookie = Vec::new();
+    let limit = COOKIE_OCTETS as u64 + 1;
+    File::open(path)?.take(limit).read_to_end(&mut cookie)?;
+    ensure!(
+        cookie.len() == COOKIE_OCTETS,
+        "it is no cookie: it does not have {COOKIE_OCTETS} octets"
+    );
+    Ok(cookie)
+}
+
+/// Control-spec 3.24: the daemon proves first that it knows the cookie, then the client does.
+fn safe_cookie(client: &mut Client, cookie: &[u8]) -> anyhow::Result<()> {
+    let mut nonce = [0; 32];
+    getrandom::fill(&mut nonce).context("no random octets for the login")?;
+    let challenge = format!("AUTHCHALLENGE SAFECOOKIE {}", hex::encode(nonce));
+    let entries = client.ask(challenge.as_bytes())?.entries();
+    let field = |name: &[u8]| {
+        let text = entries.first().map_or(&b""[..], |entry| &entry.text);
+        let mut words = text.split(|&octet| octet == b' ');
+        let value = words.find_map(|word| word.strip_prefix(name));
+        value.and_then(|value| hex::decode(value).ok())
+    };
+    let (Some(server_hash), Some(server_nonce)) = (field(b"SERVERHASH="), field(b"SERVERNONCE="))
+    else {
+        bail!("the daemon's AUTHCHALLENGE reply lacks SERVERHASH or SERVERNONCE");
+    };
+    let proof = |key| {
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+        for part in [cookie, &nonce, &server_nonce] {
+            mac.update(part);
+        }
+        mac
+    };
+    ensure!(
+        proof(SERVER_KEY).verify_slice(&server_hash).is_ok(),
+        "what listens on the socket does not know the cookie: it is not the daemon it says it is"
+    );
+    let answer = proof(CONTROLLER_KEY).finalize().into_bytes();
+    client.ask(format!("AUTHENTICATE {}", hex::encode(answer)).as_bytes())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(lines: &[&[u8]]) -> Vec<Entry> {
+        let entry = |text: &&[u8]| Entry {
+            text: text.to_vec(),
+            data: None,
+        };
+        lines.iter().map(entry).collect()
+    }
+
+    #[test]
+    fn the_methods_are_found_among_other_lines() {
+        let replies = entries(&[
+            b"PROTOCOLINFO 1",
+            b"FUTURE x",
+            br#"AUTH METHODS=COOKIE,SAFECOOKIE COOKIEFILE="/a \"b\"" MORE"#,
+        ]);
+        let file = br#"/a "b""#.to_vec();
+        assert_eq!(
+            methods(&replies),
+            Some((&b"COOKIE,SAFECOOKIE"[..], Some(file)))
+        );
+        let replies = entries(&[b"AUTH METHODS=NULL"]);
+        assert_eq!(methods(&replies), Some((&b"NULL"[..], None)));
+        assert_eq!(methods(&entries(&[b"PROTOCOLINFO 1"])), None);
+    }
+}

@@ -1,0 +1,88 @@
+//! Arguments to a command, and how it went to an exit code; one file per command.
+
+mod args;
+mod check;
+mod client;
+mod command;
+mod completions;
+mod conf;
+mod controllers;
+mod info;
+mod login;
+mod post;
+mod recent;
+mod reply;
+mod serve;
+mod watch;
+
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Command, Conf};
+
+/// Why a command ends other than well. Any other error exits with 1, as a refusal does.
+#[derive(Debug, thiserror::Error)]
+enum Stop {
+    /// The daemon answered, and the answer is no.
+    #[error("{0}")]
+    Refused(String),
+    /// The same, and the answer has been printed where it was asked for.
+    #[error("")]
+    RefusedAndPrinted,
+    /// The arguments, or what stands in for them on standard input, cannot be meant.
+    #[error("{0}")]
+    Usage(String),
+    /// Nobody answers, or no longer.
+    #[error("{0}")]
+    NoDaemon(String),
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let done = run(&command, &mut out);
+    // What was printed comes before what is said about the end of it.
+    let flushed = out.flush();
+    match done.and(flushed.map_err(Into::into)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Post(arguments) => post::run(arguments),
+        Command::Watch(arguments) => watch::run(arguments, out),
+        Command::Controllers(bus) => controllers::run(bus, out),
+        Command::Recent(bus) => recent::run(bus, out),
+        Command::Info(arguments) => info::run(arguments, out),
+        Command::Conf(Conf::Get(arguments)) => conf::get(arguments, out),
+        Command::Conf(Conf::Set(arguments)) => conf::set(arguments),
+        Command::Raw(arguments) => command::run(arguments, out),
+        Command::Check(arguments) => check::run(arguments, out),
+        Command::Completions { shell } => completions::run(*shell, out),
+    }
+}
+
+fn report(error: &anyhow::Error) -> ExitCode {
+    // Standard output is the only one whose errors come here bare: `client` words those of the
+    // socket. Whoever closed it has seen enough, which is no failure.
+    let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    if error.downcast_ref().is_some_and(closed) {
+        return ExitCode::SUCCESS;
+    }
+    let stop = error.downcast_ref();
+    if !matches!(stop, Some(Stop::RefusedAndPrinted)) {
+        // Nobody can be told that standard error is gone.
+        let _ = writeln!(io::stderr(), "onionbus: {error:#}");
+    }
+    ExitCode::from(match stop {
+        Some(Stop::Usage(_)) => 2,
+        Some(Stop::NoDaemon(_)) => 3,
+        Some(Stop::Refused(_) | Stop::RefusedAndPrinted) | None => 1,
+    })
+}

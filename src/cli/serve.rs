@@ -1,0 +1,75 @@
+//! `onionbus serve`: the daemon, in the foreground.
+
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::absolute;
+
+use anyhow::{Context, anyhow};
+use onionbus::options::{Defaults, Options, SocketSpec};
+use onionbus::sys::paths;
+use onionbus::{logging, server};
+
+use super::args::Serve;
+
+pub fn run(arguments: &Serve) -> anyhow::Result<()> {
+    let defaults = Defaults {
+        socket: paths::default_socket(),
+        state_directory: paths::default_state_directory(),
+    };
+    let socket = arguments.socket.as_ref().unwrap_or(&defaults.socket);
+    let state = arguments
+        .state
+        .as_ref()
+        .unwrap_or(&defaults.state_directory);
+    let private = paths::private_directory();
+    let wants_private = [socket, state]
+        .iter()
+        .any(|path| path.starts_with(&private));
+
+    let overrides = overrides(arguments).context("--socket and --state need a path")?;
+    let options = Options::load(arguments.config.as_deref(), &overrides, defaults)
+        .map_err(|problems| anyhow!("nothing is started before this is corrected:\n{problems}"))?;
+    if wants_private {
+        paths::make_private(&private)?;
+    }
+    Ok(server::run(options, logging::start())?)
+}
+
+/// The arguments as lines of a configuration file.
+fn overrides(arguments: &Serve) -> io::Result<Vec<Vec<u8>>> {
+    let mut lines = Vec::new();
+    if let Some(socket) = &arguments.socket {
+        let value = SocketSpec::at(absolute(socket)?).to_value();
+        lines.push([b"BusSocket ", &value[..]].concat());
+    }
+    if let Some(state) = &arguments.state {
+        let path = absolute(state)?.into_os_string().into_vec();
+        lines.push([b"BusStateDirectory ", &path[..]].concat());
+    }
+    lines.extend(arguments.set.iter().map(|line| line.as_bytes().to_vec()));
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_lines_of_the_file() {
+        let arguments = Serve {
+            config: None,
+            socket: Some("/a b/\"c\"".into()),
+            state: Some("/state#1".into()),
+            set: vec!["BusHistory 5".into(), "BusLog debug stderr".into()],
+        };
+        assert_eq!(
+            overrides(&arguments).expect("absolute paths need no working directory"),
+            [
+                &br#"BusSocket "/a b/\"c\"" Mode=0600"#[..],
+                b"BusStateDirectory /state#1",
+                b"BusHistory 5",
+                b"BusLog debug stderr",
+            ]
+        );
+    }
+}
