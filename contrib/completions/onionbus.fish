@@ -1,0 +1,74 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_onionbus_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_onionbus_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_onionbus_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_onionbus_using_subcommand
+    set -l cmd (__fish_onionbus_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c onionbus -n "__fish_onionbus_needs_command" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_needs_command" -s V -l version -d 'Print version'
+complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "serve" -d 'Run the daemon'
+complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "post" -d 'Post a message to one controller or to all'
+complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "watch" -d 'Print events as they happen'
+complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "controllers" -d 'List the connected controllers'
+complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "recent" -d 'Print the messages that the daemon remembers'
+complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "info" -d 'Ask the daemon for values'
+complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "conf" -d 'Read or change the daemon\'s options'
+complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "command" -d 'Send one line of the control protocol and print the reply'
+complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "check" -d 'Check a configuration file without starting anything'
+complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "completions" -d 'Print the completions for a shell'
+complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l config -d 'Read options from this file' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l socket -d 'Listen here (option `BusSocket`)' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l state -d 'Keep what must survive a restart here (option `BusStateDirectory`)' -r -f -a "(__fish_complete_directories)"
+complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l set -d 'Set an option as this line of a file would: \'Option value\'; may be repeated' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand post" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand post" -l as -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand post" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l as -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l count -d 'End after this many events' -r
+complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -l as -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand recent" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand recent" -l as -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand recent" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand info" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand info" -l as -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand info" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and not __fish_seen_subcommand_from get set" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and not __fish_seen_subcommand_from get set" -f -a "get" -d 'Print options as Key=Value'
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and not __fish_seen_subcommand_from get set" -f -a "set" -d 'Change options in the running daemon'
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from get" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from get" -l as -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from set" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from set" -l as -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand command" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand command" -l as -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand command" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand check" -l config -d 'The file to check' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand check" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand completions" -s h -l help -d 'Print help'
