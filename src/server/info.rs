@@ -12,8 +12,10 @@ use crate::wire::refusal::Refusal;
 use crate::wire::reply::{Reply, Value};
 use crate::wire::request::{FEATURES, SIGNALS};
 
-/// What PROTOCOLINFO and `GETINFO version` say.
-pub(super) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (onionbus)");
+/// What PROTOCOLINFO and `GETINFO version` say: the Tor whose control protocol this is, since
+/// controllers tell by it what they may ask for (stem refuses to subscribe to an event that is
+/// newer), and then who really speaks.
+pub(super) const VERSION: &str = concat!("0.4.9.11 (onionbus-", env!("CARGO_PKG_VERSION"), ")");
 
 /// Every key, with the description that `GETINFO info/names` gives.
 const KEYS: &[(&str, &str)] = &[
