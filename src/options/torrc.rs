@@ -120,6 +120,10 @@ impl Cursor<'_> {
                 .iter()
                 .position(|&octet| is_blank(octet) || octet == b'#')
                 .unwrap_or(body.len() - usize::from(body.ends_with(b"\\")));
+        if key_end == key_start {
+            let what = "a line with nothing but a backslash: it needs the name of an option";
+            return Err(Problem::at(number, what));
+        }
         let value_start = key_end + blanks(&text[key_end..content.end]);
         let (value, value_span) = self
             .value(value_start..content.end)
@@ -309,6 +313,15 @@ mod tests {
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert_eq!(problems[0].line, Some(line));
         assert!(problems[0].text.contains(part), "{}", problems[0]);
+    }
+
+    #[test]
+    fn a_line_has_a_key_or_is_refused() {
+        for text in [&b"\\\n\x0c"[..], b"\\\nX\n", b"\\", b"BusLog warn\n\\\n"] {
+            let line = if text.starts_with(b"Bus") { 2 } else { 1 };
+            let problems = parse(text).unwrap_err();
+            assert_eq!(problems[0].line, Some(line), "{text:?}: {problems:?}");
+        }
     }
 
     #[test]
