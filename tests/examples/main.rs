@@ -1,0 +1,197 @@
+//! Every example of the documents is run as its reader would, against a daemon of its own.
+//!
+//! README.md: fenced blocks named `console`, and after that word the terminal, all with the daemon
+//! that the first one starts. Manual pages: literal displays, each with a fresh daemon. A display
+//! holds commands (`$`), a conversation (`C:`, `S:`), or lines of an option file. A comment before
+//! it can say more:
+//!
+//! ```text
+//! .\" Example: with OPTION VALUE     the daemon has this option
+//! .\" Example: same daemon           as the display before
+//! .\" Example: in the background     its output is compared after the next displays
+//! ```
+
+mod console;
+mod daemon;
+mod document;
+mod transcript;
+
+use std::cell::RefCell;
+use std::fs;
+
+use console::Consoles;
+use daemon::{Place, have};
+use document::Example;
+
+/// Commands that are not run, and why.
+const NOT_RUN: &[(&str, &str, &str)] = &[
+    ("README.md", "contrib/check --install", "it runs this test"),
+    (
+        "README.md",
+        "cargo build --release",
+        "this test has the program",
+    ),
+    (
+        "README.md",
+        "sudo PREFIX=/usr contrib/install",
+        "contrib/check does, elsewhere",
+    ),
+    (
+        "README.md",
+        "sudo systemd-sysusers onionbus.conf",
+        "changes the system",
+    ),
+    (
+        "README.md",
+        "sudo systemd-tmpfiles --create onionbus.conf",
+        "changes the system",
+    ),
+    (
+        "README.md",
+        "sudo systemctl daemon-reload",
+        "changes the system",
+    ),
+    (
+        "README.md",
+        "sudo systemctl enable --now onionbus.socket",
+        "changes the system",
+    ),
+    (
+        "README.md",
+        "sudo adduser $USER onionbus",
+        "changes the system",
+    ),
+    (
+        "man/onionbus.1",
+        "tail -f /var/log/tor/notices.log | onionbus post --as torlog @all",
+        "never ends",
+    ),
+    (
+        "man/onionbus.1",
+        "onionbus watch CONTROLLER",
+        "never ends; onionbus-protocol(7) shows the event",
+    ),
+    (
+        "man/onionbus.8",
+        "systemctl edit onionbus.socket",
+        "changes the system",
+    ),
+    (
+        "man/onionbus.8",
+        "journalctl -u onionbus",
+        "needs the service",
+    ),
+];
+
+/// Plays a document and says how many examples it has.
+fn play(document: &str, examples: &[Example]) {
+    let exempt: RefCell<Vec<&str>> = RefCell::default();
+    let skip = |command: &str| {
+        let known = NOT_RUN
+            .iter()
+            .find(|known| (known.0, known.1) == (document, command));
+        exempt.borrow_mut().extend(known.map(|known| known.1));
+        known.is_some()
+    };
+    let mut place = Place::new();
+    let mut consoles = Consoles::default();
+    let mut daemon = None;
+    for example in examples {
+        let is_console =
+            document == "README.md" || example.lines.iter().any(|line| line.starts_with("$ "));
+        if !is_console && !transcript::is_transcript(example) {
+            check(&place, example);
+            continue;
+        }
+        let serves_itself = example
+            .lines
+            .iter()
+            .any(|line| line.contains("onionbus serve"));
+        let fresh = example.note("same daemon").is_none() && document != "README.md";
+        if fresh {
+            consoles.finish(&place);
+            drop(daemon.take());
+            place = Place::new();
+            let option = example.note("with ");
+            daemon = (!serves_itself).then(|| place.serve(option.as_slice()));
+        }
+        if is_console {
+            consoles.play(&place, example, skip);
+        } else {
+            transcript::play(&place, example);
+        }
+    }
+    consoles.finish(&place);
+    let expected: Vec<_> = NOT_RUN.iter().filter(|known| known.0 == document).collect();
+    assert_eq!(
+        expected.len(),
+        exempt.borrow().len(),
+        "{document} lacks one of {expected:?}"
+    );
+    println!("{document}: {} examples", examples.len());
+}
+
+/// Lines of an option file are right, and none is only a comment.
+fn check(place: &Place, example: &Example) {
+    assert!(!example.lines.is_empty(), "{}: empty", example.place);
+    let file = place.path("onionbus.conf");
+    fs::create_dir_all(place.path("onionbus.conf.d")).unwrap();
+    fs::write(&file, example.lines.join("\n") + "\n").unwrap();
+    let output = place
+        .command(place.path("bin/onionbus"))
+        .arg("check")
+        .arg("--config")
+        .arg(&file)
+        .output();
+    let output = output.expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{}: {said}", example.place);
+}
+
+#[test]
+fn the_readme() {
+    if have("socat") && have("xxd") {
+        play("README.md", &document::markdown("README.md"));
+    }
+}
+
+#[test]
+fn the_manual_pages() {
+    for page in [
+        "onionbus.1",
+        "onionbus.conf.5",
+        "onionbus-protocol.7",
+        "onionbus.8",
+    ] {
+        let page = format!("man/{page}");
+        play(&page, &document::manual(&page));
+    }
+}
+
+/// The example configuration shows the defaults, commented out.
+#[test]
+fn the_example_configuration() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/onionbus.conf");
+    let text = fs::read_to_string(file).unwrap();
+    let options = text.lines().filter_map(|line| line.strip_prefix("#Bus"));
+    let lines: Vec<_> = options.map(|option| format!("Bus{option}")).collect();
+    for spec in onionbus::options::table::TABLE {
+        let shown = lines
+            .iter()
+            .filter(|line| line.starts_with(&format!("{} ", spec.name)));
+        let default = format!("{} {}", spec.name, spec.default);
+        let right = shown
+            .clone()
+            .any(|line| spec.default.is_empty() || *line == default);
+        assert!(right, "{default}: {lines:?}");
+    }
+    let (place, notes) = (file.to_owned(), Vec::new());
+    check(
+        &Place::new(),
+        &Example {
+            place,
+            notes,
+            lines,
+        },
+    );
+}
