@@ -28,6 +28,8 @@ struct Running {
     /// Inside of a data reply.
     in_data: bool,
     interrupted: bool,
+    /// It is a daemon that has not said yet that it is ready.
+    starting: bool,
 }
 
 /// The terminals of one document.
@@ -70,10 +72,8 @@ impl Consoles {
         if in_background {
             self.pending.push((terminal, later));
         } else if named.is_none() {
-            if let Some(running) = self.running.get(&terminal)
-                && running.command.starts_with("onionbus serve")
-            {
-                transcript::connect(place);
+            if let Some(running) = self.running.get(&terminal) {
+                running.wait_until_ready();
             }
             self.end(&terminal);
         }
@@ -121,6 +121,7 @@ impl Running {
         });
         Self {
             place: at.to_owned(),
+            starting: command.starts_with("onionbus serve"),
             command,
             stdin: child.stdin.take(),
             child,
@@ -140,6 +141,21 @@ impl Running {
         }
     }
 
+    /// A daemon is not ended before it has begun.
+    fn wait_until_ready(&self) {
+        if !self.starting {
+            return;
+        }
+        loop {
+            match self.printed.recv_timeout(PATIENCE) {
+                Ok(line) if !line.contains("is ready") => {}
+                // Or it said what the example shows, and ended.
+                Ok(_) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => panic!("{}: it is never ready", self.place),
+            }
+        }
+    }
+
     fn line(&mut self, place: &Place, at: &str, line: &str) {
         if line == "^C" {
             signal(&self.child, Signal::SIGINT);
@@ -149,7 +165,10 @@ impl Running {
             writeln!(stdin, "{line}").expect("socat reads on");
         } else {
             match self.printed.recv_timeout(PATIENCE) {
-                Ok(printed) => assert_eq!(masked(&printed), masked(&place.real(line)), "{at}"),
+                Ok(printed) => {
+                    assert_eq!(masked(&printed), masked(&place.real(line)), "{at}");
+                    self.starting &= !printed.contains("is ready");
+                }
                 Err(error) => panic!("{at}: nothing was printed ({error}), but: {line}"),
             }
         }
@@ -188,5 +207,15 @@ impl Running {
         let status = self.child.wait().expect("it was started here");
         let fine = status.success() || self.interrupted;
         assert!(fine, "{}: {status}: {}", self.place, self.command);
+    }
+}
+
+impl Drop for Running {
+    /// Nothing runs on after an example that is wrong.
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            signal(&self.child, Signal::SIGKILL);
+            let _ = self.child.wait();
+        }
     }
 }

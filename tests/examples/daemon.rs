@@ -24,8 +24,8 @@ impl Place {
         fs::create_dir(place.path("bin")).unwrap();
         // Nothing may be kept outside of this directory, whoever runs the tests.
         let script = format!(
-            "#!/bin/sh\nif [ \"$1\" = serve ]; then shift; set -- serve --state '{}' \"$@\"; fi\n\
-             exec '{}' \"$@\"\n",
+            "#!/bin/sh\ncase \"$1 $*\" in\n(*--state*) ;;\n\
+             (serve*) shift; set -- serve --state '{}' \"$@\" ;;\nesac\nexec '{}' \"$@\"\n",
             place.path("state").display(),
             env!("CARGO_BIN_EXE_onionbus")
         );
@@ -66,12 +66,19 @@ impl Place {
         command
     }
 
-    /// Starts a daemon, with these options besides the defaults, and waits until it is ready.
-    pub fn serve(&self, options: &[&str]) -> Daemon {
+    /// Starts a daemon, with this option or an option file, and waits until it is ready.
+    pub fn serve(&self, with: Option<&str>) -> Daemon {
         let mut command = self.command(self.path("bin/onionbus"));
         command.arg("serve").stderr(Stdio::piped());
-        for option in options {
-            command.args(["--set", option]);
+        match with {
+            Some("an option file") => {
+                fs::write(self.path("onionbus.conf"), "# empty\n").unwrap();
+                command.args(["--config", "onionbus.conf"]);
+            }
+            Some(option) => {
+                command.args(["--set", option]);
+            }
+            None => {}
         }
         let mut child = command.spawn().expect("the daemon starts");
         let mut log = BufReader::new(child.stderr.take().expect("it is piped"));
@@ -138,6 +145,8 @@ pub fn masked(line: &str) -> String {
         "process ",
         "BW ",
         "BW # ",
+        "connected; ",
+        "octets read, ",
         "process/pid=",
         "process/uid=",
         "uptime=",
@@ -152,7 +161,10 @@ pub fn masked(line: &str) -> String {
             }
         }
     }
-    line
+    match line.split_once("process/user=") {
+        Some((start, _)) => format!("{start}process/user=#"),
+        None => line,
+    }
 }
 
 /// Replaces what has the form: `d` is a decimal digit, `h` a hexadecimal one.

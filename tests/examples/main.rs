@@ -7,6 +7,8 @@
 //!
 //! ```text
 //! .\" Example: with OPTION VALUE     the daemon has this option
+//! .\" Example: with an option file   the daemon has one, and it is empty
+//! .\" Example: beside a daemon       another one is running already
 //! .\" Example: same daemon           as the display before
 //! .\" Example: in the background     its output is compared after the next displays
 //! ```
@@ -112,8 +114,8 @@ fn play(document: &str, examples: &[Example]) {
             consoles.finish(&place);
             drop(daemon.take());
             place = Place::new();
-            let option = example.note("with ");
-            daemon = (!serves_itself).then(|| place.serve(option.as_slice()));
+            let needs_daemon = !serves_itself || example.note("beside a daemon").is_some();
+            daemon = needs_daemon.then(|| place.serve(example.note("with ")));
         }
         if is_console {
             consoles.play(&place, example, skip);

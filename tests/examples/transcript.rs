@@ -166,9 +166,11 @@ impl Connection {
         }
         let file = std::fs::read(place.path("state/control_auth_cookie"));
         let cookie: [u8; 32] = file.expect("a cookie").try_into().expect("32 octets");
-        let proof = match self.nonces.1.is_empty() {
-            true => cookie,
-            false => Cookie::from(cookie).client_hash(&self.nonces.0, &self.nonces.1),
+        let (of_controller, of_daemon) = &self.nonces;
+        let proof = if of_daemon.is_empty() {
+            cookie
+        } else {
+            Cookie::from(cookie).client_hash(of_controller, of_daemon)
         };
         format!("AUTHENTICATE {}", hex::encode(proof))
     }
