@@ -1,4 +1,85 @@
-//! onionbus: a message bus for Tor controllers.
+//! onionbus: a message bus for Tor controllers. This page is the map of the rooms.
+//!
+//! What it does is told in onionbus(8), what it says to controllers in onionbus-protocol(7).
+//!
+//! # The way of the data
+//!
+//! ```text
+//!            kernel
+//!              | octets                                               octets ^
+//!   server     |  read, one turn of at most 64 KiB for each connection       |
+//!   wire       v  detect, text::Framer, binary::next: octets -> a frame      |
+//!   wire       v  text::parse, binary::parse: a frame -> Request | Refusal   |
+//!   session    v  is it logged in? which dialect? -> Step                    |
+//!   server     v  execute: carry the Request out                             |
+//!              |   \__ bus: names, MessageIDs, mail     -> Posted, messages  |
+//!              |   \__ options: get, set, save          -> Change            |
+//!              v  Reply | Refusal, and Events for later                      |
+//!   wire       v  encode_reply, encode_refusal                               |
+//!   outbox     +---------------- send --------------------------------------->
+//!              |                                                             ^
+//!   server     v  hand_over: Events, subscriptions -> channel                |
+//!   bus        v  fanout: who subscribed? encode_event once for each dialect |
+//!   outbox     +---------------- send, one vectored write for each reader ----
+//! ```
+//!
+//! [`wire`], [`session`] and [`bus::Bus`] do no I/O, read no clock and hold no lock: they are
+//! functions of what they are given, so a test can feed them octet by octet.
+//!
+//! # The rooms
+//!
+//! | room | what lives there | what does not |
+//! | --- | --- | --- |
+//! | `main.rs`, `cli/` | arguments to a command, exit codes; the client commands, with their own small reader of replies | what the daemon does |
+//! | [`wire`] | the two protocols, and the values that they share: `Request`, `Reply`, `Refusal`, `Event` | I/O, what an option means, other controllers |
+//! | [`session`] | one controller's conversation: its dialect, its login, its next command | sockets, threads, names |
+//! | [`bus`] | every controller's name, mail and subscriptions, MessageIDs, history; [`bus::fanout`] delivers | parsing, sockets |
+//! | [`options`] | torrc syntax, the one [table](options::table) of all options, set and save as one transaction | what an option means to others |
+//! | [`outbox`] | the write half of one connection, the only place that writes to it, bounded | which event goes to whom |
+//! | [`server`] | the loop: listeners, turns, timers, signals; carries out requests | parsing, wording of the protocols |
+//! | [`sys`] | paths, sockets with modes, peers, the state directory, descriptors, the clock | policy |
+//! | [`logging`] | the log, to standard error and as events | what is logged |
+//!
+//! A line of code knows its room: it spells a CRLF, a status or a type number: `wire`; it names an
+//! option's syntax: `options`; it knows a second controller: `bus`; it reads a socket: `server`;
+//! it writes to one: `outbox`; it makes any other system call: `sys`; it remembers what one
+//! controller said before: `session`.
+//!
+//! Two things stand outside on purpose: `options` reads and writes its own file, and [`server`] talks
+//! to the service manager.
+//!
+//! # The threads
+//!
+//! 1. **The loop** ([`server::run`], the main thread) owns everything but the lanes of the other
+//!    thread: it reads, decides, gives each message its MessageID, answers. So a `250` or `552` is
+//!    true when it is sent. It never waits for a controller.
+//! 2. **The fan-out thread** ([`bus::fanout`]) takes events in order from a bounded channel, and
+//!    gives each outbox its whole share in one write. It never waits for the loop, so the loop may
+//!    wait for it when the channel is full.
+//!
+//! No third one is made. Signals reach the loop through a pipe, and the log reaches the fan-out
+//! thread through its channel, without waiting: a line is rather lost, and counted.
+//!
+//! # The locks
+//!
+//! There is one, in [`outbox::Outbox`], around what the kernel did not take. Both threads send, and
+//! whoever holds it writes, without blocking. While it is held nothing is encoded or logged,
+//! nothing is sent into a channel, and no other lock is taken: so there is no order of locks to
+//! keep. What else both threads see are atomics: the limits and counters of [`outbox::Outlet`],
+//! the levels of [`logging::Logging`], and how much an outbox has in the channel.
+//!
+//! # What holds
+//!
+//! - Replies come in the order of the commands, and events never inside one. A reply goes straight
+//!   to the outbox, unless something for this controller is in the channel
+//!   ([`outbox::Outbox::is_behind`]): then it goes the same way.
+//! - The events of a turn are handed over after its replies were sent. (A line of the log goes its
+//!   own way, and can come before.)
+//! - A change of subscription goes through the channel, and its `250 OK` with it: what happened
+//!   before is judged by the old one, and nothing comes after that was not asked for.
+//! - MessageIDs ascend for every controller, because one thread gives them and one delivers.
+//! - Nothing that a controller sends or leaves unread takes memory without a bound: commands end
+//!   at 1 MiB, a queue at `BusMaxQueue`, and who does not read replies is not read from.
 #![forbid(unsafe_code)]
 
 pub mod bus;
