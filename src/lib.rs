@@ -28,17 +28,23 @@
 //!
 //! # The rooms
 //!
-//! | room | what lives there | what does not |
-//! | --- | --- | --- |
-//! | `main.rs`, `cli/` | arguments to a command, exit codes; the client commands, with their own small reader of replies | what the daemon does |
-//! | [`wire`] | the two protocols, and the values that they share: `Request`, `Reply`, `Refusal`, `Event` | I/O, what an option means, other controllers |
-//! | [`session`] | one controller's conversation: its dialect, its login, its next command | sockets, threads, names |
-//! | [`bus`] | every controller's name, mail and subscriptions, MessageIDs, history; [`bus::fanout`] delivers | parsing, sockets |
-//! | [`options`] | torrc syntax, the one [table](options::table) of all options, set and save as one transaction | what an option means to others |
-//! | [`outbox`] | the write half of one connection, the only place that writes to it, bounded | which event goes to whom |
-//! | [`server`] | the loop: listeners, turns, timers, signals; carries out requests | parsing, wording of the protocols |
-//! | [`sys`] | paths, sockets with modes, peers, the state directory, descriptors, the clock | policy |
-//! | [`logging`] | the log, to standard error and as events | what is logged |
+//! - `main.rs`, `cli/`: arguments to a command, exit codes, and the client commands with their own
+//!   small reader of replies. They know nothing of how the daemon works.
+//! - [`wire`]: the two protocols, and the values that they share: `Request`, `Reply`, `Refusal`,
+//!   `Event`. No I/O, no meaning of an option, no other controller.
+//! - [`session`]: one controller's conversation: its dialect, its login, its next command. No
+//!   sockets, no threads, no names.
+//! - [`bus`]: every controller's name, mail and subscriptions, the MessageIDs, the history; and
+//!   [`bus::fanout`], which delivers. No parsing, no reading.
+//! - [`options`]: torrc syntax, the one [table](options::table) of all options, set and save as
+//!   one transaction. Not what an option means to others.
+//! - [`outbox`]: the write half of one connection, bounded; nothing else writes to it. Not which
+//!   event goes to whom.
+//! - [`server`]: the loop: listeners, turns, timers, signals; carries out requests. No parsing, no
+//!   wording of the protocols.
+//! - [`sys`]: paths, sockets with modes, peers, the state directory, descriptors, the clock. No
+//!   policy.
+//! - [`logging`]: the log, to standard error and as events.
 //!
 //! A line of code knows its room: it spells a CRLF, a status or a type number: `wire`; it names an
 //! option's syntax: `options`; it knows a second controller: `bus`; it reads a socket: `server`;
