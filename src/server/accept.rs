@@ -41,27 +41,32 @@ pub(super) fn listen(
     let mut inherited = activation::take().map_err(ServeError::Activation)?;
     let mut listeners = Vec::new();
     for spec in sockets {
-        let taken = take_inherited(&mut inherited, spec);
-        let (socket, bound) = match (&spec.address, taken) {
-            (_, Some(socket)) => (socket, None),
-            (SocketAddress::Inherited(name), None) => {
+        // A socket unit gives all its sockets one name.
+        let taken: Vec<_> = inherited
+            .extract_if(.., |socket| is_for(socket, spec))
+            .collect();
+        match &spec.address {
+            SocketAddress::Inherited(name) if taken.is_empty() => {
                 return Err(ServeError::NotInherited(name.clone()));
             }
-            (SocketAddress::Path(path), None) => {
+            SocketAddress::Path(path) if taken.is_empty() => {
                 let permissions = Permissions {
                     mode: spec.mode,
                     owner: spec.owner.as_deref(),
                     group: spec.group.as_deref(),
                 };
                 let (socket, bound) = socket::listen_at(path, permissions)?;
-                (socket, Some(bound))
+                listeners.push((socket, spec.protocol, Some(bound)));
             }
-        };
+            _ => {}
+        }
         match &spec.address {
             SocketAddress::Path(path) => log::info!("listening at {}", path.display()),
             SocketAddress::Inherited(name) => log::info!("listening at fd:{name}"),
         }
-        listeners.push((socket, spec.protocol, bound));
+        for Inherited { listener, .. } in taken {
+            listeners.push((listener, spec.protocol, None));
+        }
     }
     for Inherited { name, listener } in inherited {
         log::info!("listening at fd:{name}");
@@ -90,19 +95,15 @@ pub(super) fn listen(
         .collect()
 }
 
-/// The socket that was passed on for `spec`: under its name, or bound to its path.
-fn take_inherited(
-    inherited: &mut Vec<Inherited>,
-    spec: &SocketSpec,
-) -> Option<std::os::unix::net::UnixListener> {
-    let index = inherited.iter().position(|socket| match &spec.address {
+/// Whether a socket was passed on for `spec`: under its name, or bound to its path.
+fn is_for(socket: &Inherited, spec: &SocketSpec) -> bool {
+    match &spec.address {
         SocketAddress::Inherited(name) => socket.name == *name,
         SocketAddress::Path(path) => socket
             .listener
             .local_addr()
             .is_ok_and(|address| address.as_pathname() == Some(path)),
-    })?;
-    Some(inherited.remove(index).listener)
+    }
 }
 
 impl Server {
