@@ -51,8 +51,8 @@
 //! it writes to one: `outbox`; it makes any other system call: `sys`; it remembers what one
 //! controller said before: `session`.
 //!
-//! Two things stand outside on purpose: `options` reads and writes its own file, and [`server`] talks
-//! to the service manager.
+//! Two things stand outside on purpose: `options` reads and writes its own file, and [`server`]
+//! talks to the service manager.
 //!
 //! # The threads
 //!
