@@ -34,7 +34,7 @@
 //!   `Event`. No I/O, no meaning of an option, no other controller.
 //! - [`session`]: one controller's conversation: its dialect, its login, its next command. No
 //!   sockets, no threads, no names.
-//! - [`bus`]: every controller's name, mail and subscriptions, the MessageIDs, the history; and
+//! - [`bus`]: every controller's name, mail and subscriptions, the `MessageID`s, the history; and
 //!   [`bus::fanout`], which delivers. No parsing, no reading.
 //! - [`options`]: torrc syntax, the one [table](options::table) of all options, set and save as
 //!   one transaction. Not what an option means to others.
@@ -57,7 +57,7 @@
 //! # The threads
 //!
 //! 1. **The loop** ([`server::run`], the main thread) owns everything but the lanes of the other
-//!    thread: it reads, decides, gives each message its MessageID, answers. So a `250` or `552` is
+//!    thread: it reads, decides, gives each message its `MessageID`, answers. So a `250` or `552` is
 //!    true when it is sent. It never waits for a controller.
 //! 2. **The fan-out thread** ([`bus::fanout`]) takes events in order from a bounded channel, and
 //!    gives each outbox its whole share in one write. It never waits for the loop, so the loop may
@@ -83,7 +83,7 @@
 //!   own way, and can come before.)
 //! - A change of subscription goes through the channel, and its `250 OK` with it: what happened
 //!   before is judged by the old one, and nothing comes after that was not asked for.
-//! - MessageIDs ascend for every controller, because one thread gives them and one delivers.
+//! - `MessageID`s ascend for every controller, because one thread gives them and one delivers.
 //! - Nothing that a controller sends or leaves unread takes memory without a bound: commands end
 //!   at 1 MiB, a queue at `BusMaxQueue`, and who does not read replies is not read from.
 #![forbid(unsafe_code)]
