@@ -170,6 +170,13 @@ fn the_manual_pages() {
     }
 }
 
+#[test]
+fn the_readme_names_the_rust_that_is_needed() {
+    let needed = concat!("Rust ", env!("CARGO_PKG_RUST_VERSION"), " or newer");
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains(needed), "{needed}");
+}
+
 /// The example configuration shows the defaults, commented out.
 #[test]
 fn the_example_configuration() {
