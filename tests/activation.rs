@@ -3,10 +3,21 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+/// A daemon that does not outlive its test, however that ends.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Both fail only if it has ended and was waited for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// A socket unit with two `ListenStream` gives both the same name.
 #[test]
@@ -21,15 +32,15 @@ fn a_line_is_for_every_socket_of_its_name() {
     command.args([env!("CARGO_BIN_EXE_onionbus"), "serve", "--state"]);
     command.arg(root.path().join("state"));
     command.args(["--set", "BusSocket fd:old Protocol=tc"]);
-    let mut child = match command.spawn() {
-        Ok(child) => child,
+    let mut daemon = match command.spawn() {
+        Ok(child) => Daemon(child),
         Err(error) => {
             assert!(std::env::var_os("CI").is_none(), "{error}");
             eprintln!("SKIPPED: systemd-socket-activate is not installed");
             return;
         }
     };
-    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut log = BufReader::new(daemon.0.stderr.take().unwrap());
     let mut line = String::new();
     // It binds the sockets in order and says so.
     while !line.contains(sockets[1].to_str().unwrap()) {
@@ -47,7 +58,7 @@ fn a_line_is_for_every_socket_of_its_name() {
         let start = answer.get(2..6);
         assert_eq!(start, Some(&[0, 0, 0, 1][..]), "{}", socket.display());
     }
-    let pid = i32::try_from(child.id()).unwrap();
+    let pid = i32::try_from(daemon.0.id()).unwrap();
     kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
-    assert!(child.wait().unwrap().success());
+    assert!(daemon.0.wait().unwrap().success());
 }
