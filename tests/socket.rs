@@ -1,0 +1,313 @@
+//! The socket file: who may connect, at every instant, and whose it is.
+
+mod support;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use support::{Controller, Place, is_root};
+
+/// Somebody who is neither root nor in any group of ours.
+const STRANGER: u32 = 64_321;
+
+/// A group that has no other members.
+const GROUP: u32 = 64_322;
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).expect("it is there").mode() & 0o7777
+}
+
+/// Lists the controllers as another user.
+fn as_user(program: &Path, socket: &Path, uid: u32, gid: u32) -> Output {
+    let mut command = Command::new(program);
+    command.arg("controllers").arg("--socket").arg(socket);
+    command.current_dir("/").uid(uid).gid(gid);
+    command.output().expect("it starts")
+}
+
+#[track_caller]
+fn let_in(output: &Output) {
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[track_caller]
+fn refused(output: &Output) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("Permission denied"), "{said}");
+}
+
+#[test]
+fn it_is_its_owners_alone_unless_configured_otherwise() {
+    let place = Place::new();
+    let daemon = place.daemon();
+    assert_eq!(mode(&place.socket()), 0o600);
+    drop(daemon);
+
+    let shared = place.path("shared");
+    let options = format!("BusSocket {} Mode=0660", shared.display());
+    let _daemon = place.configured(&options).ready();
+    assert_eq!(mode(&shared), 0o660);
+}
+
+#[test]
+fn the_kernel_refuses_strangers_and_lets_the_group_in() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::open_to_all();
+    let program = place.program();
+    let mine = place.path("mine");
+    let groups = place.path("groups");
+    let owners = place.path("owners");
+    let options = format!(
+        "BusSocket {}\nBusSocket {} Mode=0660 Group={GROUP}\nBusSocket {} Owner={STRANGER}\n",
+        mine.display(),
+        groups.display(),
+        owners.display()
+    );
+    let _daemon = place.configured(&options).ready();
+
+    refused(&as_user(&program, &mine, STRANGER, STRANGER));
+    refused(&as_user(&program, &mine, STRANGER, 0));
+    let_in(&as_user(&program, &mine, 0, 0));
+
+    let file = fs::metadata(&groups).expect("it is there");
+    assert_eq!((file.uid(), file.gid()), (0, GROUP));
+    refused(&as_user(&program, &groups, STRANGER, STRANGER));
+    let_in(&as_user(&program, &groups, STRANGER, GROUP));
+
+    let file = fs::metadata(&owners).expect("it is there");
+    assert_eq!((file.uid(), file.mode() & 0o7777), (STRANGER, 0o600));
+    let_in(&as_user(&program, &owners, STRANGER, STRANGER));
+    refused(&as_user(&program, &owners, STRANGER + 9, GROUP));
+}
+
+#[test]
+fn an_unknown_user_ends_it_before_there_is_a_socket() {
+    let place = Place::new();
+    let options = format!("BusSocket {} Owner=no_such_user", place.socket().display());
+    let said = place.configured(&options).fails(1);
+    assert!(said.contains("no user \"no_such_user\""), "{said}");
+    assert!(!place.socket().exists());
+}
+
+/// Looks at the file as fast as it can while daemons come and go, each with a umask that would
+/// leave everything open.
+#[test]
+fn there_is_no_instant_at_which_it_is_more_open() {
+    let place = Place::new();
+    let path = place.socket();
+    let configured = 0o620;
+    let options = format!("BusSocket {} Mode={configured:04o}", path.display());
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut seen = Vec::new();
+            while !ended.load(Ordering::Relaxed) {
+                if let Ok(file) = fs::symlink_metadata(&path) {
+                    let mode = file.mode() & 0o7777;
+                    if !seen.contains(&mode) {
+                        seen.push(mode);
+                    }
+                }
+            }
+            seen
+        });
+        for _ in 0..30 {
+            let daemon = place.configured(&options);
+            let script = r#"umask 0; exec "$@""#;
+            let mut daemon = daemon.under(&["sh", "-c", script, "sh"]).ready();
+            daemon.stop();
+        }
+        ended.store(true, Ordering::Relaxed);
+        let seen = watch.join().expect("no panic");
+        let octal: Vec<_> = seen.iter().map(|mode| format!("{mode:04o}")).collect();
+        assert!(seen.contains(&configured), "{octal:?}");
+        let none_more = seen.iter().all(|mode| mode & !configured == 0);
+        assert!(none_more, "{octal:?}");
+    });
+}
+
+#[test]
+fn a_missing_directory_is_made_and_others_cannot_write_to_it() {
+    let place = Place::new();
+    let outer = place.path("outer");
+    let path = outer.join("inner/control");
+    let open_umask = r#"umask 0; exec "$@""#;
+    let options = format!("BusSocket {}", path.display());
+    let start = place.configured(&options);
+    let _daemon = start.under(&["sh", "-c", open_umask, "sh"]).ready();
+    assert_eq!(mode(&outer), 0o755);
+    assert_eq!(mode(&outer.join("inner")), 0o755);
+    Controller::at(&path).ok("GETINFO version");
+}
+
+#[test]
+fn a_directory_that_others_can_write_to_is_refused() {
+    let place = Place::new();
+    let directory = place.path("shared");
+    fs::create_dir(&directory).expect("it is new");
+    let path = directory.join("control");
+    for open in [0o777, 0o775, 0o757] {
+        fs::set_permissions(&directory, Permissions::from_mode(open)).expect("it is ours");
+        let said = place.serve_bare().state(place.path("state"));
+        let said = said.arg("--socket").arg(&path).fails(1);
+        let advice = format!("run 'chmod go-w {}'", directory.display());
+        assert!(said.contains(&advice), "{said}");
+        assert!(!path.exists());
+    }
+    fs::set_permissions(&directory, Permissions::from_mode(0o1777)).expect("it is ours");
+    let start = place.serve_bare().state(place.path("state"));
+    start.arg("--socket").arg(&path).ready();
+}
+
+#[test]
+fn a_stale_socket_is_replaced() {
+    let place = Place::new();
+    let mut daemon = place.daemon();
+    daemon.kill();
+    assert!(place.socket().exists(), "kill -9 leaves the file");
+    let daemon = place.daemon();
+    daemon.connect().ok("GETINFO version");
+}
+
+#[test]
+fn a_live_socket_is_never_stolen() {
+    let place = Place::new();
+    let first = place.daemon();
+    let before = fs::metadata(place.socket()).expect("it is there").ino();
+    let said = place.serve().state(place.path("other state")).fails(1);
+    let who = format!("is in use by process {}", first.pid());
+    assert!(said.contains(&who), "{said}");
+    let after = fs::metadata(place.socket()).expect("it is there").ino();
+    assert_eq!(before, after);
+    first.connect().ok("GETINFO version");
+}
+
+#[test]
+fn of_two_that_start_at_once_exactly_one_serves() {
+    let place = Place::new();
+    for round in 0..15 {
+        // Half of the rounds find a stale file, which both want to replace.
+        if round % 2 == 0 {
+            let _ = fs::remove_file(place.socket());
+            drop(UnixListener::bind(place.socket()).expect("a socket"));
+        }
+        let start = |name: &str| place.serve().state(place.path(name)).spawn();
+        let mut both = [start("one"), start("two")];
+        let ready = both.each_mut().map(support::Daemon::is_ready);
+        let winner = ready.iter().position(|&ready| ready).expect("one serves");
+        assert_ne!(ready[0], ready[1], "both serve");
+        let holder = both[winner].pid();
+        let said = both[1 - winner].ends(1);
+        assert!(
+            said.contains(&format!("is in use by process {holder}")),
+            "{said}"
+        );
+        let pid = both[winner].connect().info("process/pid");
+        assert_eq!(pid, holder.to_string());
+        both[winner].stop();
+    }
+}
+
+#[test]
+fn one_state_directory_serves_one_daemon() {
+    let place = Place::new();
+    let first = place.daemon();
+    let other = place.path("other");
+    let start = place.serve_bare().state(place.path("state"));
+    let said = start.arg("--socket").arg(&other).fails(1);
+    let who = format!("is in use by process {}", first.pid());
+    assert!(said.contains(&who) && said.contains("state"), "{said}");
+    assert!(!other.exists());
+}
+
+#[test]
+fn the_file_goes_with_the_daemon_and_anothers_stays() {
+    let place = Place::new();
+    let mut daemon = place.daemon();
+    daemon.stop();
+    assert!(!place.socket().exists());
+
+    let mut daemon = place.daemon();
+    fs::remove_file(place.socket()).expect("it is ours");
+    let _another = UnixListener::bind(place.socket()).expect("a socket");
+    daemon.stop();
+    assert!(place.socket().exists());
+}
+
+#[test]
+fn each_socket_has_its_protocol() {
+    let place = Place::new();
+    let [text, tc, auto] = ["text", "tc", "auto"].map(|name| place.path(name));
+    let line = |path: &PathBuf, protocol| format!("BusSocket {} {protocol}\n", path.display());
+    let options = line(&text, "Protocol=text") + &line(&tc, "Protocol=tc") + &line(&auto, "");
+    let mut daemon = place.configured(&options).ready();
+
+    let mut controller = Controller::at(&text);
+    // Elsewhere this would be a frame.
+    controller.send(b"\0\0\0\x07\r\n");
+    assert!(controller.reply().starts_with("510 "));
+
+    let mut controller = Controller::at(&tc);
+    // Elsewhere this would be text: a body of 0x4745 octets, of type 0x5449.
+    controller.send(b"GETI");
+    controller.send(vec![0; 0x4745]);
+    let (kind, body) = controller.frame();
+    assert_eq!((kind, &body[..2]), (0x0000, &[0, 1][..]));
+
+    Controller::at(&auto).ok("GETINFO version");
+    let mut controller = Controller::at(&auto);
+    controller.send_frame(0x0007, b"");
+    assert_eq!(controller.frame().0, 0x0001);
+
+    daemon.stop();
+    assert!(![text, tc, auto].iter().any(|path| path.exists()));
+}
+
+#[test]
+fn if_one_socket_cannot_be_none_is_left() {
+    let place = Place::new();
+    let file = place.file("precious", "text");
+    let options = format!(
+        "BusSocket {}\nBusSocket {}\n",
+        place.socket().display(),
+        file.display()
+    );
+    let said = place.configured(&options).fails(1);
+    assert!(said.contains("exists and is not a socket"), "{said}");
+    assert!(!place.socket().exists());
+    assert_eq!(fs::read(&file).expect("it stays"), b"text");
+}
+
+#[test]
+fn what_is_in_the_way_stays() {
+    let place = Place::new();
+    let target = place.path("target");
+    drop(UnixListener::bind(&target).expect("a socket"));
+    symlink(&target, place.socket()).expect("it is new");
+    let said = place.serve().fails(1);
+    assert!(said.contains("exists and is not a socket"), "{said}");
+    assert!(fs::symlink_metadata(place.socket()).is_ok());
+    let kind = fs::metadata(&target).expect("it stays").file_type();
+    assert!(kind.is_socket());
+}
+
+#[test]
+fn a_path_that_no_socket_can_have_is_told() {
+    let place = Place::new();
+    let path = place.path(&"x".repeat(120));
+    let start = place.serve_bare().state(place.path("state"));
+    let said = start.arg("--socket").arg(&path).fails(1);
+    let octets = path.as_os_str().len();
+    let limit = format!("has at most 107 octets, this one has {octets}");
+    assert!(said.contains(&limit), "{said}");
+    assert!(!place.path("state").exists());
+}

@@ -1,0 +1,579 @@
+//! A daemon as a child process, and controllers that talk to it, for tests of the whole program.
+//!
+//! Nothing here waits for a time to pass: the daemon says when it is ready, its log says what it
+//! did, and whoever waits for either does so no longer than [`PATIENCE`].
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// How long anything may take before the test fails: much longer than it takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where one daemon, or several in turn, have their socket, state and option file.
+pub struct Place(TempDir);
+
+impl Place {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    /// A place that other users can look into: what they may do is for the files' modes to say.
+    pub fn open_to_all() -> Self {
+        let place = Self::new();
+        let everybody = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(place.0.path(), everybody).expect("it is ours");
+        place
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.path("control")
+    }
+
+    /// Writes a file and returns where it is.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, text).expect("the place is writable");
+        path
+    }
+
+    /// The program as a copy that every user can run, wherever the project lies.
+    pub fn program(&self) -> PathBuf {
+        let path = self.path("onionbus");
+        fs::copy(env!("CARGO_BIN_EXE_onionbus"), &path).expect("the program is built");
+        path
+    }
+
+    /// A daemon with its state and socket here.
+    pub fn serve(&self) -> Start {
+        self.serve_bare()
+            .arg("--socket")
+            .arg(self.socket())
+            .state(self.path("state"))
+    }
+
+    /// A daemon with the option file `text`, its state here, and the socket unless `text` has one.
+    pub fn configured(&self, text: &str) -> Start {
+        let file = self.file("onionbus.conf", text);
+        let start = if text.contains("BusSocket") {
+            self.serve_bare().state(self.path("state"))
+        } else {
+            self.serve()
+        };
+        start.arg("--config").arg(file)
+    }
+
+    /// A daemon with only a working directory.
+    pub fn serve_bare(&self) -> Start {
+        Start {
+            before: Vec::new(),
+            arguments: vec!["serve".into()],
+            environment: Vec::new(),
+            descriptors: Vec::new(),
+            state: None,
+            directory: self.0.path().to_owned(),
+        }
+    }
+
+    /// Starts a daemon with nothing set.
+    pub fn daemon(&self) -> Daemon {
+        self.serve().ready()
+    }
+}
+
+/// How a daemon is started.
+pub struct Start {
+    before: Vec<String>,
+    arguments: Vec<OsString>,
+    environment: Vec<(String, String)>,
+    descriptors: Vec<OwnedFd>,
+    state: Option<PathBuf>,
+    directory: PathBuf,
+}
+
+impl Start {
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Takes this for its state directory; the last one counts.
+    pub fn state(mut self, path: impl Into<PathBuf>) -> Self {
+        self.state = Some(path.into());
+        self
+    }
+
+    pub fn set(self, option: &str) -> Self {
+        self.arg("--set").arg(option)
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// A command that executes the daemon, such as `prlimit --nofile=64`.
+    pub fn under(mut self, command: &[&str]) -> Self {
+        self.before = command.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Passes sockets on as a service manager does, at most three, under `names`
+    /// (`LISTEN_FDNAMES`).
+    pub fn passing(mut self, names: Option<&str>, sockets: Vec<impl Into<OwnedFd>>) -> Self {
+        assert!(sockets.len() <= 2, "standard input and output carry them");
+        // The shell knows the number of the process that will be the daemon.
+        let script = match sockets.len() {
+            1 => r#"LISTEN_PID=$$ exec "$@" 3<&0 </dev/null"#,
+            _ => r#"LISTEN_PID=$$ exec "$@" 3<&0 4<&1 </dev/null >/dev/null"#,
+        };
+        self.environment
+            .push(("LISTEN_FDS".into(), sockets.len().to_string()));
+        if let Some(names) = names {
+            self.environment
+                .push(("LISTEN_FDNAMES".into(), names.into()));
+        }
+        self.descriptors = sockets.into_iter().map(Into::into).collect();
+        self.under(&["sh", "-c", script, "sh"])
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn spawn(self) -> Daemon {
+        // Each daemon has its own: who is ready must not be confused.
+        let notify = tempfile::Builder::new()
+            .prefix("notify-")
+            .tempdir_in(&self.directory)
+            .expect("a directory");
+        let notify_path = notify.path().join("socket");
+        let datagrams = UnixDatagram::bind(&notify_path).expect("a socket");
+        let program = env!("CARGO_BIN_EXE_onionbus");
+        let mut words = self.before.iter().map(String::as_str).chain([program]);
+        let mut command = Command::new(words.next().expect("the program at least"));
+        command.args(words).args(&self.arguments);
+        if let Some(state) = &self.state {
+            command.arg("--state").arg(state);
+        }
+        command.current_dir(&self.directory);
+        for name in [
+            "ONIONBUS_SOCKET",
+            "JOURNAL_STREAM",
+            "WATCHDOG_USEC",
+            "WATCHDOG_PID",
+        ] {
+            command.env_remove(name);
+        }
+        command.env("NOTIFY_SOCKET", &notify_path);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let mut descriptors = self.descriptors.into_iter();
+        command.stdin(descriptors.next().map_or_else(Stdio::null, Stdio::from));
+        command.stdout(descriptors.next().map_or_else(Stdio::null, Stdio::from));
+        command.stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{:?} does not start: {error}", command.get_program()));
+        // Else a socket that was passed on stays open here.
+        drop(command);
+        let heard = Arc::new((Mutex::new(Heard::default()), Condvar::new()));
+        let stderr = child.stderr.take().expect("it is piped");
+        let log = Arc::clone(&heard);
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                hear(&log, |heard| heard.log.push(line));
+            }
+            hear(&log, |heard| heard.ended = true);
+            // Ends the thread below. Nobody is there to hear it if that ended already.
+            let _ = UnixDatagram::unbound()
+                .and_then(|socket| socket.send_to(b"", notify.path().join("socket")));
+        });
+        let notes = Arc::clone(&heard);
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = datagrams.recv(&mut buffer) {
+                let note = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                hear(&notes, |heard| heard.notes.push(note));
+            }
+        });
+        Daemon {
+            child,
+            heard,
+            taken: 0,
+            socket: self.directory.join("control"),
+        }
+    }
+
+    /// Starts it and waits until it is ready.
+    #[track_caller]
+    pub fn ready(self) -> Daemon {
+        let mut daemon = self.spawn();
+        daemon.notified("READY=1");
+        daemon
+    }
+
+    /// Starts it, expects it to end with `code`, and returns what it said.
+    #[track_caller]
+    pub fn fails(self, code: i32) -> String {
+        let mut daemon = self.spawn();
+        let said = daemon.ends(code);
+        let notes = daemon.heard.0.lock().expect("no panic").notes.clone();
+        assert!(
+            !notes.iter().any(|note| note.contains("READY")),
+            "{notes:?}"
+        );
+        said
+    }
+}
+
+/// What a daemon has said.
+#[derive(Default)]
+struct Heard {
+    log: Vec<String>,
+    notes: Vec<String>,
+    /// It has closed its standard error, which is: it has ended.
+    ended: bool,
+}
+
+fn hear(heard: &(Mutex<Heard>, Condvar), change: impl FnOnce(&mut Heard)) {
+    change(&mut heard.0.lock().expect("no panic"));
+    heard.1.notify_all();
+}
+
+/// A running daemon; it is killed when this goes.
+pub struct Daemon {
+    child: Child,
+    heard: Arc<(Mutex<Heard>, Condvar)>,
+    /// How many notes [`Daemon::notified`] has gone over.
+    taken: usize,
+    socket: PathBuf,
+}
+
+impl Daemon {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).expect("a pid is one");
+        kill(Pid::from_raw(pid), signal).expect("it is our child");
+    }
+
+    /// `kill -9`, and waits for its end.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it is our child");
+        self.child.wait().expect("it is our child");
+    }
+
+    /// Waits for what `find` finds in what was heard.
+    #[track_caller]
+    fn wait_for<T>(&self, what: &str, find: impl Fn(&Heard) -> Option<T>) -> T {
+        let (heard, changed) = &*self.heard;
+        let mut found = None;
+        let guard = heard.lock().expect("no panic");
+        let (guard, _) = changed
+            .wait_timeout_while(guard, PATIENCE, |heard| {
+                found = find(heard);
+                found.is_none() && !heard.ended
+            })
+            .expect("no panic");
+        found.unwrap_or_else(|| {
+            panic!(
+                "no {what}; the daemon said {:?} and {:?}",
+                guard.log, guard.notes
+            )
+        })
+    }
+
+    /// Waits for the next note to the service manager that contains `part`, and returns it.
+    #[track_caller]
+    pub fn notified(&mut self, part: &str) -> String {
+        let taken = self.taken;
+        let (index, note) = self.wait_for(part, |heard| {
+            let mut notes = heard.notes.iter().enumerate().skip(taken);
+            let (index, note) = notes.find(|(_, note)| note.contains(part))?;
+            Some((index, note.clone()))
+        });
+        self.taken = index + 1;
+        note
+    }
+
+    /// Waits until it is ready, or has ended instead.
+    #[track_caller]
+    pub fn is_ready(&mut self) -> bool {
+        self.wait_for("READY=1 or end", |heard| {
+            let ready = heard.notes.iter().any(|note| note.contains("READY=1"));
+            (ready || heard.ended).then_some(ready)
+        })
+    }
+
+    /// Waits for a line of the log that contains `part`, and returns the first.
+    #[track_caller]
+    pub fn logs(&self, part: &str) -> String {
+        self.wait_for(part, |heard| {
+            heard.log.iter().find(|line| line.contains(part)).cloned()
+        })
+    }
+
+    /// The log so far.
+    pub fn log(&self) -> String {
+        self.heard.0.lock().expect("no panic").log.join("\n")
+    }
+
+    /// Waits for its end, which is `code`, and returns the log.
+    #[track_caller]
+    pub fn ends(&mut self, code: i32) -> String {
+        let log = self.wait_for("end", |heard| heard.ended.then(|| heard.log.join("\n")));
+        let status = self.child.wait().expect("it is our child");
+        assert_eq!(status.code(), Some(code), "{status}: {log}");
+        log
+    }
+
+    /// SIGTERM, and a clean end.
+    #[track_caller]
+    pub fn stop(&mut self) -> String {
+        self.signal(Signal::SIGTERM);
+        self.ends(0)
+    }
+
+    /// A new controller.
+    #[track_caller]
+    pub fn connect(&self) -> Controller {
+        Controller::at(&self.socket)
+    }
+
+    /// A new controller with a name.
+    #[track_caller]
+    pub fn named(&self, name: &str) -> Controller {
+        let mut controller = self.connect();
+        controller.ok(&format!("CONTROLLERNAME {name}"));
+        controller
+    }
+
+    /// Its memory in KiB (`VmRSS`).
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let value = line.and_then(|line| line.split_whitespace().next());
+        value.and_then(|kib| kib.parse().ok()).expect("proc(5)")
+    }
+
+    /// The processor time it has used, in clock ticks of 10 ms.
+    pub fn ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
+        let (_, rest) = stat.rsplit_once(") ").expect("proc(5)");
+        let fields: Vec<&str> = rest.split(' ').collect();
+        // utime and stime are the fields 14 and 15; `rest` begins with the third.
+        let field = |number: usize| fields[number - 3].parse::<u64>().expect("proc(5)");
+        field(14) + field(15)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It fails only if it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One end of a connection to the daemon.
+pub struct Controller(BufReader<UnixStream>);
+
+impl Controller {
+    #[track_caller]
+    pub fn at(path: &Path) -> Self {
+        Self::try_at(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    pub fn try_at(path: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    pub fn stream(&self) -> &UnixStream {
+        self.0.get_ref()
+    }
+
+    #[track_caller]
+    pub fn send(&mut self, octets: impl AsRef<[u8]>) {
+        let sent = self.0.get_mut().write_all(octets.as_ref());
+        sent.unwrap_or_else(|error| panic!("cannot send: {error}"));
+    }
+
+    /// The next line, without its CRLF.
+    #[track_caller]
+    pub fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        let read = self.0.read_until(b'\n', &mut line);
+        let read = read.unwrap_or_else(|error| panic!("no line: {error}"));
+        assert!(read > 0, "the connection has ended");
+        let line = line.strip_suffix(b"\r\n").expect("every line ends in CRLF");
+        String::from_utf8(line.to_vec()).expect("the tests send ASCII")
+    }
+
+    /// The next reply or event, its lines joined by `\n`.
+    #[track_caller]
+    pub fn reply(&mut self) -> String {
+        let mut lines = vec![self.line()];
+        loop {
+            let last = lines.last().expect("there is one").clone();
+            match last.as_bytes().get(3) {
+                Some(b'+') => loop {
+                    lines.push(self.line());
+                    if lines.last().is_some_and(|line| line == ".") {
+                        break;
+                    }
+                },
+                Some(b'-') => {}
+                _ => return lines.join("\n"),
+            }
+            lines.push(self.line());
+        }
+    }
+
+    /// Sends a command and returns its reply.
+    #[track_caller]
+    pub fn ask(&mut self, command: &str) -> String {
+        self.send(format!("{command}\r\n"));
+        self.reply()
+    }
+
+    /// Sends a command that succeeds.
+    #[track_caller]
+    pub fn ok(&mut self, command: &str) {
+        let reply = self.ask(command);
+        assert!(reply.ends_with("250 OK"), "{command}: {reply}");
+    }
+
+    /// Sends `GETINFO key` and returns the value of one line.
+    #[track_caller]
+    pub fn info(&mut self, key: &str) -> String {
+        let reply = self.ask(&format!("GETINFO {key}"));
+        let value = reply.strip_prefix(&format!("250-{key}="));
+        let value = value.and_then(|value| value.strip_suffix("\n250 OK"));
+        value.unwrap_or_else(|| panic!("{key}: {reply}")).to_owned()
+    }
+
+    /// Posts a message and returns the `MessageID` that an earlier subscriber is told.
+    #[track_caller]
+    pub fn next_message(&mut self) -> (u64, String) {
+        let line = self.line();
+        let rest = line.strip_prefix("650 POSTMESSAGE ");
+        let (id, rest) = rest
+            .and_then(|rest| rest.split_once(' '))
+            .unwrap_or_else(|| {
+                panic!("no message: {line}");
+            });
+        (
+            id.parse().expect("a MessageID is a number"),
+            rest.to_owned(),
+        )
+    }
+
+    /// Sends one binary message.
+    #[track_caller]
+    pub fn send_frame(&mut self, kind: u16, body: &[u8]) {
+        self.send(frame(kind, body));
+    }
+
+    /// The next binary message: its type and its body.
+    #[track_caller]
+    pub fn frame(&mut self) -> (u16, Vec<u8>) {
+        let mut header = [0; 4];
+        self.0.read_exact(&mut header).expect("a frame's header");
+        let [length @ .., a, b] = header;
+        let mut body = vec![0; u16::from_be_bytes(length).into()];
+        self.0.read_exact(&mut body).expect("a frame's body");
+        (u16::from_be_bytes([a, b]), body)
+    }
+
+    /// Everything up to the end of the connection.
+    #[track_caller]
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut octets = Vec::new();
+        match self.0.read_to_end(&mut octets) {
+            Ok(_) => {}
+            // What the daemon had not read when it closed the connection resets it.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            Err(error) => panic!("no end of the connection: {error}"),
+        }
+        octets
+    }
+}
+
+/// One message of the TC draft.
+pub fn frame(kind: u16, body: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(body.len()).expect("a body has at most 65535 octets");
+    let mut frame = Vec::from(length.to_be_bytes());
+    frame.extend_from_slice(&kind.to_be_bytes());
+    frame.extend_from_slice(body);
+    frame
+}
+
+/// Runs a command to its end and returns what it printed, if it succeeded.
+#[track_caller]
+pub fn run(command: &mut Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{command:?}: {stdout}{stderr}");
+    stdout.into_owned()
+}
+
+/// Whether a test can be run. In CI it must; elsewhere it says loudly that it is left out.
+#[track_caller]
+pub fn can(what: &str, it_can: bool) -> bool {
+    if !it_can {
+        let name = thread::current().name().unwrap_or("a test").to_owned();
+        let notice = format!("\nSKIPPED: {name}: {what} is needed for it\n");
+        assert!(std::env::var_os("CI").is_none(), "{notice}");
+        // Not through the macro, which a test that passes keeps to itself.
+        let _ = io::stderr().write_all(notice.as_bytes());
+    }
+    it_can
+}
+
+/// Whether a program is installed, as [`can`].
+#[track_caller]
+pub fn has(tool: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|directory| directory.join(tool).is_file());
+    can(tool, found)
+}
+
+/// Whether the test runs as root, as [`can`].
+#[track_caller]
+pub fn is_root() -> bool {
+    can("root", nix::unistd::geteuid().is_root())
+}
+
+/// Asks again and again until `holds`, and fails if it never does. For what nobody tells of, such
+/// as the memory of another process; each asking gives way to whoever else wants to run.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "never: {what}");
+        thread::yield_now();
+    }
+}
