@@ -50,7 +50,7 @@ impl Server {
         let connection = &mut self.connections[key];
         match connection.outbox.phase() {
             Phase::Open => {}
-            Phase::Finishing if connection.hung_up => return Next::Close,
+            // One that is gone for good makes the next write fail, and so ends.
             Phase::Finishing => return Next::Wait,
             Phase::Ended | Phase::Overflowed => return Next::Close,
         }

@@ -505,6 +505,12 @@ impl Controller {
         (u16::from_be_bytes([a, b]), body)
     }
 
+    /// As many octets as `buffer` has.
+    #[track_caller]
+    pub fn read_exact(&mut self, buffer: &mut [u8]) {
+        self.0.read_exact(buffer).expect("so many octets");
+    }
+
     /// Everything up to the end of the connection.
     #[track_caller]
     pub fn rest(&mut self) -> Vec<u8> {
