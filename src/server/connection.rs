@@ -16,6 +16,8 @@ pub(super) struct Connection {
     pub(super) input: Vec<u8>,
     /// There may be more to read.
     pub(super) readable: bool,
+    /// `input` holds whole commands, which wait until replies are read.
+    pub(super) stalled: bool,
     /// The other end has closed at least its half: read on until nothing comes.
     pub(super) hung_up: bool,
     /// Nothing more will come.
@@ -35,6 +37,7 @@ impl Connection {
             outbox,
             input: Vec::new(),
             readable: false,
+            stalled: false,
             hung_up: false,
             ended: false,
             queued: false,

@@ -70,6 +70,8 @@ impl Server {
         if connection.outbox.waiting() > PAUSE {
             // The outbox wakes the loop once its queue is empty.
             Next::Wait
+        } else if connection.stalled {
+            Next::Again
         } else if connection.ended {
             // Tor too runs what it has received, replies, and then closes.
             self.finish(key);
@@ -84,7 +86,8 @@ impl Server {
     /// Reads what has come into `buffer`; less than it holds means that there is no more now.
     fn read(&mut self, key: usize, buffer: &mut [u8]) -> usize {
         let connection = &mut self.connections[key];
-        if !connection.readable {
+        // What has come already is more than it reads replies to: reading on would pile it up.
+        if !connection.readable || connection.stalled {
             return 0;
         }
         loop {
@@ -138,6 +141,7 @@ impl Server {
     /// Returns how many octets they had.
     fn take_commands(&mut self, key: usize, octets: &[u8]) -> usize {
         let mut consumed = 0;
+        self.connections[key].stalled = false;
         while consumed < octets.len() {
             match self.connections[key].session.step(&octets[consumed..]) {
                 Step::Incomplete => break,
@@ -163,7 +167,9 @@ impl Server {
             }
             if self.replies.len() >= REPLIES {
                 self.send_replies(key);
-                if self.connections[key].outbox.waiting() > PAUSE {
+                let connection = &mut self.connections[key];
+                if connection.outbox.waiting() > PAUSE {
+                    connection.stalled = true;
                     break;
                 }
             }
