@@ -24,13 +24,14 @@ const ACCEPT: usize = 64;
 
 /// A socket that controllers connect to.
 pub(super) struct Listener {
+    /// Its file, unless the service manager made it. Before the socket, so that it goes first:
+    /// once nobody listens another daemon may replace it, with a file of the same inode number.
+    _bound: Option<Bound>,
     socket: UnixListener,
     /// What connections to it speak, if it was declared.
     dialect: Option<Dialect>,
     /// It waits for its turn.
     pub(super) queued: bool,
-    /// Its file, unless the service manager made it.
-    _bound: Option<Bound>,
 }
 
 /// Opens every socket of the options, and takes those that the service manager passed on.
@@ -56,7 +57,7 @@ pub(super) fn listen(
                     group: spec.group.as_deref(),
                 };
                 let (socket, bound) = socket::listen_at(path, permissions)?;
-                listeners.push((socket, spec.protocol, Some(bound)));
+                listeners.push((Some(bound), socket, spec.protocol));
             }
             _ => {}
         }
@@ -65,23 +66,24 @@ pub(super) fn listen(
             SocketAddress::Inherited(name) => log::info!("listening at fd:{name}"),
         }
         for Inherited { listener, .. } in taken {
-            listeners.push((listener, spec.protocol, None));
+            listeners.push((None, listener, spec.protocol));
         }
     }
     for Inherited { name, listener } in inherited {
         log::info!("listening at fd:{name}");
-        listeners.push((listener, Protocol::Auto, None));
+        listeners.push((None, listener, Protocol::Auto));
     }
     listeners
         .into_iter()
         .enumerate()
-        .map(|(index, (socket, protocol, bound))| {
+        .map(|(index, (bound, socket, protocol))| {
             socket.set_nonblocking(true).map_err(ServeError::Start)?;
             let mut socket = UnixListener::from_std(socket);
             registry
                 .register(&mut socket, Token(LISTENERS + index), Interest::READABLE)
                 .map_err(ServeError::Start)?;
             Ok(Listener {
+                _bound: bound,
                 socket,
                 dialect: match protocol {
                     Protocol::Auto => None,
@@ -89,7 +91,6 @@ pub(super) fn listen(
                     Protocol::Tc => Some(Dialect::Tc),
                 },
                 queued: false,
-                _bound: bound,
             })
         })
         .collect()
