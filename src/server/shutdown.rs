@@ -1,5 +1,6 @@
 //! The end: nobody new, what is queued delivered, nothing left behind.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use mio::Events;
@@ -36,9 +37,12 @@ impl Server {
             if self.connections.is_empty() || left.is_zero() {
                 break;
             }
-            // Where polling fails, what the kernel took by now is all that can be delivered.
-            if self.poll.poll(&mut events, Some(left)).is_err() {
-                break;
+            match self.poll.poll(&mut events, Some(left)) {
+                Ok(()) => {}
+                // A second signal asks for nothing that is not being done.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                // What the kernel took by now is all that can be delivered.
+                Err(_) => break,
             }
             for event in &events {
                 if let Some(connection) = self.connections.get(event.token().0) {
