@@ -89,9 +89,12 @@ fn command<'a>(line: &'a [u8], data: Option<&'a [u8]>, length: usize) -> Command
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let end = line
         .iter()
-        .position(|&octet| is_space(octet) || octet == 0)
+        .position(|&octet| is_space(octet))
         .unwrap_or(line.len());
     let (keyword, rest) = line.split_at(end);
+    // As in Tor, a NUL ends the keyword but not the search for the arguments.
+    let nul = memchr::memchr(0, keyword).unwrap_or(keyword.len());
+    let keyword = &keyword[..nul];
     let blanks = rest
         .iter()
         .take_while(|&&octet| octet == b' ' || octet == b'\t')
@@ -104,7 +107,7 @@ fn command<'a>(line: &'a [u8], data: Option<&'a [u8]>, length: usize) -> Command
     }
 }
 
-/// What ends a keyword: C's `isspace`.
+/// C's `isspace`: what ends a keyword, and no word begins or ends with.
 pub(super) const fn is_space(octet: u8) -> bool {
     matches!(octet, b' ' | b'\t' | b'\r' | b'\n' | 0x0B | 0x0C)
 }
@@ -149,6 +152,13 @@ mod tests {
         ] {
             assert_eq!(only(octets).keyword, b"", "{octets:?}");
         }
+    }
+
+    #[test]
+    fn a_nul_ends_the_keyword_and_not_the_arguments() {
+        let command = only(b"GETINFO\0garbage version\r\n");
+        assert_eq!(command.keyword, b"GETINFO");
+        assert_eq!(command.arguments, b"version");
     }
 
     #[test]
