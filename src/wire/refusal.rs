@@ -3,6 +3,7 @@
 //! Both dialects say the same text; a status (text) or a code (binary) goes before it.
 
 use super::Dialect;
+use super::text::write_c_string;
 
 /// Why a request was refused. What was asked is quoted in octets, because all of them are legal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,7 +181,12 @@ impl Refusal {
             Self::UnrecognizedEvent(name) => quoted("Unrecognized event", name),
             Self::UnrecognizedSignal(name) => quoted("Unrecognized signal code", name),
             Self::UnrecognizedFeature(name) => quoted("Unrecognized feature", name),
-            Self::NoSuchVersion { version, .. } => quoted("No such version", version),
+            Self::NoSuchVersion { version, .. } => {
+                // The one place where Tor escapes what it quotes.
+                let mut line = b"No such version ".to_vec();
+                write_c_string(version, &mut line);
+                line
+            }
             other => other.text().into_bytes(),
         };
         vec![line]

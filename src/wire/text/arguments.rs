@@ -1,5 +1,7 @@
 //! Arguments of a command: words, `KEY=VALUE`, `QuotedString` and `CString`.
 
+use super::framing::is_space;
+
 /// An argument that may have a key (control-spec 2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Argument<'a> {
@@ -18,11 +20,23 @@ pub(super) enum Style {
     Keys,
 }
 
-/// The words of a line, between blanks; a carriage return at a word's end is no part of it.
+/// The words of a line, between blanks; white space at a word's ends is no part of it.
 pub(super) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|&octet| octet == b' ')
-        .map(<[u8]>::trim_ascii)
+        .map(trim)
         .filter(|word| !word.is_empty())
+}
+
+/// Without the white space around it. Rust's own `trim_ascii` leaves vertical tabs.
+fn trim(word: &[u8]) -> &[u8] {
+    let is_word = |octet: &u8| !is_space(*octet);
+    match (
+        word.iter().position(is_word),
+        word.iter().rposition(is_word),
+    ) {
+        (Some(first), Some(last)) => &word[first..=last],
+        _ => &[],
+    }
 }
 
 /// The arguments of a line, or `None` if they cannot be parsed.
@@ -39,11 +53,11 @@ pub(super) fn parse(line: &[u8], style: Style) -> Option<Vec<Argument<'_>>> {
             if length == 0 {
                 return None;
             }
-            let key = &rest[..length];
+            let key = option_name(&rest[..length], style)?;
             rest = &rest[length + 1..];
             Some(key)
         } else if style == Style::Keys {
-            let key = &rest[..length];
+            let key = option_name(&rest[..length], style)?;
             rest = skip_blanks(&rest[length..]);
             arguments.push(Argument {
                 key: Some(key),
@@ -72,6 +86,12 @@ pub(super) fn parse(line: &[u8], style: Style) -> Option<Vec<Argument<'_>>> {
         rest = skip_blanks(&rest[length..]);
     }
     Some(arguments)
+}
+
+/// A key, if it has the form that Tor wants of an option's name: printable ASCII without quotes.
+fn option_name(key: &[u8], style: Style) -> Option<&[u8]> {
+    let is_name = |octet: &u8| octet.is_ascii_graphic() && !matches!(octet, b'"' | b'\'');
+    (style == Style::Values || key.iter().all(is_name)).then_some(key)
 }
 
 fn is_blank(octet: u8) -> bool {
@@ -152,14 +172,19 @@ fn escape(text: &[u8]) -> Option<(u8, usize)> {
     Some((octet, 1))
 }
 
-/// Appends `octets` as a `CString`, everything but printable ASCII escaped.
-pub(super) fn write_c_string(octets: &[u8], out: &mut Vec<u8>) {
+/// Appends `octets` as a `CString`, as Tor writes it: what is not printable ASCII in octal.
+pub(in crate::wire) fn write_c_string(octets: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
-    out.extend(
-        octets
-            .iter()
-            .flat_map(|&octet| std::ascii::escape_default(octet)),
-    );
+    for &octet in octets {
+        match octet {
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            b'"' | b'\'' | b'\\' => out.extend_from_slice(&[b'\\', octet]),
+            b' '..=b'~' => out.push(octet),
+            _ => out.extend_from_slice(format!("\\{octet:03o}").as_bytes()),
+        }
+    }
     out.push(b'"');
 }
 
@@ -176,7 +201,7 @@ mod tests {
 
     #[test]
     fn words_are_between_blanks() {
-        let found: Vec<_> = words(b"  a  b\tc d\r ").collect();
+        let found: Vec<_> = words(b"  a  b\tc \x0bd\x0c\r ").collect();
         assert_eq!(found, [&b"a"[..], b"b\tc", b"d"]);
     }
 
@@ -212,6 +237,10 @@ mod tests {
             b"A=\"\\x+4\"",
             b"A=\"\\400\"",
             b"A=\"\\",
+            b"\"A\"=b",
+            b"'A'",
+            b"\xC3\xA9=b",
+            b"A\x01",
         ] {
             assert_eq!(parse(line, Style::Keys), None, "{line:?}");
         }

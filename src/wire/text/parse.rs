@@ -205,8 +205,8 @@ fn protocol_info(line: &[u8]) -> Result<Request<'_>, Refusal> {
     for word in arguments::words(line) {
         let version = std::str::from_utf8(word)
             .ok()
-            .filter(|word| word.bytes().all(|octet| octet.is_ascii_digit()))
-            .and_then(|word| word.parse::<i64>().ok());
+            .and_then(|word| word.parse::<i64>().ok())
+            .filter(|&version| version >= 0);
         if version.is_none() {
             return Err(Refusal::NoSuchVersion {
                 version: word.to_vec(),
