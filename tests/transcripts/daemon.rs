@@ -1,4 +1,4 @@
-//! A daemon of a transcript's own.
+//! A daemon of a test's own.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::play::PATIENCE;
-use crate::script::Transcript;
+/// What takes longer than this will never come.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_onionbus");
 
@@ -28,8 +29,13 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts the daemon of a transcript, and waits until it is ready.
-    pub fn start(transcript: &Transcript) -> Self {
+    /// Starts a daemon with these options, and with these sockets besides `control`, and waits
+    /// until it is ready.
+    pub fn start(
+        options: &[String],
+        sockets: &[(String, String)],
+        descriptors: Option<u32>,
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         // Another user must get as far as the sockets, whose modes decide.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))
@@ -39,11 +45,10 @@ impl Daemon {
             format!("BusStateDirectory {path}/state"),
             format!("BusSocket {path}/control Mode=0666"),
         ];
-        for (name, settings) in &transcript.sockets {
+        for (name, settings) in sockets {
             lines.push(format!("BusSocket {path}/{name} {settings}"));
         }
-        lines.extend(transcript.options.iter().cloned());
-        let descriptors = transcript.descriptors;
+        lines.extend(options.iter().cloned());
         let (child, log) = spawn(directory.path(), &lines, descriptors);
         Self {
             directory,

@@ -8,16 +8,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
-use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, PATIENCE};
 use crate::script::{Piece, Step, Transcript, pieces};
-
-/// What takes longer than this will never come.
-pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How sends are cut.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +60,11 @@ pub fn play(transcript: &Transcript, cut: Cut) {
         );
         return;
     }
-    let daemon = Daemon::start(transcript);
+    let daemon = Daemon::start(
+        &transcript.options,
+        &transcript.sockets,
+        transcript.descriptors,
+    );
     let own = |number: u32| number.to_string().into_bytes();
     let mut variables: BTreeMap<String, Vec<u8>> = [
         ("uid", own(nix::unistd::getuid().as_raw())),
