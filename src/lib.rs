@@ -63,24 +63,24 @@
 //!    gives each outbox its whole share in one write. It never waits for the loop, so the loop may
 //!    wait for it when the channel is full.
 //!
-//! No third one is made. Signals reach the loop through a pipe, and the log reaches the fan-out
-//! thread through its channel, without waiting: a line is rather lost, and counted.
+//! A third only writes the log to standard error, so that nobody waits for whoever reads that: a
+//! line is rather lost, and counted. Signals reach the loop through a pipe.
 //!
 //! # The locks
 //!
-//! There is one, in [`outbox::Outbox`], around what the kernel did not take. Both threads send, and
+//! There is one that matters, in [`outbox::Outbox`], around what the kernel did not take. Both threads send, and
 //! whoever holds it writes, without blocking. While it is held nothing is encoded or logged,
 //! nothing is sent into a channel, and no other lock is taken: so there is no order of locks to
 //! keep. What else both threads see are atomics: the limits and counters of [`outbox::Outlet`],
-//! the levels of [`logging::Logging`], and how much an outbox has in the channel.
+//! the levels of [`logging::Logging`], whose lines wait to become events behind a lock that nothing
+//! else is done under, and how much an outbox has in the channel.
 //!
 //! # What holds
 //!
 //! - Replies come in the order of the commands, and events never inside one. A reply goes straight
 //!   to the outbox, unless something for this controller is in the channel
 //!   ([`outbox::Outbox::is_behind`]): then it goes the same way.
-//! - The events of a turn are handed over after its replies were sent. (A line of the log goes its
-//!   own way, and can come before.)
+//! - The events of a turn are handed over after its replies were sent.
 //! - A change of subscription goes through the channel, and its `250 OK` with it: what happened
 //!   before is judged by the old one, and nothing comes after that was not asked for.
 //! - `MessageID`s ascend for every controller, because one thread gives them and one delivers.

@@ -1,16 +1,17 @@
 //! The daemon's log: to standard error, and as events to the controllers that asked for them.
 
 use std::env;
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
 
-use crossbeam_channel::Sender;
-use env_logger::{Builder, Logger};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use env_logger::{Builder, Logger, Target};
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use parking_lot::Mutex;
 
-use crate::bus::To;
-use crate::bus::fanout::Item;
 use crate::wire::event::{Event, EventMask, Severity};
 
 /// What is logged and to whom; shared by the logger and the loop.
@@ -20,21 +21,76 @@ pub struct Logging {
     written: AtomicUsize,
     /// The kinds of events that somebody subscribed to.
     wanted: AtomicU64,
-    events: OnceLock<Sender<Item>>,
-    /// Lines that nobody was told of, because the fan-out thread was behind.
+    /// Lines that are to become events, until the loop takes them.
+    events: Mutex<Vec<Event>>,
+    /// Lines that were not written, or that nobody was told of, because there were too many.
     lost: AtomicU64,
 }
 
+/// Lines that wait to be written. Whoever reads standard error may be slow, and must not stop the
+/// daemon: what does not fit is counted as lost.
+const LINES: usize = 1024;
+
+/// Lines that wait to become events.
+const EVENTS: usize = 1024;
+
+/// How long the end of the daemon waits for its last lines to be written.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 struct BusLogger {
     terminal: Logger,
+    lines: Sender<Line>,
     logging: Arc<Logging>,
 }
 
+/// What the writing thread is given.
+enum Line {
+    Text(Vec<u8>),
+    Flush(Sender<()>),
+}
+
+/// Hands formatted lines to the writing thread.
+struct Lines {
+    sender: Sender<Line>,
+    logging: Arc<Logging>,
+}
+
+impl io::Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.sender.try_send(Line::Text(line.to_vec())).is_err() {
+            self.logging.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn write_lines(lines: &Receiver<Line>) {
+    for line in lines {
+        match line {
+            // A log that cannot be written has nobody to tell of it.
+            Line::Text(text) => drop(io::stderr().write_all(&text)),
+            Line::Flush(done) => drop(done.send(())),
+        }
+    }
+}
+
 /// Begins to log to standard error. Called once, before anything else logs.
-pub fn start() -> Arc<Logging> {
+pub fn start() -> io::Result<Arc<Logging>> {
     let logging = Arc::new(Logging::default());
+    let (lines, to_write) = bounded(LINES);
+    thread::Builder::new()
+        .name("log".into())
+        .spawn(move || write_lines(&to_write))?;
     let mut terminal = Builder::new();
     terminal.filter_level(LevelFilter::Trace);
+    terminal.target(Target::Pipe(Box::new(Lines {
+        sender: lines.clone(),
+        logging: Arc::clone(&logging),
+    })));
     // The journal has its own clock and reads the priority from a prefix (sd-daemon(3)).
     if env::var_os("JOURNAL_STREAM").is_some() {
         terminal.format(|out, record| writeln!(out, "<{}>{}", priority(record), record.args()));
@@ -52,12 +108,13 @@ pub fn start() -> Arc<Logging> {
     }
     let logger = BusLogger {
         terminal: terminal.build(),
+        lines,
         logging: Arc::clone(&logging),
     };
     // It fails only if a logger is set already, and then that one stays.
     let _ = log::set_boxed_logger(Box::new(logger));
     logging.write_from(LevelFilter::Info);
-    logging
+    Ok(logging)
 }
 
 /// The priorities of syslog(3).
@@ -78,10 +135,9 @@ impl Logging {
         self.set_max_level();
     }
 
-    /// Log lines become events from now on.
-    pub fn send_to(&self, fanout: Sender<Item>) {
-        // Set once, at the start.
-        let _ = self.events.set(fanout);
+    /// The lines since the last call that somebody wants as events.
+    pub fn take_events(&self) -> Vec<Event> {
+        std::mem::take(&mut self.events.lock())
     }
 
     /// Somebody wants these kinds of events.
@@ -90,7 +146,7 @@ impl Logging {
         self.set_max_level();
     }
 
-    /// Lines that should have been events and were not, because too much else was.
+    /// Lines that should have been written or told and were not, because there were too many.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
@@ -127,9 +183,7 @@ impl Log for BusLogger {
         if self.logging.writes(record.level()) {
             self.terminal.log(record);
         }
-        if self.logging.wants(record.level())
-            && let Some(fanout) = self.logging.events.get()
-        {
+        if self.logging.wants(record.level()) {
             let event = Event::Log {
                 severity: Severity::of(record.level()),
                 text: record
@@ -138,15 +192,22 @@ impl Log for BusLogger {
                     .replace(['\r', '\n', '\0'], " ")
                     .into(),
             };
-            // Never wait here: whoever logs may be what the fan-out thread waits for.
-            let item = Item::Events(vec![(event, To::Subscribers)]);
-            if fanout.try_send(item).is_err() {
+            let mut events = self.logging.events.lock();
+            if events.len() < EVENTS {
+                events.push(event);
+            } else {
                 self.logging.lost.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
+    /// Waits until everything is written, but not for a reader that does not read.
     fn flush(&self) {
-        self.terminal.flush();
+        let (done, wait) = bounded(1);
+        let asked = self.lines.send_timeout(Line::Flush(done), PATIENCE);
+        if asked.is_ok() {
+            // Whether it was written or takes too long, there is nothing more to do.
+            let _ = wait.recv_timeout(PATIENCE);
+        }
     }
 }

@@ -32,7 +32,9 @@ pub fn run(arguments: &Serve) -> anyhow::Result<()> {
     if wants_private {
         paths::make_private(&private)?;
     }
-    Ok(server::run(options, logging::start())?)
+    let served = server::run(options, logging::start()?);
+    log::logger().flush();
+    Ok(served?)
 }
 
 /// The arguments as lines of a configuration file.

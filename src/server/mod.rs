@@ -102,7 +102,7 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
         written: AtomicU64::new(0),
     });
     let signals = Signals::start(poll.registry()).map_err(ServeError::Start)?;
-    let listeners = accept::listen(&settings.sockets, poll.registry())?;
+    let listeners = accept::listen(&options, poll.registry())?;
     if limit < wanted {
         log::warn!(
             "only {limit} descriptors are allowed, too few for BusMaxControllers {}: more \
@@ -117,7 +117,6 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
         None
     };
     let (fanout, fanout_thread) = fanout::start().map_err(ServeError::Start)?;
-    logging.send_to(fanout.clone());
     let mut server = Server {
         timers: Timers::new(started),
         poll,
@@ -163,6 +162,7 @@ impl Server {
             self.poll(&mut events)?;
             self.take_turns();
             self.run_timers();
+            self.hand_over_events();
         }
         Ok(())
     }
@@ -225,6 +225,12 @@ impl Server {
 
     /// Hands the events of this turn to the fan-out thread.
     fn hand_over_events(&mut self) {
+        self.events.extend(
+            self.logging
+                .take_events()
+                .into_iter()
+                .map(|event| (event, To::Subscribers)),
+        );
         if !self.events.is_empty() {
             let events = std::mem::take(&mut self.events);
             self.hand_over(Item::Events(events));

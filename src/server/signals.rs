@@ -83,7 +83,7 @@ impl Server {
     fn heartbeat(&self) -> String {
         format!(
             "{} controllers are connected; {} octets read, {} written; the last MessageID is {}; \
-             {} log events were lost",
+             {} lines of the log were lost",
             self.connections.len(),
             self.octets_read,
             self.outlet
