@@ -14,7 +14,7 @@ use support::{Controller, Daemon, Place, can, eventually};
 fn ids_until_killed(daemon: &mut Daemon, at_least: usize) -> Vec<u64> {
     let mut reader = daemon.connect();
     reader.ok("SETEVENTS POSTMESSAGE");
-    let mut poster = daemon.connect();
+    let poster = daemon.connect();
     thread::scope(|scope| {
         scope.spawn(move || {
             let flood = "POSTMESSAGE @all x\r\n".repeat(500);
@@ -90,7 +90,7 @@ fn the_option_file_is_whole_whenever_the_daemon_is_killed() {
     let file = place.file("onionbus.conf", &whole(0));
     for round in 0..20 {
         let mut daemon = place.serve_bare().arg("--config").arg(&file).ready();
-        let mut controller = daemon.connect();
+        let controller = daemon.connect();
         thread::scope(|scope| {
             scope.spawn(move || {
                 for value in 1..10_000 {
@@ -128,9 +128,10 @@ fn on_small_disk(place: &Place, text: &str) -> Option<(Daemon, PathBuf)> {
     fs::create_dir(&disk).expect("it is new");
     let root = nix::unistd::geteuid().is_root();
     // The mount is the daemon's alone, and goes with it.
-    let unshare: &[&str] = match root {
-        true => &["unshare", "--mount"],
-        false => &["unshare", "--mount", "--map-root-user"],
+    let unshare: &[&str] = if root {
+        &["unshare", "--mount"]
+    } else {
+        &["unshare", "--mount", "--map-root-user"]
     };
     let probe = Command::new(unshare[0])
         .args(&unshare[1..])

@@ -72,6 +72,25 @@ fn passed_sockets_without_a_line_of_their_own_are_served_as_well() {
 }
 
 #[test]
+fn passed_sockets_take_the_place_of_the_default() {
+    let place = Place::new();
+    let path = place.path("one");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    let daemon = place
+        .serve_bare()
+        .state(place.path("state"))
+        .env(
+            "ONIONBUS_SOCKET",
+            place.socket().to_str().expect("a temporary path"),
+        )
+        .passing(None, vec![listener])
+        .ready();
+    Controller::at(&path).ok("GETINFO version");
+    assert!(!place.socket().exists());
+    drop(daemon);
+}
+
+#[test]
 fn a_path_that_was_passed_is_not_made_again() {
     let place = Place::new();
     let listener = UnixListener::bind(place.socket()).expect("a socket");
@@ -270,7 +289,7 @@ fn whoever_reads_gets_everything_before_the_end() {
 fn whoever_does_not_read_delays_the_end_by_two_seconds_at_most() {
     let place = Place::new();
     let mut daemon = place.daemon();
-    let mut slow = slow_reader(&daemon, 300);
+    let slow = slow_reader(&daemon, 300);
     let begun = Instant::now();
     let log = daemon.stop();
     let taken = begun.elapsed().as_millis();

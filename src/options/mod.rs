@@ -155,6 +155,11 @@ impl Options {
         })
     }
 
+    /// Whether a file, the command line or a controller has set the option of this name.
+    pub fn sets(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
     /// The values in force.
     pub fn settings(&self) -> &Settings {
         &self.settings

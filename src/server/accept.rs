@@ -10,7 +10,7 @@ use mio::{Interest, Registry, Token};
 use super::connection::Connection;
 use super::error::ServeError;
 use super::{LISTENERS, Server};
-use crate::options::{Protocol, SocketAddress, SocketSpec};
+use crate::options::{Options, Protocol, SocketAddress, SocketSpec};
 use crate::outbox::Outbox;
 use crate::session::{Peer, Session};
 use crate::sys::activation::{self, Inherited};
@@ -35,11 +35,15 @@ pub(super) struct Listener {
 }
 
 /// Opens every socket of the options, and takes those that the service manager passed on.
-pub(super) fn listen(
-    sockets: &[SocketSpec],
-    registry: &Registry,
-) -> Result<Vec<Listener>, ServeError> {
+pub(super) fn listen(options: &Options, registry: &Registry) -> Result<Vec<Listener>, ServeError> {
     let mut inherited = activation::take().map_err(ServeError::Activation)?;
+    // Whoever passes sockets on and names none wants those and no other.
+    let default_only = !options.sets("BusSocket") && !inherited.is_empty();
+    let sockets = if default_only {
+        &[]
+    } else {
+        &options.settings().sockets[..]
+    };
     let mut listeners = Vec::new();
     for spec in sockets {
         // A socket unit gives all its sockets one name.
