@@ -3,12 +3,15 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use support::{Controller, Place};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use support::{Controller, Daemon, Place, eventually, frame};
 
 /// A command with a reply much longer than itself.
 const LONG: &str = "GETINFO info/names\r\n";
@@ -63,4 +66,327 @@ fn asking_faster_than_reading_costs_no_memory() {
         assert!(grown < 8 * 1024, "{grown} KiB more");
     });
     daemon.connect().ok("GETINFO version");
+}
+
+/// Octets that look random and are the same every time.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        // An xorshift generator: its state is never 0.
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn octets(&mut self, length: usize) -> Vec<u8> {
+        (0..length).map(|_| self.next().to_le_bytes()[3]).collect()
+    }
+}
+
+#[test]
+fn random_octets_and_sudden_ends_hurt_nobody() {
+    let place = Place::new();
+    let mut daemon = place.daemon();
+    let mut other = daemon.connect();
+    other.ok("SETEVENTS POSTMESSAGE");
+    let mut noise = Noise(197);
+    for round in 0..400 {
+        let mut controller = daemon.connect();
+        let length = noise.next() % 3000;
+        let mut octets = noise.octets(usize::try_from(length).expect("it is small"));
+        match round % 4 {
+            // Whatever comes first decides, then a frame that claims more than there is.
+            0 => {}
+            1 => octets
+                .splice(..0, *b"\0\0\0\x07\xff\xff\xf0\x01")
+                .for_each(drop),
+            2 => octets
+                .splice(..0, *b"SETEVENTS BW CONTROLLER\r\n+LOADCONF\r\n")
+                .for_each(drop),
+            _ => octets.iter_mut().for_each(|octet| *octet &= 0x7f),
+        }
+        // The daemon may have closed it by now.
+        let _ = controller.stream().write_all(&octets);
+        if round % 3 == 0 {
+            let _ = controller.stream().shutdown(Shutdown::Write);
+            controller.rest();
+        }
+    }
+    other.ok("POSTMESSAGE @all x");
+    other.next_message();
+    daemon.stop();
+}
+
+#[test]
+fn a_connection_may_end_within_any_octet() {
+    let place = Place::new();
+    let daemon = place.daemon();
+    let text = b"AUTHENTICATE\r\nCONTROLLERNAME a\r\nSETEVENTS CONTROLLER\r\nGETINFO version\r\n";
+    let binary = [frame(7, b""), frame(5, b"\0\x04"), frame(0xF000, b"b\0")].concat();
+    for octets in [&text[..], &binary] {
+        for end in 0..=octets.len() {
+            daemon.connect().send(&octets[..end]);
+        }
+    }
+    let mut controller = daemon.connect();
+    // Every name is free again, once the last of them has left.
+    let alone =
+        || controller.ask("GETINFO list-controllers") == "250-list-controllers=unset\n250 OK";
+    eventually("they have left", alone);
+    daemon.named("a");
+}
+
+/// Raises this process's limit of descriptors as far as it goes.
+fn descriptors() -> u64 {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("it has one");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("up to the hard limit");
+    hard
+}
+
+/// The longest of some round trips.
+fn round_trip(controller: &mut Controller) -> Duration {
+    let trips = (0..50).map(|_| {
+        let begun = Instant::now();
+        controller.ok("GETINFO version");
+        begun.elapsed()
+    });
+    trips.max().expect("there are some")
+}
+
+#[test]
+fn ten_thousand_that_say_nothing() {
+    let place = Place::new();
+    let wanted: u64 = 10_000;
+    // The other tests of this file need some as well.
+    let count = wanted.min(descriptors().saturating_sub(1000));
+    support::can("a limit of 11000 descriptors", count == wanted);
+    let mut daemon = place.daemon();
+    let mut controller = daemon.connect();
+    controller.ok("GETINFO version");
+    let before = daemon.memory();
+    let silent: Vec<UnixStream> = (0..count)
+        .map(|_| UnixStream::connect(place.socket()).expect("there is room"))
+        .collect();
+    // Connections are accepted in order: with this one all are.
+    let mut last = daemon.connect();
+    last.ok("SIGNAL HEARTBEAT");
+    daemon.logs(&format!("{} controllers are connected", count + 2));
+    let each = (daemon.memory() - before) * 1024 / count;
+    assert!(each < 3 * 1024, "{each} octets each");
+    let longest = round_trip(&mut controller);
+    assert!(longest < Duration::from_millis(500), "{longest:?}");
+    drop(silent);
+    let longest = round_trip(&mut controller);
+    assert!(longest < Duration::from_secs(2), "{longest:?}");
+    daemon.stop();
+}
+
+#[test]
+fn a_slow_reader_is_dropped_and_nobody_else_notices() {
+    let place = Place::new();
+    let daemon = place.serve().set("BusMaxQueue 1 MB").ready();
+    let mut slow = daemon.named("sleepyhead");
+    slow.ok("SETEVENTS POSTMESSAGE");
+    let mut readers = [daemon.connect(), daemon.connect()];
+    for reader in &mut readers {
+        reader.ok("SETEVENTS POSTMESSAGE");
+    }
+    let mut poster = daemon.connect();
+    let before = daemon.memory();
+    let count: u64 = 3000;
+    thread::scope(|scope| {
+        for reader in &mut readers {
+            scope.spawn(move || {
+                for id in 1..=count {
+                    assert_eq!(reader.next_message().0, id);
+                }
+            });
+        }
+        let line = format!("POSTMESSAGE @all {}", "x".repeat(5000));
+        for _ in 0..count {
+            poster.ok(&line);
+        }
+    });
+    let line = daemon.logs("was dropped");
+    let process = std::process::id();
+    let user = nix::unistd::getuid();
+    for part in [
+        "sleepyhead",
+        &format!("pid {process}"),
+        &format!("uid {user}"),
+    ] {
+        assert!(line.contains(part), "{line}");
+    }
+    assert_eq!(daemon.log().matches("was dropped").count(), 1);
+    // Its history, what waited for the slow one, and what the allocator keeps of both.
+    let grown = daemon.memory().saturating_sub(before);
+    assert!(grown < 12 * 1024, "{grown} KiB more");
+    let before_the_end = slow.rest().len();
+    assert!(before_the_end < 2 << 20, "{before_the_end} octets");
+    daemon.named("sleepyhead");
+}
+
+#[test]
+fn whoever_never_reads_replies_gets_none_made() {
+    let place = Place::new();
+    let daemon = place.daemon();
+    let mut other = daemon.connect();
+    let before = daemon.memory();
+    let deaf: Vec<Controller> = (0..8).map(|_| daemon.connect()).collect();
+    for controller in &deaf {
+        // It ends once the kernel takes no more of what the daemon does not read.
+        let mut stream = controller.stream();
+        stream.set_nonblocking(true).expect("a socket");
+        let flood = LONG.repeat(1000);
+        let mut taken = 0;
+        let mut idle = 0;
+        while idle < 20 {
+            match stream.write(flood.as_bytes()) {
+                Ok(length) => (taken, idle) = (taken + length, 0),
+                Err(_) => idle += 1,
+            }
+            other.ok("GETINFO version");
+        }
+        assert!(taken < 4 << 20, "{taken} octets were taken");
+    }
+    let grown = daemon.memory().saturating_sub(before);
+    // Twice PAUSE for each at the worst.
+    assert!(grown < 8 * 1024, "{grown} KiB more");
+    let longest = round_trip(&mut other);
+    assert!(longest < Duration::from_millis(500), "{longest:?}");
+}
+
+#[test]
+fn thousands_of_keys_in_one_command() {
+    let place = Place::new();
+    let daemon = place.serve().set("BusMaxQueue 2 MB").ready();
+    let mut controller = daemon.connect();
+    let before = daemon.memory();
+    for key in ["info/names", "config/defaults", "version", "config-text"] {
+        let keys = format!(" {key}").repeat(1_000_000 / (key.len() + 1));
+        let reply = controller.ask(&format!("GETINFO{keys}"));
+        assert!(
+            reply.starts_with("551 The reply would have more than"),
+            "{:.99}",
+            reply
+        );
+    }
+    let grown = daemon.memory().saturating_sub(before);
+    assert!(grown < 100 * 1024, "{grown} KiB more");
+}
+
+/// Connects until the daemon lets nobody in, and returns those it did.
+fn fill(daemon: &Daemon) -> Vec<Controller> {
+    let mut inside = Vec::new();
+    while !daemon.log().contains("accepting pauses") {
+        let controller = daemon.connect();
+        // Enough of a turn of the loop for it to find out: the first one is always let in.
+        if let Some(first) = inside.first_mut() {
+            Controller::ok(first, "GETINFO version");
+        }
+        inside.push(controller);
+    }
+    inside
+}
+
+#[test]
+fn out_of_descriptors_accepting_pauses_and_nothing_spins() {
+    let place = Place::new();
+    let start = place.serve().under(&["prlimit", "--nofile=40:40"]);
+    let mut daemon = start.ready();
+    daemon.logs("only 40 descriptors are allowed");
+    let mut inside = fill(&daemon);
+    let mut waiting = daemon.connect();
+    waiting.send("GETINFO version\r\n");
+    // Somebody's clock: BW comes every second.
+    inside[0].ok("SETEVENTS BW");
+    let before = daemon.ticks();
+    for _ in 0..3 {
+        assert!(inside[0].reply().starts_with("650 BW "));
+    }
+    let spent = daemon.ticks() - before;
+    assert!(spent < 30, "{spent} ticks in 3 seconds");
+    inside.truncate(5);
+    assert!(waiting.reply().starts_with("250-version="));
+    daemon.stop();
+}
+
+#[test]
+fn one_controller_too_many_is_told() {
+    let place = Place::new();
+    let (auto, tc) = (place.path("auto"), place.path("tc"));
+    for option in ["BusMaxControllers", "BusMaxControllersPerUser"] {
+        let options = format!(
+            "BusSocket {}\nBusSocket {} Protocol=tc\n{option} 2\n",
+            auto.display(),
+            tc.display()
+        );
+        let daemon = place.configured(&options).ready();
+        let mut inside = [Controller::at(&auto), Controller::at(&tc)];
+        inside[0].ok("GETINFO version");
+        inside[1].send_frame(0x0007, b"");
+        assert_eq!(inside[1].frame().0, 0x0001);
+
+        let told = String::from_utf8(Controller::at(&auto).rest()).expect("ASCII");
+        assert!(told.starts_with("551 ") && told.ends_with("\r\n"), "{told}");
+        assert!(told.contains(&format!("({option})")), "{told}");
+        let mut refused = Controller::at(&tc);
+        let (kind, body) = refused.frame();
+        assert_eq!((kind, &body[..2]), (0x0000, &[0, 0][..]));
+        assert!(refused.rest().is_empty());
+        daemon.logs(&format!("was turned away: {option}"));
+
+        let [first, _second] = inside;
+        drop(first);
+        let mut next = || {
+            Controller::at(&auto)
+                .ask("GETINFO version")
+                .starts_with("250-")
+        };
+        eventually("there is room again", &mut next);
+    }
+}
+
+#[test]
+fn of_many_posters_everybody_gets_each_message_once_and_in_order() {
+    const POSTERS: u64 = 4;
+    const EACH: u64 = 2500;
+    let place = Place::new();
+    let daemon = place.daemon();
+    let mut readers: Vec<Controller> = (0..3).map(|_| daemon.connect()).collect();
+    for reader in &mut readers {
+        reader.ok("SETEVENTS POSTMESSAGE");
+    }
+    thread::scope(|scope| {
+        for poster in 0..POSTERS {
+            let mut controller = daemon.connect();
+            scope.spawn(move || {
+                for burst in 0..EACH / 100 {
+                    let numbers = burst * 100..(burst + 1) * 100;
+                    let posts = numbers.map(|n| format!("POSTMESSAGE @all {poster} {n}\r\n"));
+                    controller.send(posts.collect::<String>());
+                    for _ in 0..100 {
+                        assert_eq!(controller.reply(), "250 OK");
+                    }
+                }
+            });
+        }
+        for reader in &mut readers {
+            scope.spawn(move || {
+                let mut next = [0; POSTERS as usize];
+                for id in 1..=POSTERS * EACH {
+                    let (told, text) = reader.next_message();
+                    assert_eq!(told, id);
+                    let mut words = text.rsplit(' ').map(|word| word.parse::<u64>());
+                    let number = words.next().expect("a word").expect("a number");
+                    let poster = words.next().expect("a word").expect("a number");
+                    let next = &mut next[usize::try_from(poster).expect("a poster")];
+                    assert_eq!(number, *next);
+                    *next += 1;
+                }
+            });
+        }
+    });
 }

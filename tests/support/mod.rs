@@ -295,12 +295,10 @@ impl Daemon {
                 found.is_none() && !heard.ended
             })
             .expect("no panic");
-        found.unwrap_or_else(|| {
-            panic!(
-                "no {what}; the daemon said {:?} and {:?}",
-                guard.log, guard.notes
-            )
-        })
+        let said = format!("{:?} and {:?}", guard.log, guard.notes);
+        // Whoever still listens to the daemon wants the lock, and not poisoned.
+        drop(guard);
+        found.unwrap_or_else(|| panic!("no {what}; the daemon said {said}"))
     }
 
     /// Waits for the next note to the service manager that contains `part`, and returns it.
