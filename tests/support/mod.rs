@@ -185,12 +185,8 @@ impl Start {
         command.stdin(descriptors.next().map_or_else(Stdio::null, Stdio::from));
         command.stdout(descriptors.next().map_or_else(Stdio::null, Stdio::from));
         command.stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| {
-            panic!(
-                "{} does not start: {error}",
-                command.get_program().display()
-            )
-        });
+        let child = command.spawn();
+        let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
         // Else a socket that was passed on stays open here.
         drop(command);
         let heard = Arc::new((Mutex::new(Heard::default()), Condvar::new()));
