@@ -6,11 +6,12 @@ mod support;
 use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use support::{Controller, Daemon, Place, eventually, frame};
+use support::{Controller, Daemon, PATIENCE, Place, eventually, frame};
 
 /// A command with a reply much longer than itself.
 const LONG: &str = "GETINFO info/names\r\n";
@@ -193,17 +194,28 @@ fn a_slow_reader_is_dropped_and_nobody_else_notices() {
     let mut poster = daemon.connect();
     let before = daemon.memory();
     let count: u64 = 3000;
+    // On a busy machine the others would fall as far behind if nobody waited for them.
+    let (so_far, readers_are) = channel();
     thread::scope(|scope| {
         for reader in &mut readers {
+            let so_far = so_far.clone();
             scope.spawn(move || {
                 for id in 1..=count {
                     assert_eq!(reader.next_message().0, id);
+                    if id.is_multiple_of(50) {
+                        so_far.send(id).expect("the poster waits for it");
+                    }
                 }
             });
         }
         let line = format!("POSTMESSAGE @all {}", "x".repeat(5000));
-        for _ in 0..count {
+        for id in 1..=count {
             poster.ok(&line);
+            if id.is_multiple_of(50) {
+                for _ in 0..2 {
+                    assert_eq!(readers_are.recv_timeout(PATIENCE), Ok(id));
+                }
+            }
         }
     });
     let line = daemon.logs("was dropped");
