@@ -49,6 +49,17 @@ pub enum SocketError {
         /// Its mode.
         mode: u32,
     },
+    /// The directory is another user's, who could put another socket in its place.
+    #[error(
+        "the directory {path} belongs to uid {owner}, who could replace the socket: run the \
+         daemon as that user, or choose another directory"
+    )]
+    ForeignDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
     /// There is no such user or group.
     #[error("BusSocket {path}: there is no {kind} {name:?} on this system")]
     NoSuch {
@@ -175,9 +186,14 @@ fn directory(path: &Path) -> Result<PathBuf, SocketError> {
         .mode(0o755)
         .create(&directory)
         .map_err(failed("make the directory"))?;
-    let mode = fs::metadata(&directory)
-        .map_err(failed("look at the directory"))?
-        .mode();
+    let found = fs::metadata(&directory).map_err(failed("look at the directory"))?;
+    let (mode, owner) = (found.mode(), found.uid());
+    if owner != 0 && owner != Uid::effective().as_raw() {
+        return Err(SocketError::ForeignDirectory {
+            path: directory,
+            owner,
+        });
+    }
     let (sticky, writable) = (0o1000, 0o022);
     if mode & writable != 0 && mode & sticky == 0 {
         return Err(SocketError::OpenDirectory {
@@ -335,6 +351,20 @@ mod tests {
             let open = matches!(result, Err(SocketError::OpenDirectory { .. }));
             assert_eq!(open, refused, "{mode:o}");
         }
+    }
+
+    #[test]
+    fn a_directory_of_another_user_is_refused() {
+        if !Uid::effective().is_root() {
+            return eprintln!("SKIPPED: only root can give a directory away");
+        }
+        let root = tempfile::tempdir().unwrap();
+        chown(root.path(), Some(Uid::from_raw(65534)), None).unwrap();
+        let error = listen_at(&root.path().join("control"), PRIVATE).unwrap_err();
+        assert!(
+            matches!(error, SocketError::ForeignDirectory { owner: 65534, .. }),
+            "{error}"
+        );
     }
 
     #[test]
