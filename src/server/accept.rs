@@ -121,7 +121,10 @@ impl Server {
         let dialect = listener.dialect;
         for _ in 0..ACCEPT {
             match self.listeners[index].socket.accept() {
-                Ok((stream, _)) => self.admit(stream, dialect),
+                Ok((stream, _)) => {
+                    self.timers.accepted();
+                    self.admit(stream, dialect);
+                }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => return,
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
@@ -135,10 +138,9 @@ impl Server {
     /// Out of descriptors or memory: those who wait are accepted once somebody has left, or
     /// after a moment.
     fn pause_accepting(&mut self, error: &io::Error) {
-        if !self.timers.accepting_is_paused() {
+        if self.timers.pause_accepting() {
             log::warn!("accepting pauses, controllers wait: {error}");
         }
-        self.timers.pause_accepting();
     }
 
     /// Goes on accepting after a pause.

@@ -24,6 +24,8 @@ pub(super) struct Timers {
     /// Connections that end once they are flushed, in the order of their deadlines.
     lingering: VecDeque<(Instant, usize, SessionId)>,
     accepting: Option<Instant>,
+    /// Accepting has failed since somebody was accepted last.
+    accepting_fails: bool,
 }
 
 /// The current interval of BW events.
@@ -50,6 +52,7 @@ impl Timers {
             watchdog,
             lingering: VecDeque::new(),
             accepting: None,
+            accepting_fails: false,
         }
     }
 
@@ -71,12 +74,15 @@ impl Timers {
         self.lingering.push_back((deadline, key, session));
     }
 
-    pub(super) fn pause_accepting(&mut self) {
+    /// Accepting has failed. `true` if it is the first time since somebody was accepted.
+    pub(super) fn pause_accepting(&mut self) -> bool {
         self.accepting = Some(Instant::now() + PAUSE);
+        !std::mem::replace(&mut self.accepting_fails, true)
     }
 
-    pub(super) const fn accepting_is_paused(&self) -> bool {
-        self.accepting.is_some()
+    /// Somebody was accepted.
+    pub(super) const fn accepted(&mut self) {
+        self.accepting_fails = false;
     }
 
     /// Ends the pause, if there is one.
