@@ -1,5 +1,6 @@
 //! The state directory: which `MessageID`s are used up, and the cookie.
 
+use std::cell::RefCell;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -13,6 +14,9 @@ use thiserror::Error;
 
 /// How many `MessageID`s are reserved at a time: one write for so many messages.
 pub const BLOCK: u64 = 1 << 16;
+
+/// Descriptors that writing a file atomically takes.
+const SPARE: usize = 4;
 
 /// Why the state directory cannot be used.
 #[derive(Debug, Error)]
@@ -54,6 +58,9 @@ pub enum StateError {
 pub struct StateDirectory {
     path: PathBuf,
     _lock: Flock<File>,
+    /// Descriptors that are let go while a file is written, so that controllers who use up all the
+    /// others cannot keep a `MessageID` from being reserved.
+    spare: RefCell<Vec<File>>,
 }
 
 impl StateDirectory {
@@ -90,10 +97,13 @@ impl StateDirectory {
         let _ = held
             .set_len(0)
             .and_then(|()| writeln!(held, "{}", process::id()));
-        Ok(Self {
+        let state = Self {
             path: path.to_owned(),
             _lock: held,
-        })
+            spare: RefCell::default(),
+        };
+        state.keep_spare();
+        Ok(state)
     }
 
     /// The highest `MessageID` that may have been used; 0 if none was.
@@ -136,6 +146,7 @@ impl StateDirectory {
 
     fn write(&self, name: &str, octets: &[u8]) -> Result<(), StateError> {
         let path = self.path.join(name);
+        self.spare.take();
         let written = AtomicWriteFile::options()
             .mode(0o600)
             .preserve_mode(false)
@@ -144,7 +155,14 @@ impl StateDirectory {
                 file.write_all(octets)?;
                 file.commit()
             });
+        self.keep_spare();
         written.map_err(failed("write", &path))
+    }
+
+    /// Opens as many spare descriptors as can be had.
+    fn keep_spare(&self) {
+        let opened = (0..SPARE).map_while(|_| File::open("/dev/null").ok());
+        self.spare.replace(opened.collect());
     }
 }
 
