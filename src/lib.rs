@@ -40,6 +40,8 @@
 //!   one transaction. Not what an option means to others.
 //! - [`outbox`]: the write half of one connection, bounded; nothing else writes to it. Not which
 //!   event goes to whom.
+//! - [`tor`]: the Tor behind the bus: its login, where its replies and events end, fences, and whose
+//!   each command is. No sockets.
 //! - [`server`]: the loop: listeners, turns, timers, signals; carries out requests. No parsing, no
 //!   wording of the protocols.
 //! - [`sys`]: paths, sockets with modes, peers, the state directory, descriptors, the clock. No
@@ -95,4 +97,5 @@ pub mod outbox;
 pub mod server;
 pub mod session;
 pub mod sys;
+pub mod tor;
 pub mod wire;

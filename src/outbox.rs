@@ -42,6 +42,10 @@ struct State {
     /// How much of the queue the kernel has taken.
     sent: usize,
     phase: Phase,
+    /// Part of a reply was sent and the rest has not come: no event may go between.
+    inside: bool,
+    /// Events that wait for the end of that reply.
+    held: Vec<u8>,
 }
 
 /// How far a connection has come.
@@ -70,6 +74,8 @@ impl Outbox {
                 queue: Vec::new(),
                 sent: 0,
                 phase: Phase::Open,
+                inside: false,
+                held: Vec::new(),
             }),
         }
     }
@@ -83,9 +89,36 @@ impl Outbox {
     ///
     /// A controller that would have more than `BusMaxQueue` octets waiting is cut off instead:
     /// the loop sees the end of the connection and [`Phase::Overflowed`].
-    pub fn send(&self, mut slices: &mut [IoSlice<'_>]) {
+    pub fn send(&self, slices: &mut [IoSlice<'_>]) {
         let mut state = self.state.lock();
-        if !matches!(state.phase, Phase::Open) {
+        if !state.inside {
+            return self.write(&mut state, slices);
+        }
+        if state.phase != Phase::Open {
+            return;
+        }
+        for slice in slices.iter() {
+            state.held.extend_from_slice(slice);
+        }
+        if state.waiting() + state.held.len() > self.max_queue() {
+            self.end(&mut state, Phase::Overflowed);
+        }
+    }
+
+    /// Sends what a Tor has replied, as far as it has come. If that ends `inside` a reply, events
+    /// wait until the rest is sent.
+    pub fn send_reply(&self, octets: &[u8], inside: bool) {
+        let mut state = self.state.lock();
+        self.write(&mut state, &mut [IoSlice::new(octets)]);
+        state.inside = inside;
+        if !inside && !state.held.is_empty() {
+            let held = std::mem::take(&mut state.held);
+            self.write(&mut state, &mut [IoSlice::new(&held)]);
+        }
+    }
+
+    fn write(&self, state: &mut State, mut slices: &mut [IoSlice<'_>]) {
+        if state.phase != Phase::Open {
             return;
         }
         let idle = state.queue.is_empty();
@@ -97,23 +130,27 @@ impl Outbox {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(_) => return self.end(&mut state, Phase::Ended),
+                Err(_) => return self.end(state, Phase::Ended),
             }
         }
         let rest: usize = slices.iter().map(|slice| slice.len()).sum();
         if rest == 0 {
             return;
         }
-        if state.waiting() + rest > self.outlet.max_queue.load(Ordering::Relaxed) {
-            return self.end(&mut state, Phase::Overflowed);
+        if state.waiting() + state.held.len() + rest > self.max_queue() {
+            return self.end(state, Phase::Overflowed);
         }
         state.queue.reserve(rest);
         for slice in slices.iter() {
             state.queue.extend_from_slice(slice);
         }
         if idle && !self.register(Interest::READABLE | Interest::WRITABLE) {
-            self.end(&mut state, Phase::Ended);
+            self.end(state, Phase::Ended);
         }
+    }
+
+    fn max_queue(&self) -> usize {
+        self.outlet.max_queue.load(Ordering::Relaxed)
     }
 
     /// Sends what is queued, as far as the kernel takes it now.
@@ -122,7 +159,7 @@ impl Outbox {
         if state.queue.is_empty() {
             return;
         }
-        while state.waiting() > 0 {
+        while state.sent < state.queue.len() {
             match (&self.stream).write(&state.queue[state.sent..]) {
                 Ok(taken) => {
                     self.count(taken);
@@ -146,6 +183,10 @@ impl Outbox {
     /// Ends the connection once everything that is queued has been sent.
     pub fn finish(&self) {
         let mut state = self.state.lock();
+        // A reply that was cut short will not be whole any more: what it held back goes now.
+        state.inside = false;
+        let held = std::mem::take(&mut state.held);
+        self.write(&mut state, &mut [IoSlice::new(&held)]);
         if state.phase != Phase::Open {
             return;
         }
@@ -172,7 +213,8 @@ impl Outbox {
         let _ = self.stream.shutdown(Shutdown::Read);
     }
 
-    /// Octets that the kernel has not taken yet.
+    /// Octets that the kernel has not taken yet. Events that wait for the end of a reply are not
+    /// among them: more of that reply is what releases them.
     pub fn waiting(&self) -> usize {
         self.state.lock().waiting()
     }
@@ -217,6 +259,7 @@ impl Outbox {
     fn end(&self, state: &mut State, phase: Phase) {
         state.phase = phase;
         state.queue = Vec::new();
+        state.held = Vec::new();
         state.sent = 0;
         // It fails only if the other end is gone already.
         let _ = self.stream.shutdown(Shutdown::Both);

@@ -97,13 +97,18 @@ fn steps(octets: &[u8], mut cuts: Vec<usize>, dialect: Option<Dialect>) -> (Vec<
                     length,
                     request,
                     logs_in,
+                    text,
                 } => {
                     assert!(length > 0, "nothing consumed");
                     consumed += length;
                     if matches!(request, Ok(Request::Authenticate(_))) {
                         session.authenticate(b"").expect("no cookie is required");
                     }
-                    seen.push(Seen::Command(length, format!("{request:?}"), logs_in));
+                    seen.push(Seen::Command(
+                        length,
+                        format!("{request:?} {text:?}"),
+                        logs_in,
+                    ));
                 }
             }
         }

@@ -16,6 +16,8 @@ fn item(spec: &Spec) -> String {
         Kind::Octets { .. } => "Ar size",
         Kind::Seconds { .. } => "Ar time",
         Kind::Path => "Ar path",
+        Kind::Tor => "Cm unix: Ns Ar path | Ar host : Ns Ar port | Cm none",
+        Kind::Secret => "Ar text",
         Kind::Severity => "Cm debug | info | notice | warn | err",
         Kind::Sockets => "Ar socket",
     };

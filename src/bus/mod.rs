@@ -222,6 +222,14 @@ impl Bus {
         Ok(Posted { message, to })
     }
 
+    /// What a controller has subscribed to.
+    #[must_use]
+    pub fn events(&self, session: SessionId) -> EventMask {
+        self.controllers
+            .get(&session)
+            .map_or(EventMask::NONE, |controller| controller.events)
+    }
+
     /// Everybody who subscribed to `kind`, or nobody at all.
     #[must_use]
     pub const fn to_subscribers(&self, kind: EventKind) -> To {

@@ -66,7 +66,7 @@ the socket is /run/onionbus/control for root and $XDG_RUNTIME_DIR/onionbus/contr
 Examples:
   onionbus serve
   onionbus serve --config /etc/onionbus/onionbus.conf
-  onionbus serve --socket ./control --state ./state --set 'BusLog debug stderr'";
+  onionbus serve --socket ./control --state ./state --set 'BusLog debug'";
 
 const COMPLETIONS_HELP: &str = "\
 Example:
@@ -135,6 +135,10 @@ pub struct Serve {
     /// Keep what must survive a restart here (option `BusStateDirectory`)
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state: Option<PathBuf>,
+
+    /// The control port of the Tor behind the bus: unix:PATH or HOST:PORT
+    #[arg(long, value_name = "ADDRESS")]
+    pub tor: Option<String>,
     /// Set an option as this line of a file would: 'Option value'; may be repeated
     #[arg(long, value_name = "LINE", value_hint = ValueHint::Other)]
     pub set: Vec<OsString>,

@@ -4,17 +4,17 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::Context;
+use onionbus::wire::text::write_data;
 
 use super::Stop;
 use super::args::Raw;
 use super::client::{self, Client};
-use super::reply::encode_data;
 
 pub fn run(arguments: &Raw, out: &mut dyn Write) -> anyhow::Result<()> {
     let line = client::one_line("the line", arguments.line.as_bytes())?;
     let mut octets = [line, b"\r\n"].concat();
     if line.starts_with(b"+") {
-        octets.extend_from_slice(&encode_data(&read_body()?));
+        write_data(&read_body()?, &mut octets);
     }
     let mut client = Client::connect(&arguments.bus)?;
     client.send(&octets)?;

@@ -4,11 +4,12 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 
+use onionbus::wire::text::write_c_string;
+
 use super::Stop;
 use super::args::{ConfGet, ConfSet};
 use super::client::{self, Client};
 use super::info::print_entry;
-use super::reply::quote;
 
 pub fn get(arguments: &ConfGet, out: &mut dyn Write) -> anyhow::Result<()> {
     let line = client::line("GETCONF", &arguments.keys)?;
@@ -39,7 +40,9 @@ fn assignment(setting: &OsStr) -> Result<Vec<u8>, Stop> {
     let (key, value) = octets.split_at(equals);
     let key = client::word("KEY", OsStr::from_bytes(key))?;
     let value = client::one_line("VALUE", &value[1..])?;
-    Ok([key, b"=", &quote(value)].concat())
+    let mut assignment = [key, b"="].concat();
+    write_c_string(value, &mut assignment);
+    Ok(assignment)
 }
 
 #[cfg(test)]
@@ -52,7 +55,7 @@ mod tests {
             (&b"BusHistory=5"[..], &br#"BusHistory="5""#[..]),
             (b"A=", br#"A="""#),
             (b"A= b=\"c\\d\" ", br#"A=" b=\"c\\d\" ""#),
-            (b"A=\xff", b"A=\"\xff\""),
+            (b"A=\xff", br#"A="\377""#),
         ] {
             let assigned = assignment(OsStr::from_bytes(setting));
             assert_eq!(assigned.expect("KEY=VALUE"), octets);

@@ -4,21 +4,20 @@
 //! user can read to whoever listens on the socket (control-spec 3.21 warns of it).
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use onionbus::session::Cookie;
+use onionbus::sys::file::read_small;
+use onionbus::wire::text::read_c_string;
 
 use super::client::Client;
-use super::reply::{Entry, unquote};
+use super::reply::Entry;
 
-const COOKIE_OCTETS: usize = 32;
-const SERVER_KEY: &[u8] = b"Tor safe cookie authentication server-to-controller hash";
-const CONTROLLER_KEY: &[u8] = b"Tor safe cookie authentication controller-to-server hash";
+const COOKIE_OCTETS: u64 = 32;
+/// More than this is no cookie by far, and is not read.
+const MOST: u64 = 1024;
 
 /// Authenticates with what the daemon asks for. AUTHENTICATE is sent even where nothing is asked
 /// for, so that a PROTOCOLINFO of the user's own is not the second one before the login, on which
@@ -37,9 +36,15 @@ pub fn log_in(client: &mut Client) -> anyhow::Result<()> {
     let file = OsString::from_vec(file.context(
         "the daemon wants a login that this client does not know: NULL and SAFECOOKIE it does",
     )?);
-    let cookie = read_cookie(Path::new(&file))
-        .with_context(|| format!("the daemon wants the cookie in {}", file.display()))?;
-    safe_cookie(client, &cookie)
+    let wanted = || format!("the daemon wants the cookie in {}", file.display());
+    let octets = read_small(Path::new(&file), MOST).with_context(wanted)?;
+    let Ok(octets) = <[u8; 32]>::try_from(octets) else {
+        bail!(
+            "{}: it is no cookie: it does not have {COOKIE_OCTETS} octets",
+            wanted()
+        );
+    };
+    safe_cookie(client, &Cookie::from(octets))
 }
 
 /// The value of METHODS and the file of COOKIEFILE, if there is one.
@@ -48,23 +53,12 @@ fn methods(entries: &[Entry]) -> Option<(&[u8], Option<Vec<u8>>)> {
     let rest = lines.find_map(|text| text.strip_prefix(b"AUTH METHODS="))?;
     let end = rest.iter().position(|&octet| octet == b' ');
     let (methods, rest) = rest.split_at(end.unwrap_or(rest.len()));
-    let cookie_file = rest.strip_prefix(b" COOKIEFILE=").and_then(unquote);
+    let cookie_file = rest.strip_prefix(b" COOKIEFILE=").and_then(read_c_string);
     Some((methods, cookie_file))
 }
 
-fn read_cookie(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut cookie = Vec::new();
-    let limit = COOKIE_OCTETS as u64 + 1;
-    File::open(path)?.take(limit).read_to_end(&mut cookie)?;
-    ensure!(
-        cookie.len() == COOKIE_OCTETS,
-        "it is no cookie: it does not have {COOKIE_OCTETS} octets"
-    );
-    Ok(cookie)
-}
-
 /// Control-spec 3.24: the daemon proves first that it knows the cookie, then the client does.
-fn safe_cookie(client: &mut Client, cookie: &[u8]) -> anyhow::Result<()> {
+fn safe_cookie(client: &mut Client, cookie: &Cookie) -> anyhow::Result<()> {
     let mut nonce = [0; 32];
     getrandom::fill(&mut nonce).context("no random octets for the login")?;
     let challenge = format!("AUTHCHALLENGE SAFECOOKIE {}", hex::encode(nonce));
@@ -79,18 +73,12 @@ fn safe_cookie(client: &mut Client, cookie: &[u8]) -> anyhow::Result<()> {
     else {
         bail!("the daemon's AUTHCHALLENGE reply lacks SERVERHASH or SERVERNONCE");
     };
-    let proof = |key| {
-        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-        for part in [cookie, &nonce, &server_nonce] {
-            mac.update(part);
-        }
-        mac
-    };
+    let expected = cookie.server_hash(&nonce, &server_nonce);
     ensure!(
-        proof(SERVER_KEY).verify_slice(&server_hash).is_ok(),
+        Cookie::proves(&expected, &server_hash),
         "what listens on the socket does not know the cookie: it is not the daemon it says it is"
     );
-    let answer = proof(CONTROLLER_KEY).finalize().into_bytes();
+    let answer = cookie.client_hash(&nonce, &server_nonce);
     client.ask(format!("AUTHENTICATE {}", hex::encode(answer)).as_bytes())?;
     Ok(())
 }

@@ -73,65 +73,6 @@ impl Message {
     }
 }
 
-/// `octets` as the data of a multi-line command: lines ended by CRLF, dots stuffed, `.` at the end.
-pub fn encode_data(octets: &[u8]) -> Vec<u8> {
-    let mut encoded = Vec::with_capacity(octets.len() + octets.len() / 16 + 3);
-    for line in octets.split_inclusive(|&octet| octet == b'\n') {
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.starts_with(b".") {
-            encoded.push(b'.');
-        }
-        encoded.extend_from_slice(line);
-        encoded.extend_from_slice(b"\r\n");
-    }
-    encoded.extend_from_slice(b".\r\n");
-    encoded
-}
-
-/// `octets` as a `QuotedString`.
-pub fn quote(octets: &[u8]) -> Vec<u8> {
-    let mut quoted = vec![b'"'];
-    for &octet in octets {
-        if matches!(octet, b'"' | b'\\') {
-            quoted.push(b'\\');
-        }
-        quoted.push(octet);
-    }
-    quoted.push(b'"');
-    quoted
-}
-
-/// The value of the quoted string at the start of `octets`, or `None` when it is not one. Octal
-/// escapes are understood as well: Tor writes the file names of PROTOCOLINFO with them.
-pub fn unquote(octets: &[u8]) -> Option<Vec<u8>> {
-    let mut rest = octets.strip_prefix(b"\"")?;
-    let mut value = Vec::new();
-    loop {
-        let (&octet, after) = rest.split_first()?;
-        rest = after;
-        match octet {
-            b'"' => return Some(value),
-            b'\\' => {
-                let digits = rest.iter().take(3);
-                let digits = digits.take_while(|octet| matches!(octet, b'0'..=b'7'));
-                let (count, number) = digits.fold((0, 0_u32), |(count, number), digit| {
-                    (count + 1, number * 8 + u32::from(digit - b'0'))
-                });
-                if count == 0 {
-                    let (&escaped, after) = rest.split_first()?;
-                    value.push(escaped);
-                    rest = after;
-                } else {
-                    value.push(u8::try_from(number).ok()?);
-                    rest = &rest[count..];
-                }
-            }
-            _ => value.push(octet),
-        }
-    }
-}
-
 /// Appends one line to `raw`, ended by LF, and returns it.
 fn read_line<'a>(peer: &mut impl BufRead, raw: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
     let start = raw.len();
@@ -208,29 +149,6 @@ mod tests {
         ] {
             let read = Message::read(&mut &octets[..]);
             assert!(read.is_err(), "{}", octets.escape_ascii());
-        }
-    }
-
-    #[test]
-    fn data_comes_back_as_it_went() {
-        assert_eq!(encode_data(b""), b".\r\n");
-        assert_eq!(
-            encode_data(b".\n..a\r\n\nb"),
-            b"..\r\n...a\r\n\r\nb\r\n.\r\n"
-        );
-    }
-
-    #[test]
-    fn quoting_keeps_every_octet() {
-        let octets: Vec<u8> = (1..=255).collect();
-        assert_eq!(unquote(&quote(&octets)), Some(octets));
-        assert_eq!(quote(br#"a\"b"#), br#""a\\\"b""#);
-        assert_eq!(
-            unquote(br#""/r\303\251\0611" x"#),
-            Some(b"/r\xc3\xa911".to_vec())
-        );
-        for bad in [&b"x"[..], b"\"x", b"\"x\\", b"\"\\777\"", b""] {
-            assert_eq!(unquote(bad), None, "{}", bad.escape_ascii());
         }
     }
 }

@@ -48,6 +48,9 @@ fn overrides(arguments: &Serve) -> io::Result<Vec<Vec<u8>>> {
         let path = absolute(state)?.into_os_string().into_vec();
         lines.push([b"BusStateDirectory ", &path[..]].concat());
     }
+    if let Some(tor) = &arguments.tor {
+        lines.push([b"BusTor ", tor.as_bytes()].concat());
+    }
     lines.extend(arguments.set.iter().map(|line| line.as_bytes().to_vec()));
     Ok(lines)
 }
@@ -62,6 +65,7 @@ mod tests {
             config: None,
             socket: Some("/a b/\"c\"".into()),
             state: Some("/state#1".into()),
+            tor: Some("unix:/tor".into()),
             set: vec!["BusHistory 5".into(), "BusLog debug stderr".into()],
         };
         assert_eq!(
@@ -69,6 +73,7 @@ mod tests {
             [
                 &br#"BusSocket "/a b/\"c\"" Mode=0600"#[..],
                 b"BusStateDirectory /state#1",
+                b"BusTor unix:/tor",
                 b"BusHistory 5",
                 b"BusLog debug stderr",
             ]

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
+use crate::tor::address::Address;
 use crate::wire::reply::OptionValue;
 use crate::wire::request::Setting;
 use load::{Fault, Group};
@@ -107,6 +108,12 @@ pub struct Settings {
     pub bandwidth_interval: Duration,
     /// `BusLog`; Tor's notice is the log crate's info, info its debug, debug its trace.
     pub log: LevelFilter,
+    /// `BusTor`; `None` is a bus of its own.
+    pub tor: Option<Address>,
+    /// `BusTorPassword`, as it is written; empty is none.
+    pub tor_password: Vec<u8>,
+    /// `BusKeepControllers`.
+    pub keep_controllers: bool,
 }
 
 /// All options: who set which to what, and where they are saved to.
@@ -170,7 +177,7 @@ impl Options {
     pub fn get(&self, name: &[u8]) -> Option<Vec<OptionValue>> {
         let spec = find(name)?;
         let values = effective(spec, &self.values, &self.defaults);
-        let named = |value: &Value| (spec.name, Some(value.to_octets()));
+        let named = |value: &Value| (spec.name, Some(value.hidden().to_octets()));
         Some(values.iter().map(named).collect())
     }
 
@@ -246,7 +253,11 @@ impl Options {
     /// `GETINFO config-text`: what SAVECONF would write into an empty file. Each line ends in
     /// LF; empty when everything is at its default.
     pub fn config_text(&self) -> Vec<u8> {
-        save::text_of(&self.values)
+        let shown = self.values.iter().map(|(name, values)| {
+            let values = values.iter().map(Value::hidden).collect();
+            (*name, values)
+        });
+        save::text_of(&shown.collect())
     }
 
     /// `GETINFO config/names`: `BusHistory Integer`, each line ending in LF.
@@ -346,6 +357,9 @@ impl Settings {
             max_controllers_per_user: 0,
             bandwidth_interval: Duration::ZERO,
             log: LevelFilter::Off,
+            tor: None,
+            tor_password: Vec::new(),
+            keep_controllers: false,
         };
         for spec in TABLE {
             for value in effective(spec, values, defaults) {
@@ -371,10 +385,19 @@ impl Settings {
                 self.bandwidth_interval = Duration::from_secs(n);
             }
             ("BusLog", Value::Severity(level)) => self.log = level,
+            ("BusTor", Value::Tor(address)) => self.tor = address,
+            ("BusTorPassword", Value::Secret(text)) => self.tor_password = text,
+            ("BusKeepControllers", Value::Boolean(on)) => self.keep_controllers = on,
             // A test loads the whole table, so that none can be forgotten here.
             (name, value) => unreachable!("{name} is in the table as what {value:?} is not"),
         }
     }
+}
+
+/// Whether an option of this name is the bus's own, known or not, and no Tor's.
+pub fn is_own(name: &[u8]) -> bool {
+    name.get(..3)
+        .is_some_and(|start| start.eq_ignore_ascii_case(b"Bus"))
 }
 
 /// Every range in the table ends below what 32 bits hold.

@@ -40,6 +40,10 @@ pub enum Kind {
     Path,
     /// The least severity that is logged.
     Severity,
+    /// Where Tor's control port is, or none.
+    Tor,
+    /// A password, or `file:` and where it is.
+    Secret,
     /// A socket; the option can be given several times, for several sockets.
     Sockets,
 }
@@ -58,7 +62,7 @@ impl Kind {
             Self::Octets { .. } => "DataSize",
             Self::Seconds { .. } => "TimeInterval",
             Self::Path => "Filename",
-            Self::Severity => "String",
+            Self::Severity | Self::Tor | Self::Secret => "String",
             Self::Sockets => "LineList",
         }
     }
@@ -76,6 +80,8 @@ impl Kind {
                 format!("a time from {min} to {max} seconds, such as 30 or 5 minutes")
             }
             Self::Path => "an absolute path".into(),
+            Self::Tor => "unix:PATH, HOST:PORT with an IP address or localhost, or none".into(),
+            Self::Secret => "a text".into(),
             Self::Severity => "debug, info, notice, warn or err".into(),
             Self::Sockets => "a socket".into(),
         }
@@ -134,6 +140,30 @@ pub const TABLE: &[Spec] = &[
         change: Changeable::AtStart,
         doc: "With 1 a controller must also prove that it can read a cookie of 32 octets, fresh at \
               every start, in the state directory.",
+    },
+    Spec {
+        name: "BusTor",
+        kind: Kind::Tor,
+        default: "none",
+        change: Changeable::AtStart,
+        doc: "The control port of the Tor behind the bus: unix:PATH, HOST:PORT with an IP address \
+              or localhost, or none. Controllers then have all of Tor's control protocol too.",
+    },
+    Spec {
+        name: "BusTorPassword",
+        kind: Kind::Secret,
+        default: "",
+        change: Changeable::AtStart,
+        doc: "The password that Tor asks for, where it offers HASHEDPASSWORD; empty is none. With \
+              file:PATH it is the first line of a file that only the daemon's user may read.",
+    },
+    Spec {
+        name: "BusKeepControllers",
+        kind: Kind::Boolean,
+        default: "0",
+        change: Changeable::Running,
+        doc: "With 1 a controller stays when Tor goes away, and its next command goes to the next \
+              Tor. With 0 one that used Tor is disconnected, as Tor itself would do.",
     },
     Spec {
         name: "BusHistory",

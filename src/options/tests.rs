@@ -86,6 +86,9 @@ fn nobody_sets_anything() {
             max_controllers_per_user: 12_288,
             bandwidth_interval: Duration::from_secs(1),
             log: LevelFilter::Info,
+            tor: None,
+            tor_password: Vec::new(),
+            keep_controllers: false,
         }
     );
     assert_eq!(options.file(), None);
@@ -121,6 +124,9 @@ fn everything_is_set() {
             max_controllers_per_user: 4,
             bandwidth_interval: Duration::from_mins(5),
             log: LevelFilter::Error,
+            tor: None,
+            tor_password: Vec::new(),
+            keep_controllers: false,
         }
     );
     assert_eq!(settings.sockets.len(), 2);
@@ -236,6 +242,8 @@ fn what_changes_only_at_a_start_may_be_set_to_what_it_is() {
         "BusStateDirectory=/x",
         "BusCookieAuthentication=1",
         "BusSocket=/run/onionbus/control Mode=0660",
+        "BusTor=unix:/run/tor/control",
+        "BusTorPassword=x",
     ] {
         assert!(
             matches!(set(&options, &[other]), Err(OptionError::Frozen(_))),
@@ -248,7 +256,13 @@ fn what_changes_only_at_a_start_may_be_set_to_what_it_is() {
     let names: Vec<_> = at_start.map(|spec| spec.name).collect();
     assert_eq!(
         names,
-        ["BusSocket", "BusStateDirectory", "BusCookieAuthentication"]
+        [
+            "BusSocket",
+            "BusStateDirectory",
+            "BusCookieAuthentication",
+            "BusTor",
+            "BusTorPassword"
+        ]
     );
 }
 
@@ -373,6 +387,20 @@ fn save_with_includes_needs_force_until_they_are_merged() {
     let change = options.reload().unwrap();
     assert!(change.changed.is_empty());
     change.options.save(false).unwrap();
+}
+
+#[test]
+fn a_password_is_saved_and_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("onionbus.conf");
+    fs::write(&path, "BusTorPassword secret\n").unwrap();
+    let options = Options::load(Some(&path), &[], defaults()).unwrap();
+    assert_eq!(options.settings().tor_password, b"secret");
+    let shown = options.get(b"BusTorPassword").unwrap();
+    assert_eq!(shown, [("BusTorPassword", Some(b"(hidden)".to_vec()))]);
+    assert_eq!(options.config_text(), b"BusTorPassword (hidden)\n");
+    options.save(false).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"BusTorPassword secret\n");
 }
 
 #[test]

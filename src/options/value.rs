@@ -7,6 +7,7 @@ use log::LevelFilter;
 
 use super::socket::{SocketSpec, absolute_path};
 use super::table::Kind;
+use crate::tor::address::Address;
 
 /// The severities of Tor and the levels of the log crate that stand for them.
 const SEVERITIES: [(&str, LevelFilter); 5] = [
@@ -50,10 +51,22 @@ pub(super) enum Value {
     Number(u64),
     Path(PathBuf),
     Severity(LevelFilter),
+    Tor(Option<Address>),
+    Secret(Vec<u8>),
     Socket(SocketSpec),
 }
 
 impl Value {
+    /// What controllers are shown: of a password, only that there is one.
+    pub(super) fn hidden(&self) -> Self {
+        match self {
+            Self::Secret(text) if !text.is_empty() && !text.starts_with(b"file:") => {
+                Self::Secret(b"(hidden)".to_vec())
+            }
+            value => value.clone(),
+        }
+    }
+
     /// The value as GETCONF shows it and SAVECONF writes it.
     pub(super) fn to_octets(&self) -> Vec<u8> {
         match self {
@@ -65,6 +78,11 @@ impl Value {
                 .filter(|(_, of)| of == level)
                 .flat_map(|(name, _)| name.bytes())
                 .collect(),
+            Self::Tor(address) => match address {
+                Some(address) => address.to_string().into_bytes(),
+                None => b"none".to_vec(),
+            },
+            Self::Secret(text) => text.clone(),
             Self::Socket(spec) => spec.to_value(),
         }
     }
@@ -98,6 +116,12 @@ impl Kind {
                 .iter()
                 .find(|(name, _)| text.eq_ignore_ascii_case(name.as_bytes()))
                 .map(|(_, level)| Value::Severity(*level)),
+            Self::Tor if text.eq_ignore_ascii_case(b"none") => Some(Value::Tor(None)),
+            Self::Tor => std::str::from_utf8(text)
+                .ok()
+                .and_then(Address::parse)
+                .map(|address| Value::Tor(Some(address))),
+            Self::Secret => Some(Value::Secret(text.to_vec())),
             Self::Sockets => return SocketSpec::parse(text).map(Value::Socket),
         };
         value.ok_or_else(|| format!("it takes {}", self.takes()))

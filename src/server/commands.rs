@@ -2,6 +2,7 @@
 
 use super::Server;
 use crate::session::Session;
+use crate::sys::state::BLOCK;
 use crate::wire::event::{ControllerChange, Event};
 use crate::wire::message::UNSET;
 use crate::wire::refusal::Refusal;
@@ -68,7 +69,11 @@ impl Server {
     /// Writes down that more ids will be used, before one is: a crash then skips some, and
     /// repeats none.
     fn reserve_ids(&mut self) -> Result<(), Refusal> {
-        let reserved = self.bus.last_id() + crate::sys::state::BLOCK;
+        let reserved = self.bus.last_id().checked_add(BLOCK).ok_or_else(|| {
+            Refusal::Failed(
+                "Every MessageID is used up: see message-id in the state directory".into(),
+            )
+        })?;
         self.state.write_last_id(reserved).map_err(|error| {
             log::error!("no message can be posted: {error}");
             Refusal::Failed(format!("Cannot reserve MessageIDs: {error}"))
@@ -99,7 +104,10 @@ impl Server {
     fn protocol_info(&self) -> Reply {
         Reply::ProtocolInfo {
             cookie_file: self.cookie.as_ref().map(|(_, path)| path.clone()),
-            version: super::info::VERSION.to_owned(),
+            version: match self.tor.as_ref().and_then(|tor| tor.version.as_ref()) {
+                Some(version) => version.clone(),
+                None => super::info::VERSION.to_owned(),
+            },
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::relay::Relay;
 use crate::outbox::Outbox;
 use crate::session::Session;
 
@@ -16,18 +17,28 @@ pub(super) struct Connection {
     pub(super) input: Vec<u8>,
     /// There may be more to read.
     pub(super) readable: bool,
-    /// `input` holds whole commands, which wait until replies are read.
-    pub(super) stalled: bool,
     /// The other end has closed at least its half: read on until nothing comes.
     pub(super) hung_up: bool,
     /// Nothing more will come.
     pub(super) ended: bool,
+    /// `input` holds whole commands, which wait until replies are read or Tor has answered.
+    pub(super) stalled: bool,
+    /// It ends with what was sent last.
+    pub(super) finishing: bool,
     /// It waits for its turn.
     pub(super) queued: bool,
     /// The fan-out thread knows of it.
     pub(super) subscribed: bool,
     /// The daemon ends when this controller leaves (control-spec 3.23).
     pub(super) owner: bool,
+    /// Its own connection to Tor, once it needs one.
+    pub(super) relay: Option<Box<Relay>>,
+    /// Its connection to Tor waits for its turn.
+    pub(super) link_queued: bool,
+    /// Why Tor could not be reached for the command that comes next.
+    pub(super) tor_failure: Option<String>,
+    /// Its SETEVENTS waits for Tor.
+    pub(super) awaits_feed: bool,
 }
 
 impl Connection {
@@ -37,12 +48,17 @@ impl Connection {
             outbox,
             input: Vec::new(),
             readable: false,
-            stalled: false,
             hung_up: false,
             ended: false,
+            stalled: false,
+            finishing: false,
             queued: false,
             subscribed: false,
             owner: false,
+            relay: None,
+            link_queued: false,
+            tor_failure: None,
+            awaits_feed: false,
         }
     }
 }

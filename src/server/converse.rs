@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mio::Token;
 
+use super::relay::Passed;
 use super::{READ, Server};
 use crate::bus::fanout::Item;
 use crate::outbox::Phase;
@@ -17,7 +18,7 @@ use crate::wire::request::Request;
 
 /// While so many octets wait for a controller, nothing more is read from it: who does not read
 /// replies gets none made.
-const PAUSE: usize = 256 * 1024;
+pub(super) const PAUSE: usize = 256 * 1024;
 
 /// So many octets of replies are sent before more are made.
 const REPLIES: usize = 64 * 1024;
@@ -49,6 +50,7 @@ impl Server {
     fn read_and_answer(&mut self, key: usize) -> Next {
         let connection = &mut self.connections[key];
         match connection.outbox.phase() {
+            Phase::Open if connection.finishing => return Next::Wait,
             Phase::Open => {}
             // One that is gone for good makes the next write fail, and so ends.
             Phase::Finishing => return Next::Wait,
@@ -64,6 +66,7 @@ impl Server {
         let connection = &self.connections[key];
         match connection.outbox.phase() {
             Phase::Ended | Phase::Overflowed => return Next::Close,
+            Phase::Open if connection.finishing => return Next::Wait,
             Phase::Finishing => return Next::Wait,
             Phase::Open => {}
         }
@@ -71,10 +74,17 @@ impl Server {
             // The outbox wakes the loop once its queue is empty.
             Next::Wait
         } else if connection.stalled {
-            Next::Again
+            if connection.relay.is_some() || connection.awaits_feed {
+                // Tor's answer gives it its next turn.
+                Next::Wait
+            } else {
+                Next::Again
+            }
         } else if connection.ended {
             // Tor too runs what it has received, replies, and then closes.
-            self.finish(key);
+            if !self.is_blocked(key) && self.is_quiet(key) {
+                self.finish(key);
+            }
             Next::Wait
         } else if connection.readable {
             Next::Again
@@ -86,7 +96,7 @@ impl Server {
     /// Reads what has come into `buffer`; less than it holds means that there is no more now.
     fn read(&mut self, key: usize, buffer: &mut [u8]) -> usize {
         let connection = &mut self.connections[key];
-        // What has come already is more than it reads replies to: reading on would pile it up.
+        // What has come already is more than can be answered now: reading on would pile it up.
         if !connection.readable || connection.stalled {
             return 0;
         }
@@ -143,6 +153,10 @@ impl Server {
         let mut consumed = 0;
         self.connections[key].stalled = false;
         while consumed < octets.len() {
+            if self.is_blocked(key) {
+                self.connections[key].stalled = true;
+                break;
+            }
             match self.connections[key].session.step(&octets[consumed..]) {
                 Step::Incomplete => break,
                 Step::Http => {
@@ -154,11 +168,32 @@ impl Server {
                     length,
                     request,
                     logs_in,
+                    text,
                 } => {
-                    consumed += length;
                     if logs_in {
                         self.logged_in(key);
                     }
+                    let mut request = request;
+                    if let Some(command) = text {
+                        let whole = &octets[consumed..consumed + length];
+                        match self.pass(key, &command, whole, &request) {
+                            Passed::Here => {}
+                            Passed::Refused(refusal) => request = Err(refusal),
+                            Passed::Yes => {
+                                consumed += length;
+                                continue;
+                            }
+                            Passed::Later => {
+                                self.connections[key].stalled = true;
+                                break;
+                            }
+                        }
+                    } else if !self.is_quiet(key) {
+                        // A command without an end is refused behind Tor's last answers too.
+                        self.connections[key].stalled = true;
+                        break;
+                    }
+                    consumed += length;
                     if self.carry_out(key, request) {
                         self.finish(key);
                         return octets.len();
@@ -182,10 +217,17 @@ impl Server {
     fn carry_out(&mut self, key: usize, request: Result<Request<'_>, Refusal>) -> bool {
         let dialect = self.connections[key].session.dialect();
         let outcome = match request {
-            Ok(Request::SetEvents(events)) => {
-                self.subscribe(key, events);
-                return false;
-            }
+            Ok(Request::SetEvents(events)) => match self.ask_for_events(key, events) {
+                Ok(false) => {
+                    self.subscribe(key, events);
+                    return false;
+                }
+                Ok(true) => {
+                    self.connections[key].awaits_feed = true;
+                    return false;
+                }
+                Err(refusal) => Err(refusal),
+            },
             Ok(request) => self.execute(key, request),
             Err(refusal) => Err(refusal),
         };
@@ -228,7 +270,7 @@ impl Server {
     }
 
     /// SETEVENTS. Its reply goes through the fan-out thread, behind every event of before.
-    fn subscribe(&mut self, key: usize, events: EventMask) {
+    pub(super) fn subscribe(&mut self, key: usize, events: EventMask) {
         self.hand_over_events();
         let connection = &mut self.connections[key];
         let dialect = connection.session.dialect();
@@ -273,9 +315,14 @@ impl Server {
 
     /// Sends the replies of this turn and ends the connection with them.
     pub(super) fn finish(&mut self, key: usize) {
-        let connection = &self.connections[key];
+        let connection = &mut self.connections[key];
+        if std::mem::replace(&mut connection.finishing, true) {
+            return;
+        }
+        connection.relay = None;
         connection.outbox.refuse_input();
-        if connection.outbox.is_behind() {
+        if connection.subscribed {
+            // Behind the events that the fan-out thread has not sent yet.
             self.reply_in_order(key, true);
         } else {
             connection.outbox.send(&mut [IoSlice::new(&self.replies)]);

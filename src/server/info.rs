@@ -109,23 +109,41 @@ impl Server {
             return Err(Refusal::NeedsTor(format!("GETINFO {key}")));
         }
         // One command can name a key many times over: the reply must fit a controller's queue.
-        let room = self.options.settings().max_queue / 2;
+        let room = self.reply_room();
         let mut size = 0;
         let mut values = Vec::with_capacity(keys.len().min(KEYS.len()));
         for key in keys {
             let value = self.value(session, key);
             size += key.len() + value.size();
             if size > room {
-                return Err(Refusal::Failed(format!(
-                    "The reply would have more than {room} octets: ask for fewer keys at a time"
-                )));
+                return Err(self.reply_too_long());
             }
             values.push((key.to_vec(), value));
         }
         Ok(Reply::Info(values))
     }
 
-    fn value(&mut self, session: SessionId, key: &[u8]) -> Value {
+    /// The most octets that one reply may have.
+    pub(super) fn reply_room(&self) -> usize {
+        self.options.settings().max_queue / 2
+    }
+
+    pub(super) fn reply_too_long(&self) -> Refusal {
+        Refusal::Failed(format!(
+            "The reply would have more than {} octets: ask for fewer keys at a time",
+            self.reply_room()
+        ))
+    }
+
+    /// What `GETINFO info/names` has of the bus besides a Tor's keys.
+    pub(super) fn own_info_names() -> Vec<u8> {
+        let own = KEYS
+            .iter()
+            .filter(|(key, _)| crate::tor::mixed::is_own_key(key.as_bytes()));
+        lines(own.map(|(key, about)| format!("{key} -- {about}"))).into_bytes()
+    }
+
+    pub(super) fn value(&mut self, session: SessionId, key: &[u8]) -> Value {
         match key {
             b"version" => Value::from(VERSION.to_owned()),
             b"recent-messages" => Value::Messages(self.bus.recent_messages(session)),

@@ -9,8 +9,11 @@ mod commands;
 mod connection;
 mod converse;
 mod error;
+mod feed;
 mod info;
+mod link;
 mod options;
+mod relay;
 mod shutdown;
 mod signals;
 mod timers;
@@ -20,7 +23,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use mio::{Events, Poll, Token};
@@ -39,17 +42,27 @@ use crate::wire::event::Event;
 use accept::Listener;
 use connection::Connection;
 pub use error::ServeError;
+use feed::Tor;
 use signals::Signals;
 use timers::Timers;
 
 /// Octets taken from one connection in its turn.
 const READ: usize = 64 * 1024;
 
-/// Descriptors the daemon needs besides one for each controller.
+/// Descriptors the daemon needs besides one for each controller, and for its connection to Tor.
 const OWN_DESCRIPTORS: u64 = 64;
 
-/// Tokens from here up are listeners; those below are connections.
+/// Tokens from here up are controllers' connections to Tor; those below are controllers.
+const LINKS: usize = usize::MAX / 4;
+
+/// Tokens from here up are listeners.
 const LISTENERS: usize = usize::MAX / 2;
+
+/// The daemon's own connection to Tor.
+const FEED: usize = usize::MAX - 2;
+
+/// The directory of Tor's control socket.
+const TOR_SOCKET: usize = usize::MAX - 3;
 
 const SIGNALS: Token = Token(usize::MAX - 1);
 
@@ -67,6 +80,8 @@ pub struct Server {
     options: Options,
     state: StateDirectory,
     cookie: Option<(Arc<Cookie>, std::path::PathBuf)>,
+    /// The Tor behind the bus, if there is one.
+    tor: Option<Tor>,
     outlet: Arc<Outlet>,
     fanout: Sender<Item>,
     fanout_thread: JoinHandle<()>,
@@ -91,7 +106,8 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
     let started = Instant::now();
     let settings = options.settings();
     logging.write_from(settings.log);
-    let wanted = settings.max_controllers as u64 + OWN_DESCRIPTORS;
+    let each = if settings.tor.is_some() { 2 } else { 1 };
+    let wanted = settings.max_controllers as u64 * each + OWN_DESCRIPTORS;
     let limit = process::raise_descriptor_limit(wanted);
     let state = StateDirectory::open(&settings.state_directory)?;
     let bus = Bus::new(state.last_id()?, settings.history);
@@ -116,6 +132,7 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
     } else {
         None
     };
+    let tor = settings.tor.clone().map(Tor::new).transpose();
     let (fanout, fanout_thread) = fanout::start().map_err(ServeError::Start)?;
     let mut server = Server {
         timers: Timers::new(started),
@@ -129,6 +146,7 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
         options,
         state,
         cookie,
+        tor: tor.map_err(ServeError::Start)?,
         outlet,
         fanout,
         fanout_thread,
@@ -157,9 +175,12 @@ impl Server {
     fn serve(&mut self) -> Result<(), ServeError> {
         let mut events = Events::with_capacity(1024);
         log::info!("onionbus {} is ready", env!("CARGO_PKG_VERSION"));
+        self.look_for_tor();
+        self.await_tor(&mut events)?;
         signals::notify(&[sd_notify::NotifyState::Ready]);
         while self.ending.is_none() {
-            self.poll(&mut events)?;
+            let timeout = self.timeout();
+            self.poll(&mut events, timeout)?;
             self.take_turns();
             self.run_timers();
             self.hand_over_events();
@@ -167,13 +188,18 @@ impl Server {
         Ok(())
     }
 
-    /// Waits for something to do and notes who is ready.
-    fn poll(&mut self, events: &mut Events) -> Result<(), ServeError> {
-        let timeout = if self.ready.is_empty() {
-            self.timers.until_next(Instant::now())
+    /// How long the loop may wait: not at all while somebody is ready.
+    fn timeout(&self) -> Option<Duration> {
+        if self.ready.is_empty() {
+            let tor = self.tor.as_ref().and_then(|tor| tor.retry);
+            self.timers.until_next(Instant::now(), tor)
         } else {
-            Some(std::time::Duration::ZERO)
-        };
+            Some(Duration::ZERO)
+        }
+    }
+
+    /// Waits for something to do and notes who is ready.
+    fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> Result<(), ServeError> {
         match self.poll.poll(events, timeout) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -182,7 +208,26 @@ impl Server {
         for event in events.iter() {
             match event.token() {
                 SIGNALS => self.take_signals(),
+                Token(FEED) => {
+                    let hung_up = event.is_read_closed() || event.is_error();
+                    let readable = event.is_readable() || hung_up;
+                    self.feed_is_ready(readable, event.is_writable(), hung_up);
+                }
+                Token(TOR_SOCKET) => self.tor_socket_changed(),
                 Token(listener) if listener >= LISTENERS => self.ready(event.token()),
+                Token(link) if link >= LINKS => {
+                    let connection = self.connections.get_mut(link - LINKS);
+                    if let Some(relay) = connection.and_then(|held| held.relay.as_mut()) {
+                        relay.link.hung_up |= event.is_read_closed() || event.is_error();
+                        relay.link.readable |= event.is_readable() || relay.link.hung_up;
+                        if event.is_writable() {
+                            relay.link.flush(self.poll.registry());
+                            // Commands may wait for Tor to take those before.
+                            self.ready(Token(link - LINKS));
+                        }
+                        self.ready(event.token());
+                    }
+                }
                 Token(key) => {
                     let Some(connection) = self.connections.get_mut(key) else {
                         continue;
@@ -191,6 +236,9 @@ impl Server {
                     connection.hung_up |= event.is_read_closed() || event.is_error();
                     if event.is_writable() || event.is_write_closed() {
                         connection.outbox.flush();
+                        if connection.relay.is_some() {
+                            self.ready(Token(LINKS + key));
+                        }
                     }
                     self.ready(event.token());
                 }
@@ -201,9 +249,16 @@ impl Server {
 
     /// Puts a socket into the queue, unless it waits there already.
     fn ready(&mut self, token: Token) {
-        let waiting = match token.0.checked_sub(LISTENERS) {
-            Some(listener) => self.listeners.get_mut(listener).map(|l| &mut l.queued),
-            None => self.connections.get_mut(token.0).map(|c| &mut c.queued),
+        let waiting = match token.0 {
+            LISTENERS.. => {
+                let listener = self.listeners.get_mut(token.0 - LISTENERS);
+                listener.map(|listener| &mut listener.queued)
+            }
+            LINKS.. => {
+                let connection = self.connections.get_mut(token.0 - LINKS);
+                connection.map(|connection| &mut connection.link_queued)
+            }
+            key => self.connections.get_mut(key).map(|held| &mut held.queued),
         };
         if let Some(queued) = waiting
             && !std::mem::replace(queued, true)
@@ -216,10 +271,16 @@ impl Server {
     fn take_turns(&mut self) {
         let turns = std::mem::take(&mut self.ready);
         for token in &turns {
-            match token.0.checked_sub(LISTENERS) {
-                Some(listener) => self.accept(listener),
-                None => self.take_turn(token.0),
+            match token.0 {
+                FEED => {}
+                LISTENERS.. => self.accept(token.0 - LISTENERS),
+                LINKS.. => self.take_link_turn(token.0 - LINKS),
+                key => self.take_turn(key),
             }
+        }
+        // Last, because Tor sends the events that a command caused behind the reply to it.
+        if turns.contains(&Token(FEED)) {
+            self.take_feed_turn();
         }
     }
 

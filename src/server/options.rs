@@ -96,7 +96,7 @@ impl Server {
     }
 }
 
-fn refusal(error: &OptionError) -> Refusal {
+pub(super) fn refusal(error: &OptionError) -> Refusal {
     let text = error.to_string();
     match error {
         OptionError::Unrecognized(_) => Refusal::UnknownOption(text),

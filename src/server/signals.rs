@@ -43,8 +43,10 @@ impl Server {
     /// Carries out a signal, whoever raised it; why not, if it cannot be.
     pub(super) fn raise(&mut self, signal: Signal) -> Result<(), String> {
         match signal {
-            Signal::Reload => self.reload_and_notify()?,
-            Signal::Shutdown | Signal::Halt => self.ending = Some("a signal asked for it"),
+            Signal::Reload | Signal::BusReload => self.reload_and_notify()?,
+            Signal::Shutdown | Signal::Halt | Signal::BusShutdown => {
+                self.ending = Some("a signal asked for it");
+            }
             Signal::Dump => self.dump(),
             Signal::Debug => {
                 self.logging.write_from(log::LevelFilter::Trace);
@@ -53,7 +55,10 @@ impl Server {
             Signal::Heartbeat => log::info!("{}", self.heartbeat()),
             Signal::Tor(_) => {}
         }
-        self.tell(Event::Signal(signal.name()));
+        // With a Tor behind the bus, SIGNAL events tell what that one did.
+        if self.tor.is_none() {
+            self.tell(Event::Signal(signal.name()));
+        }
         Ok(())
     }
 

@@ -56,12 +56,13 @@ impl Timers {
         }
     }
 
-    /// How long the loop may sleep; `None` is until somebody wants something.
-    pub(super) fn until_next(&self, now: Instant) -> Option<Duration> {
+    /// How long the loop may sleep; `None` is until somebody wants something. `tor` is when Tor is
+    /// tried again.
+    pub(super) fn until_next(&self, now: Instant, tor: Option<Instant>) -> Option<Duration> {
         let bandwidth = self.bandwidth.as_ref().map(|interval| interval.ends);
         let watchdog = self.watchdog.as_ref().map(|watchdog| watchdog.next);
         let lingering = self.lingering.front().map(|(deadline, ..)| *deadline);
-        [bandwidth, watchdog, lingering, self.accepting]
+        [bandwidth, watchdog, lingering, self.accepting, tor]
             .into_iter()
             .flatten()
             .min()
@@ -114,6 +115,14 @@ impl Server {
             }
         }
         if self
+            .tor
+            .as_ref()
+            .and_then(|tor| tor.retry)
+            .is_some_and(|due| due <= now)
+        {
+            self.connect_feed();
+        }
+        if self
             .timers
             .accepting
             .is_some_and(|deadline| deadline <= now)
@@ -151,6 +160,10 @@ impl Server {
     /// Somebody has subscribed to something else, or the interval has another length.
     pub(super) fn interest_changed(&mut self) {
         let interest = self.bus.interest();
+        // With a Tor behind the bus these events are Tor's.
+        if self.tor.is_some() {
+            return self.follow_interest();
+        }
         self.logging.want(interest);
         let length = self.options.settings().bandwidth_interval;
         if !interest.contains(EventKind::Bandwidth) {

@@ -66,11 +66,17 @@ impl Cookie {
         if proof.len() != expected.len() {
             return Err(wrong_length);
         }
-        if bool::from(expected.ct_eq(proof)) {
+        if Self::proves(expected, proof) {
             Ok(())
         } else {
             Err(wrong)
         }
+    }
+
+    /// Whether `proof` is what was expected, in constant time.
+    #[must_use]
+    pub fn proves(expected: &[u8; 32], proof: &[u8]) -> bool {
+        bool::from(expected.ct_eq(proof))
     }
 }
 

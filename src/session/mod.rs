@@ -69,6 +69,8 @@ pub enum Step<'a> {
         request: Result<Request<'a>, Refusal>,
         /// The controller is logged in by this command, without AUTHENTICATE.
         logs_in: bool,
+        /// The command as it came, in the text protocol.
+        text: Option<text::Command<'a>>,
     },
 }
 
@@ -140,6 +142,7 @@ impl Session {
                     length: octets.len(),
                     request: Err(Refusal::LineTooLong),
                     logs_in: false,
+                    text: None,
                 };
             }
         };
@@ -162,6 +165,7 @@ impl Session {
             length: command.length,
             request,
             logs_in,
+            text: Some(command),
         }
     }
 
@@ -177,6 +181,7 @@ impl Session {
             length: frame.length(),
             request,
             logs_in,
+            text: None,
         }
     }
 

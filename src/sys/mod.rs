@@ -3,6 +3,7 @@
 
 pub mod activation;
 pub mod clock;
+pub mod file;
 pub mod paths;
 pub mod peer;
 pub mod process;

@@ -214,30 +214,58 @@ pub fn encode_refusal(refusal: &Refusal, out: &mut Vec<u8>) {
 
 /// Appends an EVENT, if the draft has a code for it.
 pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
-    let code = match event {
-        Event::Message(_) => code::POSTMESSAGE,
-        Event::Bandwidth { .. } => code::BANDWIDTH,
+    match event {
+        Event::Message(message) => event_frame(out, code::POSTMESSAGE, |out| {
+            encode_message(message, out);
+        }),
+        Event::Bandwidth { read, written } => bandwidth(*read, *written, out),
         Event::Log {
             severity: Severity::Warn | Severity::Err,
-            ..
-        } => code::WARNING,
-        Event::Log { .. } | Event::Controller { .. } | Event::ConfChanged(_) | Event::Signal(_) => {
-            return;
+            text,
+        } => event_frame(out, code::WARNING, |out| string(out, text.as_bytes())),
+        Event::OfTor(kind, octets) => encode_of_tor(*kind, octets, out),
+        Event::Log { .. }
+        | Event::Controller { .. }
+        | Event::ConfChanged(_)
+        | Event::TorReachable(_)
+        | Event::Signal(_) => {}
+    }
+}
+
+/// Translates an event of the Tor behind the bus.
+fn encode_of_tor(kind: EventKind, octets: &[u8], out: &mut Vec<u8>) {
+    let line = octets.strip_suffix(b"\r\n").unwrap_or(octets);
+    let rest = line.get(b"650 ".len() + kind.name().len() + 1..);
+    let rest = rest.unwrap_or_default();
+    match kind {
+        EventKind::Warn | EventKind::Err => {
+            event_frame(out, code::WARNING, |out| string(out, rest));
         }
-    };
+        EventKind::Bandwidth => {
+            let mut counts = rest
+                .split(|&octet| octet == b' ')
+                .filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok());
+            if let (Some(read), Some(written)) = (counts.next(), counts.next()) {
+                bandwidth(read, written, out);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn bandwidth(read: u64, written: u64, out: &mut Vec<u8>) {
+    event_frame(out, code::BANDWIDTH, |out| {
+        for count in [read, written] {
+            let saturated = u32::try_from(count).unwrap_or(u32::MAX);
+            out.extend_from_slice(&saturated.to_be_bytes());
+        }
+    });
+}
+
+fn event_frame(out: &mut Vec<u8>, code: u16, write: impl FnOnce(&mut Vec<u8>)) {
     frame(out, kind::EVENT, |out| {
         out.extend_from_slice(&code.to_be_bytes());
-        match event {
-            Event::Message(message) => encode_message(message, out),
-            Event::Bandwidth { read, written } => {
-                for count in [*read, *written] {
-                    let saturated = u32::try_from(count).unwrap_or(u32::MAX);
-                    out.extend_from_slice(&saturated.to_be_bytes());
-                }
-            }
-            Event::Log { text, .. } => string(out, text.as_bytes()),
-            Event::Controller { .. } | Event::ConfChanged(_) | Event::Signal(_) => {}
-        }
+        write(out);
     });
 }
 

@@ -62,12 +62,19 @@ event_kinds! {
     NetworkLiveness "NETWORK_LIVENESS",
     PostMessage "POSTMESSAGE",
     Controller "CONTROLLER",
+    Tor "TOR",
 }
 
 // One bit each in a mask of 64.
 const _: () = assert!(EventKind::ALL.len() <= 64);
 
 impl EventKind {
+    /// Whether only the bus raises it, and no Tor.
+    #[must_use]
+    pub const fn is_own(self) -> bool {
+        matches!(self, Self::PostMessage | Self::Controller | Self::Tor)
+    }
+
     /// The kind of this name, in any letter case (control-spec 3.4).
     #[must_use]
     pub fn parse(name: &[u8]) -> Option<Self> {
@@ -90,6 +97,24 @@ impl EventMask {
     #[must_use]
     pub const fn contains(self, kind: EventKind) -> bool {
         self.0 & (1 << kind as u8) != 0
+    }
+
+    /// What is in either set.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// What is in this set and not in the other.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether everything in `other` is in the set too.
+    #[must_use]
+    pub const fn includes(self, other: Self) -> bool {
+        other.0 & !self.0 == 0
     }
 
     /// Puts `kind` into the set.
@@ -216,6 +241,10 @@ pub enum Event {
     },
     /// Options that have other values now (control-spec 4.1.18); `None` is back to the default.
     ConfChanged(Arc<[OptionValue]>),
+    /// The Tor behind the bus can be reached, or cannot any more.
+    TorReachable(bool),
+    /// An event of the Tor behind the bus, as it came.
+    OfTor(EventKind, Arc<[u8]>),
     /// A signal that was carried out (control-spec 4.1.16).
     Signal(&'static str),
 }
@@ -231,6 +260,8 @@ impl Event {
             Self::Log { severity, .. } => severity.kind(),
             Self::ConfChanged(_) => EventKind::ConfChanged,
             Self::Signal(_) => EventKind::Signal,
+            Self::TorReachable(_) => EventKind::Tor,
+            Self::OfTor(kind, _) => *kind,
         }
     }
 }

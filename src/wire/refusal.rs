@@ -71,6 +71,8 @@ pub enum Refusal {
     InvalidFile(String),
     /// SAVECONF could not write.
     CannotSave(String),
+    /// What Tor said: its last line, status included.
+    OfTor(Vec<u8>),
     /// Only a Tor can do this, and none is configured; what was asked.
     NeedsTor(String),
     /// The daemon cannot do it now; why.
@@ -82,9 +84,10 @@ pub enum Refusal {
 impl Refusal {
     /// The status of the text protocol (control-spec 4).
     #[must_use]
-    pub const fn status(&self) -> u16 {
+    pub fn status(&self) -> u16 {
         match self {
             Self::LineTooLong => 500,
+            Self::OfTor(line) => of_tor(line),
             Self::UnrecognizedCommand(_) | Self::UnrecognizedType(_) => 510,
             Self::WrongChallenge
             | Self::TooManyProofs
@@ -177,6 +180,7 @@ impl Refusal {
                     .map(|name| quoted("Unrecognized configuration key", name))
                     .collect();
             }
+            Self::OfTor(line) => line.get(4..).unwrap_or_default().to_vec(),
             Self::UnrecognizedCommand(keyword) => quoted("Unrecognized command", keyword),
             Self::UnrecognizedEvent(name) => quoted("Unrecognized event", name),
             Self::UnrecognizedSignal(name) => quoted("Unrecognized signal code", name),
@@ -235,7 +239,18 @@ impl Refusal {
             | Self::UnrecognizedEvent(_)
             | Self::UnrecognizedSignal(_)
             | Self::UnrecognizedFeature(_)
+            | Self::OfTor(_)
             | Self::NoSuchVersion { .. } => String::new(),
         }
+    }
+}
+
+/// The status of a line that Tor refused something with; 551 if it has none.
+fn of_tor(line: &[u8]) -> u16 {
+    match line {
+        [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', ..] => [a, b, c]
+            .iter()
+            .fold(0, |status, &digit| status * 10 + u16::from(digit - b'0')),
+        _ => 551,
     }
 }

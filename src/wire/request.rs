@@ -103,6 +103,10 @@ pub enum Signal {
     Halt,
     /// Log that the daemon lives.
     Heartbeat,
+    /// As [`Signal::Reload`], where that one is the Tor's behind the bus.
+    BusReload,
+    /// As [`Signal::Shutdown`], where that one is the Tor's behind the bus.
+    BusShutdown,
     /// One that means something to a Tor only.
     Tor(&'static str),
 }
@@ -124,6 +128,8 @@ pub const SIGNALS: &[(&str, Signal)] = &[
     ("HEARTBEAT", Signal::Heartbeat),
     ("ACTIVE", Signal::Tor("ACTIVE")),
     ("DORMANT", Signal::Tor("DORMANT")),
+    ("BUSRELOAD", Signal::BusReload),
+    ("BUSSHUTDOWN", Signal::BusShutdown),
 ];
 
 impl Signal {
@@ -146,6 +152,8 @@ impl Signal {
             Self::Debug => "DEBUG",
             Self::Halt => "HALT",
             Self::Heartbeat => "HEARTBEAT",
+            Self::BusReload => "BUSRELOAD",
+            Self::BusShutdown => "BUSSHUTDOWN",
             Self::Tor(name) => name,
         }
     }

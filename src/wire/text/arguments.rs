@@ -69,8 +69,8 @@ pub(super) fn parse(line: &[u8], style: Style) -> Option<Vec<Argument<'_>>> {
         };
         let (value, length) = if rest.first() == Some(&b'"') {
             match style {
-                Style::Values => unquote(rest)?,
-                Style::Keys => unescape(rest)?,
+                Style::Values => unquote(rest, itself)?,
+                Style::Keys => unquote(rest, escape)?,
             }
         } else {
             let length = rest
@@ -103,34 +103,19 @@ fn skip_blanks(line: &[u8]) -> &[u8] {
     &line[blanks..]
 }
 
-/// The octets of the `QuotedString` that begins here, and how many it is written with.
-fn unquote(text: &[u8]) -> Option<(Vec<u8>, usize)> {
+/// The octets of the quoted string that begins here, and how many it is written with. `escaped`
+/// reads what follows a backslash: the octet that it stands for, and its length.
+fn unquote(
+    text: &[u8],
+    escaped: impl Fn(&[u8]) -> Option<(u8, usize)>,
+) -> Option<(Vec<u8>, usize)> {
     let mut octets = Vec::new();
     let mut at = 1;
     loop {
         match *text.get(at)? {
             b'"' => return Some((octets, at + 1)),
             b'\\' => {
-                octets.push(*text.get(at + 1)?);
-                at += 2;
-            }
-            octet => {
-                octets.push(octet);
-                at += 1;
-            }
-        }
-    }
-}
-
-/// The octets of the `CString` that begins here, and how many it is written with.
-fn unescape(text: &[u8]) -> Option<(Vec<u8>, usize)> {
-    let mut octets = Vec::new();
-    let mut at = 1;
-    loop {
-        match *text.get(at)? {
-            b'"' => return Some((octets, at + 1)),
-            b'\\' => {
-                let (octet, length) = escape(text.get(at + 1..)?)?;
+                let (octet, length) = escaped(text.get(at + 1..)?)?;
                 octets.push(octet);
                 at += 1 + length;
             }
@@ -140,6 +125,20 @@ fn unescape(text: &[u8]) -> Option<(Vec<u8>, usize)> {
             }
         }
     }
+}
+
+/// In a `QuotedString` every octet stands for itself.
+fn itself(text: &[u8]) -> Option<(u8, usize)> {
+    text.first().map(|&octet| (octet, 1))
+}
+
+/// The octets of the `CString` that `text` begins with, if it does.
+#[must_use]
+pub fn read_c_string(text: &[u8]) -> Option<Vec<u8>> {
+    text.starts_with(b"\"")
+        .then(|| unquote(text, escape))
+        .flatten()
+        .map(|(octets, _)| octets)
 }
 
 /// The octet that an escape stands for, and how many octets follow its backslash.
@@ -173,7 +172,7 @@ fn escape(text: &[u8]) -> Option<(u8, usize)> {
 }
 
 /// Appends `octets` as a `CString`, as Tor writes it: what is not printable ASCII in octal.
-pub(in crate::wire) fn write_c_string(octets: &[u8], out: &mut Vec<u8>) {
+pub fn write_c_string(octets: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     for &octet in octets {
         match octet {
@@ -263,6 +262,6 @@ mod tests {
         let octets: Vec<u8> = (0..=255).collect();
         let mut written = Vec::new();
         write_c_string(&octets, &mut written);
-        assert_eq!(unescape(&written), Some((octets, written.len())));
+        assert_eq!(unquote(&written, escape), Some((octets, written.len())));
     }
 }

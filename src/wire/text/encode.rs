@@ -97,6 +97,8 @@ pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
             }
             line(out, "650 ", b"OK");
         }
+        Event::TorReachable(up) => line(out, "650 ", if *up { b"TOR UP" } else { b"TOR DOWN" }),
+        Event::OfTor(_, octets) => out.extend_from_slice(octets),
         Event::Signal(name) => line(out, "650 ", format!("SIGNAL {name}").as_bytes()),
     }
 }
@@ -175,8 +177,8 @@ fn info(key: &[u8], value: &Value, out: &mut Vec<u8>) {
     }
 }
 
-/// Data lines, dot-stuffed and closed by a dot.
-fn write_data(octets: &[u8], out: &mut Vec<u8>) {
+/// Appends `octets` as data lines, dot-stuffed and closed by a dot (control-spec 2.3).
+pub fn write_data(octets: &[u8], out: &mut Vec<u8>) {
     for text in octets.split_inclusive(|&octet| octet == b'\n') {
         let text = text.strip_suffix(b"\n").unwrap_or(text);
         let text = text.strip_suffix(b"\r").unwrap_or(text);

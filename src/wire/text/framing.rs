@@ -108,7 +108,8 @@ fn command<'a>(line: &'a [u8], data: Option<&'a [u8]>, length: usize) -> Command
 }
 
 /// C's `isspace`: what ends a keyword, and no word begins or ends with.
-pub(super) const fn is_space(octet: u8) -> bool {
+#[must_use]
+pub const fn is_space(octet: u8) -> bool {
     matches!(octet, b' ' | b'\t' | b'\r' | b'\n' | 0x0B | 0x0C)
 }
 

@@ -5,7 +5,7 @@ mod encode;
 mod framing;
 mod parse;
 
-pub(super) use arguments::write_c_string;
-pub use encode::{encode_event, encode_refusal, encode_reply};
-pub use framing::{Command, Framed, Framer, MAX_COMMAND};
+pub use arguments::{read_c_string, write_c_string};
+pub use encode::{encode_event, encode_refusal, encode_reply, write_data};
+pub use framing::{Command, Framed, Framer, MAX_COMMAND, is_space};
 pub use parse::{parse, verb};

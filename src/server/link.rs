@@ -1,0 +1,243 @@
+//! One connection to Tor: connected without waiting, logged in, then octets.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsRawFd as _, RawFd};
+
+use mio::net::{TcpStream, UnixStream};
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use crate::sys::file::read_small;
+use crate::tor::address::Address;
+use crate::tor::login::{Login, LoginError, Next};
+
+/// The octets of Tor's cookie.
+const COOKIE: u64 = 32;
+
+/// A connection to Tor.
+pub(super) struct Link {
+    stream: Stream,
+    token: Token,
+    /// The login, until it is done.
+    login: Option<Box<Login>>,
+    /// What Tor has not taken yet.
+    waiting: Vec<u8>,
+    /// Why it failed, if writing or reading has found that.
+    failed: Option<io::Error>,
+    /// Tor takes no more: it may have said something all the same, so reading goes on.
+    deaf: bool,
+    /// There may be more to read.
+    pub(super) readable: bool,
+    /// Tor has closed its half: read on until nothing comes.
+    pub(super) hung_up: bool,
+}
+
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+/// What reading gave.
+pub(super) enum Got {
+    /// So many octets.
+    Octets(usize),
+    /// Nothing now.
+    Nothing,
+    /// Nothing any more.
+    End,
+}
+
+impl Link {
+    /// Begins to connect and to log in.
+    pub(super) fn open(
+        address: &Address,
+        password: Option<Vec<u8>>,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Self> {
+        let stream = match address {
+            Address::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
+            Address::Tcp(address) => Stream::Tcp(TcpStream::connect(*address)?),
+        };
+        let mut nonce = [0; 32];
+        getrandom::fill(&mut nonce).map_err(io::Error::other)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        registry.register(&mut SourceFd(&stream.fd()), token, interest)?;
+        Ok(Self {
+            stream,
+            token,
+            login: Some(Box::new(Login::new(password, nonce))),
+            waiting: Login::FIRST.to_vec(),
+            failed: None,
+            deaf: false,
+            readable: false,
+            hung_up: false,
+        })
+    }
+
+    /// Whether the login is done.
+    pub(super) const fn is_open(&self) -> bool {
+        self.login.is_none()
+    }
+
+    /// The connection has failed, and why.
+    pub(super) fn failure(&mut self) -> Option<io::Error> {
+        if self.failed.is_some() {
+            return self.failed.take();
+        }
+        let error = match &self.stream {
+            Stream::Unix(stream) => stream.take_error(),
+            Stream::Tcp(stream) => stream.take_error(),
+        };
+        error.unwrap_or_else(Some)
+    }
+
+    /// Octets that Tor has not taken yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Sends `octets`, now or as soon as Tor takes them.
+    pub(super) fn send(&mut self, octets: &[u8], registry: &Registry) {
+        if self.deaf {
+            return;
+        }
+        let idle = self.waiting.is_empty();
+        self.waiting.extend_from_slice(octets);
+        if idle {
+            self.flush(registry);
+            if !self.waiting.is_empty() {
+                self.register(Interest::READABLE | Interest::WRITABLE, registry);
+            }
+        }
+    }
+
+    /// Sends what waits, as far as Tor takes it now.
+    pub(super) fn flush(&mut self, registry: &Registry) {
+        let had = self.waiting.len();
+        let mut sent = 0;
+        while sent < had {
+            match self.stream.write(&self.waiting[sent..]) {
+                Ok(taken) => sent += taken,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::WouldBlock | ErrorKind::NotConnected
+                    ) =>
+                {
+                    break;
+                }
+                Err(error) => {
+                    self.failed = Some(error);
+                    self.deaf = true;
+                    // Whether it has ended, reading tells.
+                    self.readable = true;
+                    sent = had;
+                }
+            }
+        }
+        self.waiting.drain(..sent);
+        if had > 0 && self.waiting.is_empty() {
+            self.waiting = Vec::new();
+            self.register(Interest::READABLE, registry);
+        }
+    }
+
+    /// Reads what Tor has said.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Got {
+        if !self.readable {
+            return Got::Nothing;
+        }
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => return Got::End,
+                Ok(length) => {
+                    self.readable = length == buffer.len() || self.hung_up || self.deaf;
+                    return Got::Octets(length);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::WouldBlock | ErrorKind::NotConnected
+                    ) =>
+                {
+                    self.readable = false;
+                    return if self.deaf { Got::End } else { Got::Nothing };
+                }
+                Err(error) => {
+                    self.failed.get_or_insert(error);
+                    return Got::End;
+                }
+            }
+        }
+    }
+
+    /// Goes on with the login; the version of the Tor once it is done.
+    pub(super) fn log_in(
+        &mut self,
+        octets: &[u8],
+        registry: &Registry,
+    ) -> Result<Option<String>, LoginError> {
+        let Some(login) = &mut self.login else {
+            return Ok(None);
+        };
+        let mut next = login.take(octets)?;
+        loop {
+            match next {
+                Next::Wait => return Ok(None),
+                Next::Send(command) => {
+                    self.send(&command, registry);
+                    return Ok(None);
+                }
+                Next::ReadCookie(path) => {
+                    let content = read_small(&path, COOKIE).map_err(|cause| cause.to_string());
+                    next = login.cookie(path, content)?;
+                }
+                Next::Done => {
+                    let version = std::mem::take(&mut login.version);
+                    self.login = None;
+                    return Ok(Some(version));
+                }
+            }
+        }
+    }
+
+    fn register(&self, interest: Interest, registry: &Registry) {
+        let fd = self.stream.fd();
+        // It fails only for a descriptor that is not registered, and this one is.
+        let _ = registry.reregister(&mut SourceFd(&fd), self.token, interest);
+    }
+}
+
+impl Stream {
+    fn fd(&self) -> RawFd {
+        match self {
+            Self::Unix(stream) => stream.as_raw_fd(),
+            Self::Tcp(stream) => stream.as_raw_fd(),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.read(buffer),
+            Self::Tcp(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.write(octets),
+            Self::Tcp(stream) => stream.write(octets),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,466 @@
+//! A controller's own connection to Tor: opened for its first command that only Tor can answer,
+//! closed when it leaves.
+//!
+//! Tor's octets go through as they come. A command of the bus waits until Tor has answered
+//! everything before it, which a [fence](crate::tor::fence) tells.
+
+use mio::Token;
+
+use super::link::{Got, Link};
+use super::{LINKS, READ, Server};
+use crate::options::Options;
+use crate::outbox::Phase;
+use crate::tor::fence::Gate;
+use crate::tor::mixed::{self, Mixed, Then};
+use crate::tor::replies::Replies;
+use crate::tor::route::{Route, route};
+use crate::wire::refusal::Refusal;
+use crate::wire::reply::Reply;
+use crate::wire::request::Request;
+use crate::wire::text::Command;
+
+/// So many commands go to Tor before a fence.
+const WINDOW: usize = 8;
+
+/// So many fences may be on their way. Tor holds every reply that is not read, so what it is asked
+/// must have a bound.
+const FENCES: usize = 2;
+
+/// No more commands are sent while so many octets wait for Tor to take them.
+const WAITING: usize = 64 * 1024;
+
+/// A controller's connection to Tor.
+pub(super) struct Relay {
+    pub(super) link: Link,
+    gate: Gate,
+    replies: Replies,
+    /// Commands sent since the last fence.
+    unfenced: usize,
+    /// Commands sent and replies ended since Tor was known to have answered everything.
+    sent: usize,
+    answered: usize,
+    /// One of those commands can have another number of replies than one.
+    uncountable: bool,
+    /// A command of both, whose answer is collected.
+    asked: Option<Asked>,
+}
+
+struct Asked {
+    then: Then,
+    reply: Vec<u8>,
+    /// The reply has more octets than are kept.
+    too_long: bool,
+}
+
+/// What became of a command.
+pub(super) enum Passed {
+    /// Tor has it.
+    Yes,
+    /// Later: the controller's next turn begins with it.
+    Later,
+    /// It is the bus's to answer.
+    Here,
+    /// It is refused.
+    Refused(Refusal),
+}
+
+impl Relay {
+    /// Whether Tor has answered everything, as far as anybody can know.
+    fn is_quiet(&self) -> bool {
+        self.link.is_open()
+            && self.unfenced == 0
+            && self.gate.outstanding() == 0
+            && self.asked.is_none()
+    }
+
+    /// How many replies Tor owes, if that can be told.
+    fn owed(&self) -> Option<usize> {
+        if self.asked.is_some() {
+            return Some(1);
+        }
+        let countable = !self.uncountable && !self.replies.is_inside();
+        countable.then(|| self.sent.saturating_sub(self.answered))
+    }
+}
+
+impl Server {
+    /// Whether the next command of a controller must wait, whatever it is.
+    pub(super) fn is_blocked(&self, key: usize) -> bool {
+        let connection = &self.connections[key];
+        connection.awaits_feed
+            || connection
+                .relay
+                .as_ref()
+                .is_some_and(|relay| !relay.link.is_open() || relay.asked.is_some())
+    }
+
+    /// Whether everything a controller has asked is answered. If not, a fence will tell when.
+    pub(super) fn is_quiet(&mut self, key: usize) -> bool {
+        if self.connections[key].awaits_feed {
+            return false;
+        }
+        let Some(relay) = &self.connections[key].relay else {
+            return true;
+        };
+        if relay.unfenced > 0 && relay.asked.is_none() {
+            self.send_fence(key);
+        }
+        self.connections[key]
+            .relay
+            .as_ref()
+            .is_none_or(|relay| relay.is_quiet())
+    }
+
+    fn send_fence(&mut self, key: usize) {
+        let (Some(tor), Some(relay)) = (&self.tor, &mut self.connections[key].relay) else {
+            return;
+        };
+        relay.link.send(tor.fence.command(), self.poll.registry());
+        relay.gate.sent();
+        relay.unfenced = 0;
+    }
+
+    /// Passes a command on to where it belongs. `octets` is the whole command as it came.
+    pub(super) fn pass(
+        &mut self,
+        key: usize,
+        command: &Command<'_>,
+        octets: &[u8],
+        request: &Result<Request<'_>, Refusal>,
+    ) -> Passed {
+        if self.tor.is_none() || !self.connections[key].session.is_logged_in() {
+            return Passed::Here;
+        }
+        match route(command.keyword, command.arguments, request) {
+            Route::Tor => self.forward(key, command.keyword, octets),
+            // Whatever the bus answers must stand behind what Tor answers.
+            _ if !self.is_quiet(key) => Passed::Later,
+            Route::Here => Passed::Here,
+            Route::Nobody(refusal) => Passed::Refused(refusal),
+            Route::Both(mixed) => self.ask(key, mixed),
+        }
+    }
+
+    /// Sends a command to Tor as it came.
+    fn forward(&mut self, key: usize, keyword: &[u8], octets: &[u8]) -> Passed {
+        match self.connect(key) {
+            Passed::Yes => {}
+            other => return other,
+        }
+        let Some(relay) = &mut self.connections[key].relay else {
+            return Passed::Later;
+        };
+        if relay.link.waiting() > WAITING {
+            return Passed::Later;
+        }
+        if relay.unfenced >= WINDOW {
+            if relay.gate.outstanding() >= FENCES {
+                return Passed::Later;
+            }
+            self.send_fence(key);
+        }
+        let Some(relay) = &mut self.connections[key].relay else {
+            return Passed::Later;
+        };
+        if relay.is_quiet() {
+            relay.sent = 0;
+            relay.answered = 0;
+            relay.uncountable = false;
+        }
+        relay.link.send(octets, self.poll.registry());
+        relay.unfenced += 1;
+        relay.sent += 1;
+        relay.uncountable |= has_odd_replies(keyword);
+        Passed::Yes
+    }
+
+    /// Asks Tor its part of a command that concerns both.
+    fn ask(&mut self, key: usize, mixed: Mixed) -> Passed {
+        if let Then::Set(own) = &mixed.then
+            && let Err(error) = self.options.set(own)
+        {
+            return Passed::Refused(super::options::refusal(&error));
+        }
+        if let Then::Load(own) = &mixed.then
+            && let Err(error) = self.options.load_text(own)
+        {
+            return Passed::Refused(super::options::refusal(&error));
+        }
+        match self.connect(key) {
+            Passed::Yes => {}
+            other => return other,
+        }
+        if let Some(relay) = &mut self.connections[key].relay {
+            relay.link.send(&mixed.command, self.poll.registry());
+            relay.asked = Some(Asked {
+                then: mixed.then,
+                reply: Vec::new(),
+                too_long: false,
+            });
+        }
+        Passed::Yes
+    }
+
+    /// Sees to it that a controller has a connection to Tor.
+    fn connect(&mut self, key: usize) -> Passed {
+        let connection = &mut self.connections[key];
+        if let Some(cause) = connection.tor_failure.take() {
+            return Passed::Refused(Refusal::Failed(format!("Tor is not reachable: {cause}")));
+        }
+        if let Some(relay) = &connection.relay {
+            return if relay.link.is_open() {
+                Passed::Yes
+            } else {
+                Passed::Later
+            };
+        }
+        let token = Token(LINKS + key);
+        match self.open_link(token) {
+            Ok(link) => {
+                self.connections[key].relay = Some(Box::new(Relay {
+                    link,
+                    gate: Gate::default(),
+                    replies: Replies::default(),
+                    unfenced: 0,
+                    sent: 0,
+                    answered: 0,
+                    uncountable: false,
+                    asked: None,
+                }));
+                Passed::Later
+            }
+            Err(cause) => {
+                Passed::Refused(Refusal::Failed(format!("Tor is not reachable: {cause}")))
+            }
+        }
+    }
+
+    /// A turn of a controller's connection to Tor.
+    pub(super) fn take_link_turn(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        connection.link_queued = false;
+        if connection.outbox.is_behind() {
+            // What Tor says must not overtake what the fan-out thread has yet to send.
+            return self.ready(Token(LINKS + key));
+        }
+        let slow = connection.outbox.waiting() > super::converse::PAUSE;
+        let Some(relay) = &mut connection.relay else {
+            return;
+        };
+        if slow {
+            // The outbox wakes the loop once its queue is empty.
+            return;
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        match relay.link.read(&mut buffer[..READ]) {
+            Got::Octets(length) => self.tor_said(key, &buffer[..length]),
+            Got::Nothing => {}
+            Got::End => self.tor_hung_up(key),
+        }
+        self.buffer = buffer;
+        let again = self
+            .connections
+            .get(key)
+            .and_then(|held| held.relay.as_ref());
+        if again.is_some_and(|relay| relay.link.readable) {
+            self.ready(Token(LINKS + key));
+        }
+    }
+
+    /// Takes what Tor has said to a controller.
+    fn tor_said(&mut self, key: usize, octets: &[u8]) {
+        let room = self.reply_room();
+        let (Some(tor), Some(relay)) = (&self.tor, &mut self.connections[key].relay) else {
+            return;
+        };
+        if !relay.link.is_open() {
+            match relay.link.log_in(octets, self.poll.registry()) {
+                Ok(None) => {}
+                Ok(Some(_)) => self.ready(Token(key)),
+                Err(error) => self.lose_link(key, error.to_string()),
+            }
+            return;
+        }
+        let outstanding = relay.gate.outstanding();
+        let mut through = Vec::new();
+        let through = if outstanding == 0 {
+            octets
+        } else {
+            relay.gate.take(octets, &tor.fence, &mut through);
+            &through
+        };
+        let fenced = relay.gate.outstanding() < outstanding;
+        let ended = relay.replies.take(through);
+        if let Some(asked) = &mut relay.asked {
+            if asked.reply.len() + through.len() > room {
+                asked.too_long = true;
+                asked.reply = Vec::new();
+            }
+            if !asked.too_long {
+                asked.reply.extend_from_slice(through);
+            }
+            if ended > 0
+                && let Some(asked) = relay.asked.take()
+            {
+                self.conclude(key, asked);
+                self.ready(Token(key));
+            }
+            return;
+        }
+        relay.answered += ended;
+        let inside = relay.replies.is_inside();
+        if !through.is_empty() {
+            self.connections[key].outbox.send_reply(through, inside);
+        }
+        // An outbox that has failed is seen in the controller's turn.
+        if fenced || self.connections[key].outbox.phase() != Phase::Open {
+            self.ready(Token(key));
+        }
+    }
+
+    /// Makes Tor's answer to a command of both into the reply.
+    fn conclude(&mut self, key: usize, asked: Asked) {
+        let Asked {
+            then,
+            reply,
+            too_long,
+        } = asked;
+        let dialect = self.connections[key].session.dialect();
+        let session = self.connections[key].session.id();
+        let agreed = last_line(&reply).starts_with(b"250");
+        let outcome = match then {
+            _ if too_long => Err(self.reply_too_long()),
+            Then::Info(keys) if agreed => self.conclude_info(session, &keys, &reply),
+            Then::Conf(names) => self.conclude_conf(&names, &reply),
+            Then::Set(own) if agreed => self.set_conf(&own).map(|_| reply),
+            Then::Load(own) if agreed => self.load_conf(&own).map(|_| reply),
+            Then::Save { force } if agreed && self.options.file().is_some() => {
+                self.save_conf(force).map(|_| reply)
+            }
+            _ => Ok(reply),
+        };
+        match outcome {
+            Ok(reply) => self.replies.extend_from_slice(&reply),
+            Err(refusal) => dialect.encode_refusal(&refusal, &mut self.replies),
+        }
+        self.send_replies(key);
+    }
+
+    fn conclude_info(
+        &mut self,
+        session: u64,
+        keys: &[Vec<u8>],
+        reply: &[u8],
+    ) -> Result<Vec<u8>, Refusal> {
+        let mut of_tor = mixed::parts(reply).into_iter();
+        let mut made = Vec::new();
+        for key in keys {
+            if mixed::is_own_key(key) {
+                let value = self.value(session, key);
+                let mut one = Vec::new();
+                let pair = vec![(key.clone(), value)];
+                crate::wire::text::encode_reply(&Reply::Info(pair), &mut one);
+                made.extend_from_slice(one.strip_suffix(b"250 OK\r\n").unwrap_or(&one));
+            } else if let Some(part) = of_tor.next() {
+                made.extend_from_slice(&match &key[..] {
+                    b"info/names" => mixed::united(part, "", &Self::own_info_names()),
+                    b"events/names" => mixed::united(part, "POSTMESSAGE CONTROLLER TOR", b""),
+                    b"signal/names" => mixed::united(part, "BUSRELOAD BUSSHUTDOWN", b""),
+                    b"config/names" => mixed::united(part, "", &Options::names()),
+                    b"config/defaults" => mixed::united(part, "", &self.options.defaults_text()),
+                    _ => part.to_vec(),
+                });
+            }
+            if made.len() > self.reply_room() {
+                return Err(self.reply_too_long());
+            }
+        }
+        made.extend_from_slice(b"250 OK\r\n");
+        Ok(made)
+    }
+
+    fn conclude_conf(&self, names: &[Vec<u8>], reply: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let unknown_here =
+            |name: &&Vec<u8>| crate::options::is_own(name) && self.options.get(name).is_none();
+        let agreed = last_line(reply).starts_with(b"250");
+        if !agreed || names.iter().any(|name| unknown_here(&name)) {
+            // Tor quotes each name that it does not know.
+            let quoted_by_tor = |name: &Vec<u8>| {
+                let quoted = [b"\"", &name[..], b"\""].concat();
+                !agreed && memchr::memmem::find(reply, &quoted).is_some()
+            };
+            let unknown: Vec<_> = names
+                .iter()
+                .filter(|name| unknown_here(name) || quoted_by_tor(name))
+                .cloned()
+                .collect();
+            return if unknown.is_empty() {
+                Ok(reply.to_vec())
+            } else {
+                Err(Refusal::UnrecognizedOptions(unknown))
+            };
+        }
+        let lines = mixed::conf(names, reply, |name| {
+            self.options.get(name).unwrap_or_default()
+        });
+        let last = lines.len().saturating_sub(1);
+        let mut made = Vec::new();
+        for (index, line) in lines.iter().enumerate() {
+            made.extend_from_slice(if index == last { b"250 " } else { b"250-" });
+            made.extend_from_slice(line);
+            made.extend_from_slice(b"\r\n");
+        }
+        Ok(made)
+    }
+
+    /// Tor has ended a controller's connection, after what it still said.
+    fn tor_hung_up(&mut self, key: usize) {
+        let Some(relay) = &mut self.connections[key].relay else {
+            return;
+        };
+        if !relay.link.is_open() {
+            let cause = relay
+                .link
+                .failure()
+                .map_or("it closed the connection".into(), |error| error.to_string());
+            return self.lose_link(key, cause);
+        }
+        let owed = relay.owed();
+        // With a fence under way, what was kept is the beginning of the answer to that.
+        self.connections[key].relay = None;
+        if !self.options.settings().keep_controllers {
+            return self.finish(key);
+        }
+        // Whoever stays must be able to tell which command each later reply is for.
+        let Some(owed) = owed else {
+            return self.finish(key);
+        };
+        let dialect = self.connections[key].session.dialect();
+        for _ in 0..owed {
+            let text = "Tor is not reachable: it closed the connection".to_owned();
+            dialect.encode_refusal(&Refusal::Failed(text), &mut self.replies);
+        }
+        self.send_replies(key);
+        self.ready(Token(key));
+    }
+
+    /// A connection to Tor has failed before it was of use: whoever needs it is told.
+    fn lose_link(&mut self, key: usize, cause: String) {
+        self.connections[key].relay = None;
+        self.connections[key].tor_failure = Some(cause);
+        self.ready(Token(key));
+    }
+}
+
+/// Whether Tor may answer this command with no reply or with two.
+fn has_odd_replies(keyword: &[u8]) -> bool {
+    const ODD: [&[u8]; 2] = [b"+HSPOST", b"ONION_CLIENT_AUTH_ADD"];
+    ODD.iter().any(|odd| keyword.eq_ignore_ascii_case(odd))
+}
+
+fn last_line(reply: &[u8]) -> &[u8] {
+    let reply = reply.strip_suffix(b"\r\n").unwrap_or(reply);
+    memchr::memrchr(b'\n', reply).map_or(reply, |found| &reply[found + 1..])
+}
