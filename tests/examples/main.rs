@@ -30,6 +30,16 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ("README.md", "contrib/check --install", "it runs this test"),
     (
         "README.md",
+        "onionbus serve --socket ./tor-bus --tor unix:/run/tor/control",
+        "the relay's tests do, before a Tor of their own",
+    ),
+    (
+        "README.md",
+        "nyx --socket ./tor-bus",
+        "the relay's tests do, in a terminal of tmux",
+    ),
+    (
+        "README.md",
         "cargo build --release",
         "this test has the program",
     ),
