@@ -40,7 +40,9 @@ impl Server {
             return;
         };
         connection.queued = false;
-        match self.read_and_answer(key) {
+        let next = self.read_and_answer(key);
+        self.flush_link(key);
+        match next {
             Next::Wait => {}
             Next::Again => self.ready(Token(key)),
             Next::Close => self.close(key),

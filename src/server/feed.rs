@@ -456,7 +456,8 @@ impl Own {
         }
         command.extend_from_slice(b"\r\n");
         self.asked = Some((events, waiting));
-        self.link.send(&command, registry);
+        self.link.send(&command);
+        self.link.flush(registry);
     }
 }
 

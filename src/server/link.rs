@@ -15,6 +15,7 @@ use crate::tor::login::{Login, LoginError, Next};
 const COOKIE: u64 = 32;
 
 /// A connection to Tor.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Link {
     stream: Stream,
     token: Token,
@@ -22,6 +23,8 @@ pub(super) struct Link {
     login: Option<Box<Login>>,
     /// What Tor has not taken yet.
     waiting: Vec<u8>,
+    /// The loop is told when Tor takes more.
+    wants_writable: bool,
     /// Why it failed, if writing or reading has found that.
     failed: Option<io::Error>,
     /// Tor takes no more: it may have said something all the same, so reading goes on.
@@ -68,6 +71,7 @@ impl Link {
             token,
             login: Some(Box::new(Login::new(password, nonce))),
             waiting: Login::FIRST.to_vec(),
+            wants_writable: true,
             failed: None,
             deaf: false,
             readable: false,
@@ -97,26 +101,17 @@ impl Link {
         self.waiting.len()
     }
 
-    /// Sends `octets`, now or as soon as Tor takes them.
-    pub(super) fn send(&mut self, octets: &[u8], registry: &Registry) {
-        if self.deaf {
-            return;
-        }
-        let idle = self.waiting.is_empty();
-        self.waiting.extend_from_slice(octets);
-        if idle {
-            self.flush(registry);
-            if !self.waiting.is_empty() {
-                self.register(Interest::READABLE | Interest::WRITABLE, registry);
-            }
+    /// Notes `octets` to be sent by the next [`flush`](Self::flush).
+    pub(super) fn send(&mut self, octets: &[u8]) {
+        if !self.deaf {
+            self.waiting.extend_from_slice(octets);
         }
     }
 
-    /// Sends what waits, as far as Tor takes it now.
+    /// Sends what waits, as far as Tor takes it now, and the rest as soon as it takes more.
     pub(super) fn flush(&mut self, registry: &Registry) {
-        let had = self.waiting.len();
         let mut sent = 0;
-        while sent < had {
+        while sent < self.waiting.len() {
             match self.stream.write(&self.waiting[sent..]) {
                 Ok(taken) => sent += taken,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -133,14 +128,15 @@ impl Link {
                     self.deaf = true;
                     // Whether it has ended, reading tells.
                     self.readable = true;
-                    sent = had;
+                    sent = self.waiting.len();
                 }
             }
         }
         self.waiting.drain(..sent);
-        if had > 0 && self.waiting.is_empty() {
-            self.waiting = Vec::new();
-            self.register(Interest::READABLE, registry);
+        let wants = !self.waiting.is_empty();
+        if wants != self.wants_writable {
+            self.wants_writable = wants;
+            self.register(registry);
         }
     }
 
@@ -188,7 +184,8 @@ impl Link {
             match next {
                 Next::Wait => return Ok(None),
                 Next::Send(command) => {
-                    self.send(&command, registry);
+                    self.send(&command);
+                    self.flush(registry);
                     return Ok(None);
                 }
                 Next::ReadCookie(path) => {
@@ -204,8 +201,13 @@ impl Link {
         }
     }
 
-    fn register(&self, interest: Interest, registry: &Registry) {
+    fn register(&self, registry: &Registry) {
         let fd = self.stream.fd();
+        let interest = if self.wants_writable {
+            Interest::READABLE | Interest::WRITABLE
+        } else {
+            Interest::READABLE
+        };
         // It fails only for a descriptor that is not registered, and this one is.
         let _ = registry.reregister(&mut SourceFd(&fd), self.token, interest);
     }

@@ -20,7 +20,7 @@ use crate::wire::request::Request;
 use crate::wire::text::Command;
 
 /// So many commands go to Tor before a fence.
-const WINDOW: usize = 8;
+const WINDOW: usize = 64;
 
 /// So many fences may be on their way. Tor holds every reply that is not read, so what it is asked
 /// must have a bound.
@@ -115,7 +115,7 @@ impl Server {
         let (Some(tor), Some(relay)) = (&self.tor, &mut self.connections[key].relay) else {
             return;
         };
-        relay.link.send(tor.fence.command(), self.poll.registry());
+        relay.link.send(tor.fence.command());
         relay.gate.sent();
         relay.unfenced = 0;
     }
@@ -151,7 +151,10 @@ impl Server {
             return Passed::Later;
         };
         if relay.link.waiting() > WAITING {
-            return Passed::Later;
+            relay.link.flush(self.poll.registry());
+            if relay.link.waiting() > WAITING {
+                return Passed::Later;
+            }
         }
         if relay.unfenced >= WINDOW {
             if relay.gate.outstanding() >= FENCES {
@@ -167,7 +170,7 @@ impl Server {
             relay.answered = 0;
             relay.uncountable = false;
         }
-        relay.link.send(octets, self.poll.registry());
+        relay.link.send(octets);
         relay.unfenced += 1;
         relay.sent += 1;
         relay.uncountable |= has_odd_replies(keyword);
@@ -191,7 +194,7 @@ impl Server {
             other => return other,
         }
         if let Some(relay) = &mut self.connections[key].relay {
-            relay.link.send(&mixed.command, self.poll.registry());
+            relay.link.send(&mixed.command);
             relay.asked = Some(Asked {
                 then: mixed.then,
                 reply: Vec::new(),
@@ -232,6 +235,14 @@ impl Server {
             Err(cause) => {
                 Passed::Refused(Refusal::Failed(format!("Tor is not reachable: {cause}")))
             }
+        }
+    }
+
+    /// Sends Tor what a controller's turn had for it, in one write.
+    pub(super) fn flush_link(&mut self, key: usize) {
+        let connection = self.connections.get_mut(key);
+        if let Some(relay) = connection.and_then(|held| held.relay.as_mut()) {
+            relay.link.flush(self.poll.registry());
         }
     }
 

@@ -18,13 +18,13 @@ impl Replies {
     /// Takes what has come next. Returns how many replies ended in it.
     pub fn take(&mut self, octets: &[u8]) -> usize {
         let mut ended = 0;
-        for part in octets.split_inclusive(|&octet| octet == b'\n') {
-            let room = TELLING.saturating_sub(self.line.len());
-            self.line.extend_from_slice(&part[..part.len().min(room)]);
-            if part.ends_with(b"\n") {
-                ended += usize::from(self.end_line());
-            }
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', octets) {
+            self.begin_line(&octets[start..=end]);
+            ended += usize::from(self.end_line());
+            start = end + 1;
         }
+        self.begin_line(&octets[start..]);
         ended
     }
 
@@ -34,14 +34,22 @@ impl Replies {
         self.open || !self.line.is_empty()
     }
 
+    /// Keeps what tells what a line is.
+    fn begin_line(&mut self, part: &[u8]) {
+        let room = TELLING.saturating_sub(self.line.len());
+        self.line.extend_from_slice(&part[..part.len().min(room)]);
+    }
+
     /// Judges a whole line; `true` if it is the last of a reply.
     fn end_line(&mut self) -> bool {
-        let line = std::mem::take(&mut self.line);
+        let ends_data = matches!(&self.line[..], b".\r\n" | b".\n");
+        let kind = self.line.get(3).copied();
+        self.line.clear();
         if self.data {
-            self.data = !matches!(&line[..], b".\r\n" | b".\n");
+            self.data = !ends_data;
             return false;
         }
-        match line.get(3) {
+        match kind {
             Some(b'+') => {
                 self.data = true;
                 self.open = true;
