@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -121,12 +123,16 @@ impl StateDirectory {
 
     /// Writes down that ids up to `id` may be used from now on.
     pub fn write_last_id(&self, id: u64) -> Result<(), StateError> {
-        self.write("message-id", format!("{id}\n").as_bytes())
+        self.write("message-id", format!("{id}\n").as_bytes(), 0o600)
     }
 
-    /// Writes a cookie that only the daemon's user can read, and returns where it is.
+    /// Writes a cookie that only the daemon's user can read, and returns where it is. Where the
+    /// directory lets its group in and nobody else, the group can read it too.
     pub fn write_cookie(&self, cookie: &[u8; 32]) -> Result<PathBuf, StateError> {
-        self.write("control_auth_cookie", cookie)?;
+        let directory = fs::metadata(&self.path).map_err(failed("look at", &self.path))?;
+        let for_group = directory.mode() & 0o077 == 0o050;
+        let mode = if for_group { 0o640 } else { 0o600 };
+        self.write("control_auth_cookie", cookie, mode)?;
         Ok(self.cookie())
     }
 
@@ -144,14 +150,17 @@ impl StateDirectory {
         self.path.join("control_auth_cookie")
     }
 
-    fn write(&self, name: &str, octets: &[u8]) -> Result<(), StateError> {
+    fn write(&self, name: &str, octets: &[u8], mode: u32) -> Result<(), StateError> {
         let path = self.path.join(name);
         self.spare.take();
         let written = AtomicWriteFile::options()
-            .mode(0o600)
+            .mode(mode)
             .preserve_mode(false)
             .open(&path)
             .and_then(|mut file| {
+                // Whatever the umask is.
+                file.as_file()
+                    .set_permissions(fs::Permissions::from_mode(mode))?;
                 file.write_all(octets)?;
                 file.commit()
             });
@@ -173,8 +182,6 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateErr
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt as _;
-
     use super::*;
 
     #[test]
@@ -205,13 +212,17 @@ mod tests {
     }
 
     #[test]
-    fn the_cookie_is_private() {
+    fn the_cookie_is_private_unless_the_directory_is_the_groups() {
         let root = tempfile::tempdir().unwrap();
         let state = StateDirectory::open(root.path()).unwrap();
-        let path = state.write_cookie(&[7; 32]).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), [7; 32]);
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        state.remove_cookie();
-        assert!(!path.exists());
+        for (directory, cookie) in [(0o700, 0o600), (0o755, 0o600), (0o750, 0o640)] {
+            fs::set_permissions(root.path(), fs::Permissions::from_mode(directory)).unwrap();
+            let path = state.write_cookie(&[7; 32]).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), [7; 32]);
+            let mode = fs::metadata(&path).unwrap().mode() & 0o777;
+            assert_eq!(mode, cookie, "{directory:o}");
+            state.remove_cookie();
+            assert!(!path.exists());
+        }
     }
 }
