@@ -183,10 +183,8 @@ impl Outbox {
     /// Ends the connection once everything that is queued has been sent.
     pub fn finish(&self) {
         let mut state = self.state.lock();
-        // A reply that was cut short will not be whole any more: what it held back goes now.
-        state.inside = false;
-        let held = std::mem::take(&mut state.held);
-        self.write(&mut state, &mut [IoSlice::new(&held)]);
+        // Behind a reply that was cut short, nothing could be told from the rest of it.
+        state.held = Vec::new();
         if state.phase != Phase::Open {
             return;
         }

@@ -18,7 +18,7 @@ use crate::wire::request::Request;
 
 /// While so many octets wait for a controller, nothing more is read from it: who does not read
 /// replies gets none made.
-pub(super) const PAUSE: usize = 256 * 1024;
+const PAUSE: usize = 256 * 1024;
 
 /// So many octets of replies are sent before more are made.
 const REPLIES: usize = 64 * 1024;
@@ -34,6 +34,12 @@ enum Next {
 }
 
 impl Server {
+    /// How many octets may wait for a controller before nothing more is made for it: well below
+    /// `BusMaxQueue`, at which it is cut off.
+    pub(super) fn pause(&self) -> usize {
+        PAUSE.min(self.options.settings().max_queue / 4)
+    }
+
     /// Gives a connection its turn.
     pub(super) fn take_turn(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else {
@@ -58,7 +64,7 @@ impl Server {
             Phase::Finishing => return Next::Wait,
             Phase::Ended | Phase::Overflowed => return Next::Close,
         }
-        if connection.outbox.waiting() > PAUSE {
+        if connection.outbox.waiting() > self.pause() {
             return Next::Wait;
         }
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -72,7 +78,7 @@ impl Server {
             Phase::Finishing => return Next::Wait,
             Phase::Open => {}
         }
-        if connection.outbox.waiting() > PAUSE {
+        if connection.outbox.waiting() > self.pause() {
             // The outbox wakes the loop once its queue is empty.
             Next::Wait
         } else if connection.stalled {
@@ -204,8 +210,9 @@ impl Server {
             }
             if self.replies.len() >= REPLIES {
                 self.send_replies(key);
+                let pause = self.pause();
                 let connection = &mut self.connections[key];
-                if connection.outbox.waiting() > PAUSE {
+                if connection.outbox.waiting() > pause {
                     connection.stalled = true;
                     break;
                 }
@@ -332,7 +339,9 @@ impl Server {
             self.replies.clear();
         }
         self.hand_over_events();
-        self.timers.linger(key, self.connections[key].session.id());
+        let connection = &self.connections[key];
+        let waiting = connection.outbox.waiting();
+        self.timers.linger(key, connection.session.id(), waiting);
     }
 
     /// Sends the replies of this turn behind what was handed over.

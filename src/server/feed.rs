@@ -105,7 +105,8 @@ impl Server {
             if left.is_zero() {
                 break;
             }
-            self.poll(events, Some(left))?;
+            let queued = self.ready.contains(&Token(FEED));
+            self.poll(events, Some(if queued { Duration::ZERO } else { left }))?;
             if let Some(found) = self.ready.iter().position(|token| *token == Token(FEED)) {
                 self.ready.remove(found);
                 self.take_feed_turn();
@@ -325,7 +326,8 @@ impl Server {
             .filter(|(_, connection)| {
                 let events = self.bus.events(connection.session.id());
                 // One with a connection of its own ends with that, after what Tor still said.
-                connection.relay.is_none() && !of_tor(events).is_empty()
+                let relay = connection.relay.as_ref();
+                relay.is_none_or(|relay| !relay.link.is_open()) && !of_tor(events).is_empty()
             })
             .map(|(key, _)| key)
             .collect();
@@ -398,6 +400,7 @@ impl Server {
         let agreed = line.starts_with(b"250");
         if agreed {
             own.sent = events;
+            own.unknown = own.unknown.without(events);
         }
         match waiting {
             Some(waiting) if agreed => self.subscription_agreed(&waiting),

@@ -78,6 +78,9 @@ impl Relay {
         if self.asked.is_some() {
             return Some(1);
         }
+        if self.is_quiet() && !self.replies.is_inside() {
+            return Some(0);
+        }
         let countable = !self.uncountable && !self.replies.is_inside();
         countable.then(|| self.sent.saturating_sub(self.answered))
     }
@@ -173,7 +176,11 @@ impl Server {
         relay.link.send(octets);
         relay.unfenced += 1;
         relay.sent += 1;
-        relay.uncountable |= has_odd_replies(keyword);
+        if has_odd_replies(keyword) {
+            relay.uncountable = true;
+            // It tells when they have all come.
+            self.send_fence(key);
+        }
         Passed::Yes
     }
 
@@ -243,11 +250,15 @@ impl Server {
         let connection = self.connections.get_mut(key);
         if let Some(relay) = connection.and_then(|held| held.relay.as_mut()) {
             relay.link.flush(self.poll.registry());
+            if relay.link.readable {
+                self.ready(Token(LINKS + key));
+            }
         }
     }
 
     /// A turn of a controller's connection to Tor.
     pub(super) fn take_link_turn(&mut self, key: usize) {
+        let pause = self.pause();
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -256,7 +267,7 @@ impl Server {
             // What Tor says must not overtake what the fan-out thread has yet to send.
             return self.ready(Token(LINKS + key));
         }
-        let slow = connection.outbox.waiting() > super::converse::PAUSE;
+        let slow = connection.outbox.waiting() > pause;
         let Some(relay) = &mut connection.relay else {
             return;
         };
@@ -467,7 +478,7 @@ impl Server {
 
 /// Whether Tor may answer this command with no reply or with two.
 fn has_odd_replies(keyword: &[u8]) -> bool {
-    const ODD: [&[u8]; 2] = [b"+HSPOST", b"ONION_CLIENT_AUTH_ADD"];
+    const ODD: [&[u8]; 3] = [b"+HSPOST", b"ONION_CLIENT_AUTH_ADD", b"ADD_ONION"];
     ODD.iter().any(|odd| keyword.eq_ignore_ascii_case(odd))
 }
 

@@ -11,7 +11,7 @@ use super::{Server, signals};
 use crate::bus::SessionId;
 use crate::wire::event::{Event, EventKind};
 
-/// How long a connection that has ended waits for its last octets to be read.
+/// How long a connection that has ended waits for any of its last octets to be read.
 const LINGER: Duration = Duration::from_secs(10);
 
 /// When accepting is tried again after it failed, if nobody leaves before.
@@ -22,7 +22,7 @@ pub(super) struct Timers {
     bandwidth: Option<Bandwidth>,
     watchdog: Option<Watchdog>,
     /// Connections that end once they are flushed, in the order of their deadlines.
-    lingering: VecDeque<(Instant, usize, SessionId)>,
+    lingering: VecDeque<Lingering>,
     accepting: Option<Instant>,
     /// Accepting has failed since somebody was accepted last.
     accepting_fails: bool,
@@ -34,6 +34,15 @@ struct Bandwidth {
     length: Duration,
     read: u64,
     written: u64,
+}
+
+/// A connection that ends once it is flushed.
+struct Lingering {
+    deadline: Instant,
+    key: usize,
+    session: SessionId,
+    /// Octets that waited when the deadline was set.
+    waiting: usize,
 }
 
 struct Watchdog {
@@ -61,7 +70,7 @@ impl Timers {
     pub(super) fn until_next(&self, now: Instant, tor: Option<Instant>) -> Option<Duration> {
         let bandwidth = self.bandwidth.as_ref().map(|interval| interval.ends);
         let watchdog = self.watchdog.as_ref().map(|watchdog| watchdog.next);
-        let lingering = self.lingering.front().map(|(deadline, ..)| *deadline);
+        let lingering = self.lingering.front().map(|lingering| lingering.deadline);
         [bandwidth, watchdog, lingering, self.accepting, tor]
             .into_iter()
             .flatten()
@@ -70,9 +79,13 @@ impl Timers {
     }
 
     /// A connection may take some time yet to be flushed.
-    pub(super) fn linger(&mut self, key: usize, session: SessionId) {
-        let deadline = Instant::now() + LINGER;
-        self.lingering.push_back((deadline, key, session));
+    pub(super) fn linger(&mut self, key: usize, session: SessionId, waiting: usize) {
+        self.lingering.push_back(Lingering {
+            deadline: Instant::now() + LINGER,
+            key,
+            session,
+            waiting,
+        });
     }
 
     /// Accepting has failed. `true` if it is the first time since somebody was accepted.
@@ -103,17 +116,7 @@ impl Server {
             watchdog.next = now + watchdog.interval;
             signals::notify(&[NotifyState::Watchdog]);
         }
-        while let Some(&(deadline, key, session)) = self.timers.lingering.front() {
-            let connection = self.connections.get(key);
-            let lingers = connection.is_some_and(|held| held.session.id() == session);
-            if lingers && deadline > now {
-                break;
-            }
-            self.timers.lingering.pop_front();
-            if lingers {
-                self.close(key);
-            }
-        }
+        self.end_lingering(now);
         if self
             .tor
             .as_ref()
@@ -128,6 +131,27 @@ impl Server {
             .is_some_and(|deadline| deadline <= now)
         {
             self.resume_accepting();
+        }
+    }
+
+    /// Closes what was to be flushed and of which nothing was read any more.
+    fn end_lingering(&mut self, now: Instant) {
+        while let Some(lingering) = self.timers.lingering.front() {
+            let (key, session) = (lingering.key, lingering.session);
+            let connection = self.connections.get(key);
+            let connection = connection.filter(|held| held.session.id() == session);
+            let waiting = connection.map(|held| held.outbox.waiting());
+            if waiting.is_some() && lingering.deadline > now {
+                break;
+            }
+            let before = lingering.waiting;
+            self.timers.lingering.pop_front();
+            match waiting {
+                None => {}
+                // Whoever reads, however slowly, gets it all.
+                Some(waiting) if waiting < before => self.timers.linger(key, session, waiting),
+                Some(_) => self.close(key),
+            }
         }
     }
 
