@@ -42,10 +42,6 @@ struct State {
     /// How much of the queue the kernel has taken.
     sent: usize,
     phase: Phase,
-    /// Part of a reply was sent and the rest has not come: no event may go between.
-    inside: bool,
-    /// Events that wait for the end of that reply.
-    held: Vec<u8>,
 }
 
 /// How far a connection has come.
@@ -74,8 +70,6 @@ impl Outbox {
                 queue: Vec::new(),
                 sent: 0,
                 phase: Phase::Open,
-                inside: false,
-                held: Vec::new(),
             }),
         }
     }
@@ -91,30 +85,7 @@ impl Outbox {
     /// the loop sees the end of the connection and [`Phase::Overflowed`].
     pub fn send(&self, slices: &mut [IoSlice<'_>]) {
         let mut state = self.state.lock();
-        if !state.inside {
-            return self.write(&mut state, slices);
-        }
-        if state.phase != Phase::Open {
-            return;
-        }
-        for slice in slices.iter() {
-            state.held.extend_from_slice(slice);
-        }
-        if state.waiting() + state.held.len() > self.max_queue() {
-            self.end(&mut state, Phase::Overflowed);
-        }
-    }
-
-    /// Sends what a Tor has replied, as far as it has come. If that ends `inside` a reply, events
-    /// wait until the rest is sent.
-    pub fn send_reply(&self, octets: &[u8], inside: bool) {
-        let mut state = self.state.lock();
-        self.write(&mut state, &mut [IoSlice::new(octets)]);
-        state.inside = inside;
-        if !inside && !state.held.is_empty() {
-            let held = std::mem::take(&mut state.held);
-            self.write(&mut state, &mut [IoSlice::new(&held)]);
-        }
+        self.write(&mut state, slices);
     }
 
     fn write(&self, state: &mut State, mut slices: &mut [IoSlice<'_>]) {
@@ -137,7 +108,7 @@ impl Outbox {
         if rest == 0 {
             return;
         }
-        if state.waiting() + state.held.len() + rest > self.max_queue() {
+        if state.waiting() + rest > self.max_queue() {
             return self.end(state, Phase::Overflowed);
         }
         state.queue.reserve(rest);
@@ -149,7 +120,8 @@ impl Outbox {
         }
     }
 
-    fn max_queue(&self) -> usize {
+    /// `BusMaxQueue`.
+    pub fn max_queue(&self) -> usize {
         self.outlet.max_queue.load(Ordering::Relaxed)
     }
 
@@ -183,8 +155,6 @@ impl Outbox {
     /// Ends the connection once everything that is queued has been sent.
     pub fn finish(&self) {
         let mut state = self.state.lock();
-        // Behind a reply that was cut short, nothing could be told from the rest of it.
-        state.held = Vec::new();
         if state.phase != Phase::Open {
             return;
         }
@@ -192,6 +162,14 @@ impl Outbox {
             self.end(&mut state, Phase::Ended);
         } else {
             state.phase = Phase::Finishing;
+        }
+    }
+
+    /// Cuts the connection off, as if more than `BusMaxQueue` octets waited here.
+    pub fn cut_off(&self) {
+        let mut state = self.state.lock();
+        if state.phase == Phase::Open {
+            self.end(&mut state, Phase::Overflowed);
         }
     }
 
@@ -211,8 +189,7 @@ impl Outbox {
         let _ = self.stream.shutdown(Shutdown::Read);
     }
 
-    /// Octets that the kernel has not taken yet. Events that wait for the end of a reply are not
-    /// among them: more of that reply is what releases them.
+    /// Octets that the kernel has not taken yet.
     pub fn waiting(&self) -> usize {
         self.state.lock().waiting()
     }
@@ -233,9 +210,14 @@ impl Outbox {
         self.behind.fetch_sub(1, Ordering::Release);
     }
 
+    /// How many things handed over are still to be delivered.
+    pub fn behind(&self) -> usize {
+        self.behind.load(Ordering::Acquire)
+    }
+
     /// Whether something handed over is still to be delivered.
     pub fn is_behind(&self) -> bool {
-        self.behind.load(Ordering::Acquire) > 0
+        self.behind() > 0
     }
 
     fn count(&self, octets: usize) {
@@ -257,7 +239,6 @@ impl Outbox {
     fn end(&self, state: &mut State, phase: Phase) {
         state.phase = phase;
         state.queue = Vec::new();
-        state.held = Vec::new();
         state.sent = 0;
         // It fails only if the other end is gone already.
         let _ = self.stream.shutdown(Shutdown::Both);

@@ -51,6 +51,8 @@ pub enum Item {
         session: SessionId,
         /// The replies.
         octets: Vec<u8>,
+        /// Whether the last of them is not whole: events wait until the rest has come.
+        inside: bool,
         /// Whether the connection ends after them.
         finish: bool,
     },
@@ -133,17 +135,18 @@ impl Fanout {
                 self.share_run();
                 self.subscribers
                     .subscribe(session, dialect, events, Arc::clone(&outbox));
-                self.reply(session, &reply);
+                self.reply(session, &reply, false);
                 self.handed_over.push((outbox, false));
             }
             Item::Reply {
                 outbox,
                 session,
                 octets,
+                inside,
                 finish,
             } => {
                 self.share_run();
-                self.reply(session, &octets);
+                self.reply(session, &octets, inside);
                 self.handed_over.push((outbox, finish));
             }
             Item::Leave(session) => {
@@ -182,8 +185,9 @@ impl Fanout {
             .map(|lane| lane.run..lane.octets.len());
         for &key in &self.subscribers.by_kind[kind as usize] {
             let subscriber = &mut self.subscribers.all[key];
+            let octets = &self.lanes[subscriber.dialect as usize].octets;
             let share = shares[subscriber.dialect as usize].clone();
-            subscriber.add(key, share, &mut self.touched);
+            subscriber.add_event(key, octets, share, &mut self.touched);
         }
     }
 
@@ -195,16 +199,23 @@ impl Fanout {
         let lane = &mut self.lanes[subscriber.dialect as usize];
         let start = lane.octets.len();
         subscriber.dialect.encode_event(event, &mut lane.octets);
-        subscriber.add(key, start..lane.octets.len(), &mut self.touched);
+        let share = start..lane.octets.len();
+        subscriber.add_event(key, &lane.octets, share, &mut self.touched);
     }
 
-    fn reply(&mut self, session: SessionId, octets: &[u8]) {
+    /// Replies, and behind the last whole one the events that waited for its end.
+    fn reply(&mut self, session: SessionId, octets: &[u8], inside: bool) {
         let Some((key, subscriber)) = self.subscribers.find(session) else {
             return;
         };
         let lane = &mut self.lanes[subscriber.dialect as usize];
         let start = lane.octets.len();
         lane.octets.extend_from_slice(octets);
+        subscriber.inside = inside;
+        if !inside {
+            lane.octets.append(&mut subscriber.held);
+            subscriber.held = Vec::new();
+        }
         subscriber.add(key, start..lane.octets.len(), &mut self.touched);
     }
 
@@ -256,6 +267,10 @@ struct Subscriber {
     outbox: Arc<Outbox>,
     /// Which octets of its dialect's lane are for it.
     share: Vec<Range<usize>>,
+    /// Part of a reply was sent and the rest has not come: no event may go between.
+    inside: bool,
+    /// Events that wait for the end of that reply.
+    held: Vec<u8>,
 }
 
 /// So many ranges of a share stay allocated between deliveries.
@@ -287,6 +302,8 @@ impl Subscribers {
                 events: EventMask::NONE,
                 outbox,
                 share: Vec::new(),
+                inside: false,
+                held: Vec::new(),
             })
         });
         let before = std::mem::replace(&mut self.all[key].events, events);
@@ -330,6 +347,25 @@ impl Subscribers {
 }
 
 impl Subscriber {
+    /// Adds an event, that is octets of its `lane`, to its share, or to what waits for the end of
+    /// a reply.
+    fn add_event(
+        &mut self,
+        key: usize,
+        lane: &[u8],
+        range: Range<usize>,
+        touched: &mut Vec<usize>,
+    ) {
+        if !self.inside {
+            return self.add(key, range, touched);
+        }
+        self.held.extend_from_slice(&lane[range]);
+        if self.held.len() > self.outbox.max_queue() {
+            self.held = Vec::new();
+            self.outbox.cut_off();
+        }
+    }
+
     /// Adds octets of its lane to its share.
     fn add(&mut self, key: usize, range: Range<usize>, touched: &mut Vec<usize>) {
         if range.is_empty() {
@@ -462,6 +498,40 @@ mod tests {
     }
 
     #[test]
+    fn no_event_stands_inside_a_reply() {
+        let poll = Poll::new().unwrap();
+        let mut peer = Peer::new(&poll);
+        let part = |octets: &[u8], inside| {
+            peer.outbox.handed_over();
+            Item::Reply {
+                outbox: Arc::clone(&peer.outbox),
+                session: 1,
+                octets: octets.to_vec(),
+                inside,
+                finish: false,
+            }
+        };
+        let items = vec![
+            peer.subscribe(1, Dialect::Text, &[EventKind::PostMessage]),
+            part(b"250+a=", true),
+            Item::Events(vec![
+                (message(1), To::Subscribers),
+                (message(2), To::One(1)),
+            ]),
+            part(b"...", true),
+            Item::Events(vec![(message(3), To::Subscribers)]),
+            part(b"250 OK", false),
+            Item::Events(vec![(message(4), To::Subscribers)]),
+        ];
+        play(items);
+        let events = [1, 2, 3, 4].map(|id| format!("650 POSTMESSAGE {id} a @all x\r\n"));
+        assert_eq!(
+            peer.read(),
+            format!("[1]250+a=...250 OK{}", events.concat())
+        );
+    }
+
+    #[test]
     fn nothing_follows_the_reply_that_unsubscribed() {
         let poll = Poll::new().unwrap();
         let mut peer = Peer::new(&poll);
@@ -475,6 +545,7 @@ mod tests {
                 outbox: Arc::clone(&peer.outbox),
                 session: 1,
                 octets: b"later".to_vec(),
+                inside: false,
                 finish: true,
             },
             Item::Leave(1),

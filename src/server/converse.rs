@@ -352,6 +352,7 @@ impl Server {
             outbox: Arc::clone(&connection.outbox),
             session: connection.session.id(),
             octets: std::mem::take(&mut self.replies),
+            inside: false,
             finish,
         };
         self.hand_over(item);

@@ -4,10 +4,14 @@
 //! Tor's octets go through as they come. A command of the bus waits until Tor has answered
 //! everything before it, which a [fence](crate::tor::fence) tells.
 
+use std::io::IoSlice;
+use std::sync::Arc;
+
 use mio::Token;
 
 use super::link::{Got, Link};
 use super::{LINKS, READ, Server};
+use crate::bus::fanout::Item;
 use crate::options::Options;
 use crate::outbox::Phase;
 use crate::tor::fence::Gate;
@@ -263,8 +267,8 @@ impl Server {
             return;
         };
         connection.link_queued = false;
-        if connection.outbox.is_behind() {
-            // What Tor says must not overtake what the fan-out thread has yet to send.
+        if connection.outbox.behind() * READ > pause {
+            // The fan-out thread has enough of it to send.
             return self.ready(Token(LINKS + key));
         }
         let slow = connection.outbox.waiting() > pause;
@@ -334,12 +338,30 @@ impl Server {
         relay.answered += ended;
         let inside = relay.replies.is_inside();
         if !through.is_empty() {
-            self.connections[key].outbox.send_reply(through, inside);
+            self.send_tors(key, through, inside);
         }
         // An outbox that has failed is seen in the controller's turn.
         if fenced || self.connections[key].outbox.phase() != Phase::Open {
             self.ready(Token(key));
         }
+    }
+
+    /// Sends what Tor has replied, as far as it has come. Whoever has subscribed to anything gets
+    /// all of it through the fan-out thread, so that replies and events keep Tor's order and no
+    /// event stands inside a reply.
+    fn send_tors(&mut self, key: usize, octets: &[u8], inside: bool) {
+        let connection = &self.connections[key];
+        if !connection.subscribed {
+            return connection.outbox.send(&mut [IoSlice::new(octets)]);
+        }
+        connection.outbox.handed_over();
+        self.hand_over(Item::Reply {
+            outbox: Arc::clone(&connection.outbox),
+            session: connection.session.id(),
+            octets: octets.to_vec(),
+            inside,
+            finish: false,
+        });
     }
 
     /// Makes Tor's answer to a command of both into the reply.
