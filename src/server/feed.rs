@@ -2,8 +2,9 @@
 //! once, and tells whether Tor is there.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -42,8 +43,10 @@ pub(super) struct Tor {
     /// When it is tried again, if it is not there, and how long the wait was.
     pub(super) retry: Option<Instant>,
     wait: Duration,
-    /// Tells when the control socket appears.
-    watch: Option<Inotify>,
+    /// Tells when the control socket appears, or the next directory on the way to it.
+    watch: Option<(Inotify, OsString)>,
+    /// It was said that Tor is not there.
+    missed: bool,
     queued: bool,
 }
 
@@ -80,6 +83,7 @@ impl Tor {
             retry: None,
             wait: RETRY.0,
             watch: None,
+            missed: false,
             queued: false,
         })
     }
@@ -115,7 +119,7 @@ impl Server {
         Ok(())
     }
 
-    /// Watches the directory where Tor makes its socket, if it is there.
+    /// Watches the directory where Tor makes its socket, or the one where that will be.
     fn watch_socket(&mut self) {
         let Some(tor) = &mut self.tor else { return };
         if let Address::Unix(path) = &tor.address {
@@ -186,10 +190,10 @@ impl Server {
     fn feed_failed(&mut self, cause: &str) {
         let Some(tor) = &mut self.tor else { return };
         let own = tor.feed.take();
-        if tor.wait == RETRY.0 {
-            log::warn!("Tor is not reachable, and is tried again until it is: {cause}");
-        } else {
+        if std::mem::replace(&mut tor.missed, true) {
             log::debug!("Tor is not reachable: {cause}");
+        } else {
+            log::warn!("Tor is not reachable, and is tried again until it is: {cause}");
         }
         tor.retry = Some(Instant::now() + tor.wait);
         tor.wait = (tor.wait * 2).min(RETRY.1);
@@ -228,15 +232,11 @@ impl Server {
     /// Something has happened in the directory of Tor's socket.
     pub(super) fn tor_socket_changed(&mut self) {
         let Some(tor) = &mut self.tor else { return };
-        let changed = tor.watch.as_ref().is_some_and(|watch| {
-            let name = match &tor.address {
-                Address::Unix(path) => path.file_name(),
-                Address::Tcp(_) => None,
-            };
+        let changed = tor.watch.as_ref().is_some_and(|(watch, name)| {
             // It is non-blocking: an error is that nothing more is there.
             let mut changed = false;
             while let Ok(events) = watch.read_events() {
-                changed |= events.iter().any(|event| event.name.as_deref() == name);
+                changed |= events.iter().any(|event| event.name.as_ref() == Some(name));
             }
             changed
         });
@@ -296,6 +296,7 @@ impl Server {
         log::info!("Tor {version} is there, at {}", tor.address);
         tor.version = Some(version);
         tor.wait = RETRY.0;
+        tor.missed = false;
         self.tell(Event::TorReachable(true));
         self.follow_interest();
     }
@@ -477,13 +478,17 @@ fn of_tor(events: EventMask) -> EventMask {
     events.kinds().filter(|kind| !kind.is_own()).collect()
 }
 
-/// Watches the directory of Tor's socket.
-fn watch(path: &Path, registry: &mio::Registry) -> io::Result<Inotify> {
+/// Watches for the name on the way to `path` that is missing: the socket, or a directory above it.
+fn watch(path: &Path, registry: &mio::Registry) -> io::Result<(Inotify, OsString)> {
+    let (directory, name) = path
+        .ancestors()
+        .filter_map(|path| Some((path.parent()?, path.file_name()?)))
+        .find(|(directory, _)| directory.is_dir())
+        .ok_or(ErrorKind::NotFound)?;
     let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-    let directory = path.parent().unwrap_or(Path::new("/"));
     let created = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ATTRIB;
     watch.add_watch(directory, created)?;
     let fd = std::os::fd::AsFd::as_fd(&watch).as_raw_fd();
     registry.register(&mut SourceFd(&fd), Token(TOR_SOCKET), Interest::READABLE)?;
-    Ok(watch)
+    Ok((watch, name.to_owned()))
 }

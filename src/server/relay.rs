@@ -304,7 +304,11 @@ impl Server {
         if !relay.link.is_open() {
             match relay.link.log_in(octets, self.poll.registry()) {
                 Ok(None) => {}
-                Ok(Some(_)) => self.ready(Token(key)),
+                Ok(Some(_)) => {
+                    self.ready(Token(key));
+                    // If it was not there a moment ago, it is now.
+                    self.connect_feed();
+                }
                 Err(error) => self.lose_link(key, error.to_string()),
             }
             return;
@@ -380,9 +384,11 @@ impl Server {
             Then::Conf(names) => self.conclude_conf(&names, &reply),
             Then::Set(own) if agreed => self.set_conf(&own).map(|_| reply),
             Then::Load(own) if agreed => self.load_conf(&own).map(|_| reply),
-            Then::Save { force } if agreed && self.options.file().is_some() => {
-                self.save_conf(force).map(|_| reply)
-            }
+            // A Tor that may not write its file keeps nobody from writing the bus's.
+            Then::Save { force } if self.options.file().is_some() => match self.save_conf(force) {
+                Err(refusal) if agreed => Err(refusal),
+                _ => Ok(reply),
+            },
             _ => Ok(reply),
         };
         match outcome {

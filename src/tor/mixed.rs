@@ -44,7 +44,7 @@ pub enum Then {
     Set(Vec<Setting>),
     /// The bus's own lines of a configuration come into force too, if Tor has agreed.
     Load(Vec<u8>),
-    /// The bus's own options are saved too, if Tor has saved its own.
+    /// The bus's own options are saved too.
     Save {
         /// `SAVECONF FORCE`.
         force: bool,
