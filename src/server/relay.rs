@@ -253,8 +253,14 @@ impl Server {
     pub(super) fn flush_link(&mut self, key: usize) {
         let connection = self.connections.get_mut(key);
         if let Some(relay) = connection.and_then(|held| held.relay.as_mut()) {
+            let full = relay.link.waiting() > WAITING;
             relay.link.flush(self.poll.registry());
-            if relay.link.readable {
+            let readable = relay.link.readable;
+            // What had to wait need not any more, and nothing else would tell the controller.
+            if full && relay.link.waiting() <= WAITING {
+                self.ready(Token(key));
+            }
+            if readable {
                 self.ready(Token(LINKS + key));
             }
         }
