@@ -1,0 +1,228 @@
+//! The controllers that people have: what they show of a Tor they show through the bus.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::support::{Daemon, PATIENCE, Place, can, eventually, has, run};
+use crate::tor::{Home, Tor, has_tor, serve};
+use crate::wire::Wire;
+
+/// A fresh Tor, and where a client reaches it: directly, or through the bus.
+struct Way {
+    home: Home,
+    tor: Tor,
+    socket: PathBuf,
+    _bus: Option<(Place, Daemon)>,
+}
+
+impl Way {
+    #[track_caller]
+    fn direct() -> Self {
+        let home = Home::new();
+        let tor = home.start();
+        let socket = home.socket();
+        Self {
+            home,
+            tor,
+            socket,
+            _bus: None,
+        }
+    }
+
+    #[track_caller]
+    fn through_the_bus() -> Self {
+        let home = Home::new();
+        let tor = home.start();
+        let place = Place::new();
+        let daemon = serve(&place, &home).ready();
+        let socket = place.socket();
+        Self {
+            home,
+            tor,
+            socket,
+            _bus: Some((place, daemon)),
+        }
+    }
+
+    /// `text` without what is another for each Tor.
+    fn common(&self, text: &str) -> String {
+        let text = text.replace(&self.home.path().display().to_string(), "(HOME)");
+        text.replace(&self.tor.pid().to_string(), "(PID)")
+    }
+}
+
+/// A Python that has `module`, if there is one.
+#[track_caller]
+fn python_with(module: &str) -> Option<&'static str> {
+    let import = format!("import {module}");
+    let has_it = |python: &&str| {
+        let mut command = Command::new(python);
+        command.args(["-c", &import]).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    let found = ["python3", "/usr/bin/python3"].into_iter().find(has_it);
+    can(&format!("Python's {module}"), found.is_some());
+    found
+}
+
+/// Runs a script, at most as long as it may take, and returns what it printed.
+#[track_caller]
+fn walk(python: &str, script: &str, way: &Way) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/relay");
+    let mut command = Command::new("timeout");
+    command.arg((2 * PATIENCE.as_secs()).to_string());
+    command.arg(python).arg(path.join(script)).arg(&way.socket);
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    // stem keeps some words in sets, and says them in their order.
+    command.env("PYTHONHASHSEED", "0");
+    way.common(&run(&mut command))
+}
+
+/// Plays a script to Tor directly and through the bus, and wants the same.
+#[track_caller]
+fn walks_alike(module: &str, script: &str, last: &str) {
+    if !has_tor() {
+        return;
+    }
+    let Some(python) = python_with(module) else {
+        return;
+    };
+    let direct = walk(python, script, &Way::direct());
+    assert!(
+        direct.contains(last),
+        "it does not come to its end: {direct}"
+    );
+    let through = walk(python, script, &Way::through_the_bus());
+    let differ = |(direct, through): &(&str, &str)| direct != through;
+    if let Some((direct, through)) = direct.lines().zip(through.lines()).find(differ) {
+        panic!("\n  direct:  {direct}\n  through: {through}");
+    }
+    assert_eq!(direct, through);
+}
+
+#[test]
+fn stem_finds_the_same() {
+    walks_alike("stem", "stem_walk.py", "\nand then: ");
+}
+
+#[test]
+fn txtorcon_finds_the_same() {
+    walks_alike("txtorcon", "txtorcon_walk.py", "\nand is gone\n");
+}
+
+/// A terminal that nobody looks at, with a program in it.
+struct Terminal(PathBuf);
+
+impl Terminal {
+    /// Runs a shell's command in the directory `home`, which it takes for the user's own.
+    #[track_caller]
+    fn start(home: &Path, script: &str) -> Self {
+        let terminal = Self(home.join("tmux"));
+        let mut command = terminal.tmux();
+        command.args([
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-x",
+            "120",
+            "-y",
+            "40",
+            script,
+        ]);
+        command
+            .env("HOME", home)
+            .env("LANG", "C.UTF-8")
+            .env_remove("TMUX");
+        run(&mut command);
+        terminal
+    }
+
+    fn tmux(&self) -> Command {
+        let mut command = Command::new("tmux");
+        command.arg("-S").arg(&self.0);
+        command
+    }
+
+    /// What can be seen; nothing once the program has ended.
+    fn screen(&self) -> String {
+        let output = self.tmux().args(["capture-pane", "-p"]).output();
+        let Output { stdout, .. } = output.expect("tmux starts");
+        String::from_utf8(stdout).expect("the terminal has UTF-8")
+    }
+
+    #[track_caller]
+    fn shows(&self, text: &str) {
+        eventually(&format!("{text:?} on the screen"), || {
+            self.screen().contains(text)
+        });
+    }
+
+    #[track_caller]
+    fn press(&self, key: &str) {
+        run(self.tmux().args(["send-keys", key]));
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // It fails if the program has ended, and the terminal with it.
+        let _ = self.tmux().arg("kill-server").output();
+    }
+}
+
+/// Starts nyx, looks at its pages, and returns what it says of Tor.
+#[track_caller]
+fn nyx_shows(way: &Way) -> String {
+    let home = way.home.path();
+    let mut other = Wire::at(&way.home.socket());
+    other.ask("AUTHENTICATE");
+    // The end is written last, under another name before it is whole.
+    let script = format!(
+        "nyx -s {} 2>errors; echo $? >ending; mv ending ended",
+        way.socket.display()
+    );
+    let terminal = Terminal::start(home, &format!("cd '{}'; {script}", home.display()));
+    terminal.shows(&format!("pid: {}", way.tor.pid()));
+    terminal.shows("page 1 / 5");
+    terminal.shows("Download (");
+    // What Tor says while it looks on.
+    other.ask("SIGNAL HEARTBEAT");
+    terminal.shows("[NOTICE] Heartbeat: ");
+    let header: Vec<_> = terminal
+        .screen()
+        .lines()
+        .take(2)
+        .map(str::to_owned)
+        .collect();
+    for page in ["page 2 / 5", "page 3 / 5", "page 4 / 5"] {
+        terminal.press("Right");
+        terminal.shows(page);
+    }
+    // The torrc, of which Tor has told where it is.
+    terminal.shows("DisableNetwork 1");
+    let torrc: Vec<_> = terminal
+        .screen()
+        .lines()
+        .skip(5)
+        .map(str::to_owned)
+        .collect();
+    terminal.press("q");
+    terminal.press("q");
+    eventually("the end of nyx", || home.join("ended").exists());
+    let read = |name| fs::read_to_string(home.join(name)).expect("it was written");
+    assert_eq!(read("ended"), "0\n", "{}", read("errors"));
+    assert_eq!(read("errors"), "");
+    way.common(&format!("{}\n{}", header.join("\n"), torrc.join("\n")))
+}
+
+#[test]
+fn nyx_shows_the_same() {
+    if !has_tor() || !has("nyx") || !has("tmux") {
+        return;
+    }
+    let direct = nyx_shows(&Way::direct());
+    assert!(direct.contains("Tor 0.4."), "{direct}");
+    assert_eq!(direct, nyx_shows(&Way::through_the_bus()));
+}
