@@ -190,12 +190,10 @@ fn nyx_shows(way: &Way) -> String {
     // What Tor says while it looks on.
     other.ask("SIGNAL HEARTBEAT");
     terminal.shows("[NOTICE] Heartbeat: ");
-    let header: Vec<_> = terminal
-        .screen()
-        .lines()
-        .take(2)
-        .map(str::to_owned)
-        .collect();
+    let screen = terminal.screen();
+    // Behind the name of the machine: curses does not always draw what stands before it.
+    let (_, header) = screen.split_once("Tor ").expect("nyx tells the version");
+    let header: Vec<_> = header.lines().take(2).collect();
     for page in ["page 2 / 5", "page 3 / 5", "page 4 / 5"] {
         terminal.press("Right");
         terminal.shows(page);
@@ -223,6 +221,6 @@ fn nyx_shows_the_same() {
         return;
     }
     let direct = nyx_shows(&Way::direct());
-    assert!(direct.contains("Tor 0.4."), "{direct}");
+    assert!(direct.starts_with("0.4."), "{direct}");
     assert_eq!(direct, nyx_shows(&Way::through_the_bus()));
 }

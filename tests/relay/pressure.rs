@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread;
 
 use crate::support::eventually;
 use crate::tor::{Pair, has_tor};
@@ -112,6 +113,31 @@ fn who_reads_late_gets_it_all() {
         all.len(),
         one.len() * count
     );
+}
+
+/// Tor takes long commands in pieces, and the next waits for that: it must not wait for ever.
+#[test]
+fn long_commands_all_get_their_replies() {
+    if !has_tor() {
+        return;
+    }
+    let pair = Pair::start();
+    let socket = pair.place.socket();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for round in 0..60 {
+                    let mut controller = Wire::at(&socket);
+                    controller.about = format!("round {round}");
+                    let key = "x".repeat(70_000 + 30_000 * (round % 10));
+                    let commands = format!("GETINFO {key}\r\nSIGNAL {round}\r\n").repeat(5);
+                    assert!(controller.fence_behind(commands.as_bytes()));
+                    let all = String::from_utf8(controller.take()).expect("ASCII");
+                    assert_eq!(all.matches("\r\n").count(), 10);
+                }
+            });
+        }
+    });
 }
 
 /// Killed with replies that it has not read, its connection is reset: what it had at Tor goes.

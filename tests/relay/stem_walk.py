@@ -108,9 +108,9 @@ def conf(controller, path):
     changed = queue.Queue()
     controller.add_event_listener(changed.put, EventType.CONF_CHANGED)
     torrc = controller.get_info('config-text')
-    show('load', controller.load_conf, torrc + '\nContactInfo loaded\n')
-    print('changed:', what_became_of('ContactInfo', changed))
-    show('is now', controller.get_conf, 'ContactInfo')
+    show('load', controller.load_conf, torrc + '\nNewCircuitPeriod 99\n')
+    print('changed:', what_became_of('NewCircuitPeriod', changed))
+    show('is now', controller.get_conf, 'NewCircuitPeriod')
     show('save', controller.save_conf)
 
     # A second one changes what the first has in its cache.

@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use crate::support::PATIENCE;
 
@@ -92,6 +93,23 @@ impl Wire {
     #[track_caller]
     pub fn fence(&mut self) -> bool {
         self.send(format!("{FENCE}\r\n").as_bytes());
+        self.until_fence()
+    }
+
+    /// As [`fence`](Self::fence) behind these octets, to one that may take them only as its replies
+    /// are read.
+    #[track_caller]
+    pub fn fence_behind(&mut self, octets: &[u8]) -> bool {
+        let mut writer = self.stream.try_clone().expect("a descriptor");
+        let octets = [octets, FENCE.as_bytes(), b"\r\n"].concat();
+        // If it fails, the answer does not come either.
+        let writer = thread::spawn(move || writer.write_all(&octets).is_ok());
+        let came = self.until_fence();
+        writer.join().expect("no panic") && came
+    }
+
+    #[track_caller]
+    fn until_fence(&mut self) -> bool {
         let answer = format!("510 Unrecognized command \"{FENCE}\"\r\n");
         let came = self.until(answer.as_bytes());
         if came {
