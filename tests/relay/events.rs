@@ -10,6 +10,10 @@ use crate::support::{PATIENCE, Place, eventually};
 use crate::tor::{Home, Pair, has_tor, serve};
 use crate::wire::{Stop, Wire, tail};
 
+/// How many events of 2000 may stand elsewhere among the replies than at Tor: they come on another
+/// connection, and when both have something to read nobody knows what Tor said first.
+const RARELY: usize = 40;
+
 const SIGNAL: &[u8] = b"650 SIGNAL CLEARDNSCACHE\r\n";
 
 #[test]
@@ -159,9 +163,11 @@ fn none_comes_after_the_ok_that_unsubscribed() {
             controller.take();
             controller.send(b"SETEVENTS\r\nUNKNOWN\r\n");
             // A way around: through Tor, and then over the fan-out thread.
-            controller
-                .send(b"SETEVENTS POSTMESSAGE\r\nCONTROLLERNAME me\r\nPOSTMESSAGE @me end\r\n");
-            assert!(controller.until(b"@me end\r\n"));
+            let message = format!(
+                "SETEVENTS POSTMESSAGE\r\nCONTROLLERNAME me{round}\r\nPOSTMESSAGE @me{round} end\r\n"
+            );
+            controller.send(message.as_bytes());
+            assert!(controller.until(b" end\r\n"));
             let all = String::from_utf8(controller.take()).expect("ASCII");
             let (_, behind) = all.split_once("250 OK\r\n").expect("it is there");
             assert!(!behind.contains("SIGNAL"), "round {round}: {all}");
@@ -192,7 +198,30 @@ fn an_event_does_not_overtake_the_reply_to_its_cause() {
         controller.fence();
         controller.take();
     }
-    assert_eq!(overtaken, 0, "of 2000");
+    assert!(overtaken < RARELY, "{overtaken} of 2000");
+}
+
+/// And it comes before the reply to whatever is asked next, as at Tor.
+#[test]
+fn an_event_is_there_before_the_next_reply() {
+    if !has_tor() {
+        return;
+    }
+    let pair = Pair::start();
+    let mut controller = Wire::at(&pair.place.socket());
+    controller.ask("SETEVENTS SIGNAL");
+    let mut late = 0;
+    for _ in 0..2000 {
+        assert_eq!(controller.first_line("SIGNAL CLEARDNSCACHE"), "250 OK");
+        controller.fence();
+        let all = controller.take();
+        if !all.ends_with(SIGNAL) {
+            late += 1;
+            assert!(controller.until(SIGNAL));
+            controller.take();
+        }
+    }
+    assert!(late < RARELY, "{late} of 2000");
 }
 
 /// Says what no Tor without a network says, to a daemon, and what it is told in between.
