@@ -17,6 +17,7 @@ use slab::Slab;
 use super::{SessionId, To};
 use crate::outbox::Outbox;
 use crate::wire::Dialect;
+use crate::wire::binary;
 use crate::wire::event::{Event, EventKind, EventMask};
 
 /// How many items may wait in the channel; the loop then waits for this thread.
@@ -119,7 +120,10 @@ impl Fanout {
             Item::Events(events) => {
                 for (event, to) in events {
                     match to {
-                        To::Subscribers => self.broadcast(&event),
+                        To::Subscribers => {
+                            self.broadcast(&event);
+                            self.broadcast_any_log(&event);
+                        }
                         To::One(session) => self.direct(session, &event),
                         To::Nobody => {}
                     }
@@ -173,6 +177,22 @@ impl Fanout {
             if self.subscribers.speak(dialect) {
                 dialect.encode_event(event, &mut self.lanes[dialect as usize].octets);
             }
+        }
+    }
+
+    /// Encodes a notice, warning or error for those who asked for them under one code.
+    fn broadcast_any_log(&mut self, event: &Event) {
+        if self.subscribers.any_log.is_empty() {
+            return;
+        }
+        self.share_run();
+        let octets = &mut self.lanes[Dialect::V0 as usize].octets;
+        let start = octets.len();
+        binary::encode_any_log(event, octets);
+        let share = start..octets.len();
+        for &key in &self.subscribers.any_log {
+            let subscriber = &mut self.subscribers.all[key];
+            subscriber.add_event(key, octets, share.clone(), &mut self.touched);
         }
     }
 
@@ -258,6 +278,8 @@ struct Subscribers {
     all: Slab<Subscriber>,
     keys: HashMap<SessionId, usize>,
     by_kind: [Vec<usize>; EventKind::ALL.len()],
+    /// Those with [`EventMask::ANY_LOG`].
+    any_log: Vec<usize>,
     speakers: [usize; Dialect::ALL.len()],
 }
 
@@ -282,6 +304,7 @@ impl Default for Subscribers {
             all: Slab::new(),
             keys: HashMap::new(),
             by_kind: [const { Vec::new() }; EventKind::ALL.len()],
+            any_log: Vec::new(),
             speakers: [0; Dialect::ALL.len()],
         }
     }
@@ -321,18 +344,19 @@ impl Subscribers {
 
     /// Brings the lists by kind up to date.
     fn list(&mut self, key: usize, before: EventMask, after: EventMask) {
-        for &kind in EventKind::ALL {
-            let list = &mut self.by_kind[kind as usize];
-            match (before.contains(kind), after.contains(kind)) {
-                (false, true) => list.push(key),
-                (true, false) => {
-                    if let Some(index) = list.iter().position(|&listed| listed == key) {
-                        list.swap_remove(index);
-                    }
+        let list = |list: &mut Vec<usize>, before, after| match (before, after) {
+            (false, true) => list.push(key),
+            (true, false) => {
+                if let Some(index) = list.iter().position(|&listed| listed == key) {
+                    list.swap_remove(index);
                 }
-                _ => {}
             }
+            _ => {}
+        };
+        for (&kind, by_kind) in EventKind::ALL.iter().zip(&mut self.by_kind) {
+            list(by_kind, before.contains(kind), after.contains(kind));
         }
+        list(&mut self.any_log, before.has_any_log(), after.has_any_log());
     }
 
     /// Whether anybody here speaks this dialect.

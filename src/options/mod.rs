@@ -177,7 +177,7 @@ impl Options {
     pub fn get(&self, name: &[u8]) -> Option<Vec<OptionValue>> {
         let spec = find(name)?;
         let values = effective(spec, &self.values, &self.defaults);
-        let named = |value: &Value| (spec.name, Some(value.hidden().to_octets()));
+        let named = |value: &Value| (spec.name.into(), Some(value.hidden().to_octets()));
         Some(values.iter().map(named).collect())
     }
 

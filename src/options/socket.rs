@@ -35,11 +35,17 @@ pub enum Protocol {
     Text,
     /// The binary protocol of the TC draft of 2004.
     Tc,
+    /// The last binary protocol, control-spec-v0. Nothing in its octets tells it from the draft.
+    V0,
 }
 
 impl Protocol {
-    const ALL: [(&'static str, Self); 3] =
-        [("auto", Self::Auto), ("text", Self::Text), ("tc", Self::Tc)];
+    const ALL: [(&'static str, Self); 4] = [
+        ("auto", Self::Auto),
+        ("text", Self::Text),
+        ("tc", Self::Tc),
+        ("v0", Self::V0),
+    ];
 
     /// Its name in the option file.
     pub fn name(self) -> &'static str {
@@ -79,7 +85,7 @@ impl SocketSpec {
         }
     }
 
-    /// Reads `PATH [Mode=OCTAL] [Owner=USER] [Group=GROUP] [Protocol=auto|text|tc]` or
+    /// Reads `PATH [Mode=OCTAL] [Owner=USER] [Group=GROUP] [Protocol=auto|text|tc|v0]` or
     /// `fd:NAME [Protocol=...]`; the path or `fd:NAME` may be in quotes. Fails with what is
     /// wrong and what would be right.
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
@@ -145,7 +151,7 @@ impl SocketSpec {
             self.protocol = of_name
                 .ok_or_else(|| {
                     let value = shown(value);
-                    format!("Protocol= cannot be '{value}': it takes auto, text or tc")
+                    format!("Protocol= cannot be '{value}': it takes auto, text, tc or v0")
                 })?
                 .1;
             Ok("Protocol")
@@ -319,7 +325,7 @@ mod tests {
             ("/a Mode=600 mode=660", "Mode= is given twice"),
             ("/a Owner=", "Owner= cannot be ''"),
             ("/a Group=a\u{7}", "Group= cannot be 'a\\x07'"),
-            ("/a Protocol=v0", "takes auto, text or tc"),
+            ("/a Protocol=v1", "takes auto, text, tc or v0"),
             ("\"/a", "no closing"),
             ("\"/a\"Mode=0600", "a blank belongs after"),
             ("fd:", "FileDescriptorName"),
@@ -345,7 +351,7 @@ mod tests {
             mode in 0_u32..=0o777,
             owner in proptest::option::of("[a-z0-9_=\"#]{1,8}"),
             group in proptest::option::of("[a-z]{1,8}"),
-            protocol in 0_usize..3,
+            protocol in 0_usize..4,
         ) {
             let mut spec = SocketSpec::at(path.trim_end());
             spec.protocol = Protocol::ALL[protocol].1;

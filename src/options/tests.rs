@@ -397,7 +397,10 @@ fn a_password_is_saved_and_not_shown() {
     let options = Options::load(Some(&path), &[], defaults()).unwrap();
     assert_eq!(options.settings().tor_password, b"secret");
     let shown = options.get(b"BusTorPassword").unwrap();
-    assert_eq!(shown, [("BusTorPassword", Some(b"(hidden)".to_vec()))]);
+    assert_eq!(
+        shown,
+        [("BusTorPassword".into(), Some(b"(hidden)".to_vec()))]
+    );
     assert_eq!(options.config_text(), b"BusTorPassword (hidden)\n");
     options.save(false).unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"BusTorPassword secret\n");

@@ -93,6 +93,7 @@ pub(super) fn listen(options: &Options, registry: &Registry) -> Result<Vec<Liste
                     Protocol::Auto => None,
                     Protocol::Text => Some(Dialect::Text),
                     Protocol::Tc => Some(Dialect::Tc),
+                    Protocol::V0 => Some(Dialect::V0),
                 },
                 queued: false,
             })

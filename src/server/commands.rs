@@ -6,7 +6,7 @@ use crate::sys::state::BLOCK;
 use crate::wire::event::{ControllerChange, Event};
 use crate::wire::message::UNSET;
 use crate::wire::refusal::Refusal;
-use crate::wire::reply::{Reply, Value};
+use crate::wire::reply::Reply;
 use crate::wire::request::{Request, Signal};
 
 impl Server {
@@ -39,9 +39,10 @@ impl Server {
             Request::TakeOwnership => Ok(self.own(key, true)),
             Request::DropOwnership => Ok(self.own(key, false)),
             Request::Quit => Ok(Reply::Closing),
-            Request::RecentMessages => Ok(one(Value::Messages(self.bus.recent_messages(session)))),
-            Request::NewMessages => Ok(one(Value::Messages(self.bus.new_messages(session)))),
-            Request::ListControllers => Ok(one(Value::Controllers(self.bus.list()))),
+            Request::RecentMessages => Ok(Reply::Messages(self.bus.recent_messages(session))),
+            Request::NewMessages => Ok(Reply::Messages(self.bus.new_messages(session))),
+            Request::ListControllers => Ok(Reply::Controllers(self.bus.list())),
+            Request::Tor(request) => Err(Refusal::NeedsTor(request.keyword().to_owned())),
             // The features are always on. SETEVENTS has been carried out where its reply takes its
             // place among the events.
             Request::UseFeature | Request::SetEvents(_) => Ok(Reply::Done),
@@ -129,8 +130,4 @@ impl Server {
         self.raise(signal).map_err(Refusal::Failed)?;
         Ok(Reply::Done)
     }
-}
-
-fn one(value: Value) -> Reply {
-    Reply::Info(vec![(Vec::new(), value)])
 }

@@ -10,6 +10,7 @@ use super::{READ, Server};
 use crate::bus::fanout::Item;
 use crate::outbox::Phase;
 use crate::session::Step;
+use crate::wire::binary::Frame;
 use crate::wire::detect::HTTP_ANSWER;
 use crate::wire::event::{ControllerChange, Event, EventMask};
 use crate::wire::refusal::Refusal;
@@ -165,8 +166,16 @@ impl Server {
                 self.connections[key].stalled = true;
                 break;
             }
-            match self.connections[key].session.step(&octets[consumed..]) {
-                Step::Incomplete => break,
+            let gathered;
+            let session = &mut self.connections[key].session;
+            let mut step = session.step(&octets[consumed..]);
+            if let Step::Gathered { length, kind, body } = step {
+                gathered = body;
+                let body = &gathered[..];
+                step = session.message(length, Frame { kind, body });
+            }
+            match step {
+                Step::Incomplete | Step::Gathered { .. } => break,
                 Step::Http => {
                     self.replies.extend_from_slice(HTTP_ANSWER);
                     self.finish(key);
@@ -182,26 +191,26 @@ impl Server {
                         self.logged_in(key);
                     }
                     let mut request = request;
-                    if let Some(command) = text {
-                        let whole = &octets[consumed..consumed + length];
-                        match self.pass(key, &command, whole, &request) {
-                            Passed::Here => {}
-                            Passed::Refused(refusal) => request = Err(refusal),
-                            Passed::Yes => {
-                                consumed += length;
-                                continue;
-                            }
-                            Passed::Later => {
-                                self.connections[key].stalled = true;
-                                break;
-                            }
+                    let passed = match text {
+                        Some(command) => {
+                            let whole = &octets[consumed..consumed + length];
+                            self.pass(key, &command, whole, &request)
                         }
-                    } else if !self.is_quiet(key) {
                         // A command without an end is refused behind Tor's last answers too.
+                        None if self.is_quiet(key) => Passed::Here,
+                        None => Passed::Later,
+                    };
+                    if matches!(passed, Passed::Later) {
                         self.connections[key].stalled = true;
                         break;
                     }
                     consumed += length;
+                    self.connections[key].session.consumed();
+                    match passed {
+                        Passed::Yes => continue,
+                        Passed::Refused(refusal) => request = Err(refusal),
+                        Passed::Here | Passed::Later => {}
+                    }
                     if self.carry_out(key, request) {
                         self.finish(key);
                         return octets.len();

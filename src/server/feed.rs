@@ -284,7 +284,11 @@ impl Server {
         }
         for one in said {
             match one {
-                Said::Event(Some(kind), octets) => self.tell(Event::OfTor(kind, octets)),
+                Said::Event(Some(kind), octets) => self.tell(Event::OfTor {
+                    kind,
+                    number: 0,
+                    line: octets,
+                }),
                 Said::Event(None, _) => log::debug!("Tor sent an event of an unknown kind"),
                 Said::Reply(line) => self.feed_answered(&line),
             }

@@ -83,7 +83,7 @@ impl Server {
             .flat_map(|option| {
                 let back_to_default = option.values.is_empty().then_some(None);
                 let values = option.values.into_iter().map(Some).chain(back_to_default);
-                values.map(move |value| (option.name, value))
+                values.map(move |value| (option.name.into(), value))
             })
             .collect();
         self.interest_changed();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::bus::SessionId;
 use crate::wire::Dialect;
-use crate::wire::binary;
+use crate::wire::binary::{self, Fragments, Frame, Gathered, Version, kind};
 use crate::wire::detect::{Detected, detect, is_http};
 use crate::wire::refusal::Refusal;
 use crate::wire::reply::Reply;
@@ -37,6 +37,7 @@ pub struct Session {
     /// `None` until the first octets tell.
     dialect: Option<Dialect>,
     framer: Framer,
+    fragments: Fragments,
     /// What the controller must know; `None` where the socket's permissions are enough.
     cookie: Option<Arc<Cookie>>,
     login: Login,
@@ -61,6 +62,16 @@ pub enum Step<'a> {
     Incomplete,
     /// A web browser has lost its way.
     Http,
+    /// One message of the v0 dialect that came in fragments, to be given to
+    /// [`Session::message`].
+    Gathered {
+        /// How many octets its fragments had.
+        length: usize,
+        /// Its type.
+        kind: u16,
+        /// Its body.
+        body: Vec<u8>,
+    },
     /// One command.
     Command {
         /// How many octets it has, to be consumed.
@@ -88,6 +99,7 @@ impl Session {
             peer,
             dialect,
             framer: Framer::new(),
+            fragments: Fragments::new(),
             cookie,
             login: Login::Before {
                 greeted: false,
@@ -127,9 +139,9 @@ impl Session {
             },
         };
         self.dialect = Some(dialect);
-        match dialect {
-            Dialect::Text => self.text_step(octets),
-            Dialect::Tc => self.binary_step(octets),
+        match dialect.version() {
+            None => self.text_step(octets),
+            Some(version) => self.binary_step(version, octets),
         }
     }
 
@@ -169,16 +181,45 @@ impl Session {
         }
     }
 
-    fn binary_step<'a>(&mut self, octets: &'a [u8]) -> Step<'a> {
-        let Some(frame) = binary::next(octets) else {
-            return Step::Incomplete;
-        };
-        let (request, logs_in) = match self.admit(binary::verb(frame.kind).ok()) {
+    fn binary_step<'a>(&mut self, version: Version, octets: &'a [u8]) -> Step<'a> {
+        if version == Version::V0 {
+            match self.fragments.next(octets) {
+                Gathered::None => {}
+                Gathered::Incomplete => return Step::Incomplete,
+                Gathered::Message { length, kind, body } => {
+                    return Step::Gathered { length, kind, body };
+                }
+                Gathered::Broken { length, refusal } => {
+                    return Step::Command {
+                        length,
+                        request: Err(refusal),
+                        logs_in: false,
+                        text: None,
+                    };
+                }
+            }
+        }
+        match binary::next(octets) {
+            Some(frame) => self.message(frame.length(), frame),
+            None => Step::Incomplete,
+        }
+    }
+
+    /// The command of the last step is consumed.
+    pub const fn consumed(&mut self) {
+        self.fragments.consumed();
+    }
+
+    /// A whole binary message, for which `length` octets came.
+    pub fn message<'a>(&mut self, length: usize, frame: Frame<'a>) -> Step<'a> {
+        let verb = (frame.kind == kind::AUTHENTICATE).then_some(Verb::Authenticate);
+        let version = self.dialect().version().unwrap_or(Version::Tc);
+        let (request, logs_in) = match self.admit(verb) {
             Err(refusal) => (Err(refusal), false),
-            Ok(logs_in) => (binary::parse(frame), logs_in),
+            Ok(logs_in) => (binary::parse(version, frame), logs_in),
         };
         Step::Command {
-            length: frame.length(),
+            length,
             request,
             logs_in,
             text: None,

@@ -325,7 +325,9 @@ mod tests {
     fn values_come_in_the_asked_order() {
         let names: Vec<Vec<u8>> = ["log", "BusLog", "ContactInfo"].map(Into::into).to_vec();
         let reply = b"250-Log=notice stdout\r\n250-Log=info file x\r\n250 ContactInfo\r\n";
-        let values = conf(&names, reply, |_| vec![("BusLog", Some(b"warn".to_vec()))]);
+        let values = conf(&names, reply, |_| {
+            vec![("BusLog".into(), Some(b"warn".to_vec()))]
+        });
         let expected: [&[u8]; 4] = [
             b"Log=notice stdout",
             b"Log=info file x",

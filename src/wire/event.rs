@@ -65,8 +65,8 @@ event_kinds! {
     Tor "TOR",
 }
 
-// One bit each in a mask of 64.
-const _: () = assert!(EventKind::ALL.len() <= 64);
+// One bit each in a mask of 64, whose last has another meaning.
+const _: () = assert!(EventKind::ALL.len() <= 63);
 
 impl EventKind {
     /// Whether only the bus raises it, and no Tor.
@@ -128,6 +128,16 @@ impl EventMask {
         self.0 == 0
     }
 
+    /// Asks for notices, warnings and errors in the one form that the v0 dialect once had for all
+    /// of them (control-spec-v0 3.7, code 0x0005). They are not in the set by that.
+    pub const ANY_LOG: Self = Self(1 << 63);
+
+    /// Whether [`Self::ANY_LOG`] was asked for.
+    #[must_use]
+    pub const fn has_any_log(self) -> bool {
+        self.includes(Self::ANY_LOG)
+    }
+
     /// The set as bits, for an atomic.
     #[must_use]
     pub const fn bits(self) -> u64 {
@@ -140,12 +150,20 @@ impl EventMask {
         Self(bits)
     }
 
-    /// The kinds in the set.
+    /// The kinds in the set, and those that [`Self::ANY_LOG`] is made from.
     pub fn kinds(self) -> impl Iterator<Item = EventKind> {
+        let sources = if self.has_any_log() {
+            [EventKind::Notice, EventKind::Warn, EventKind::Err]
+                .into_iter()
+                .collect()
+        } else {
+            Self::NONE
+        };
+        let all = self.union(sources);
         EventKind::ALL
             .iter()
             .copied()
-            .filter(move |kind| self.contains(*kind))
+            .filter(move |kind| all.contains(*kind))
     }
 }
 
@@ -243,8 +261,16 @@ pub enum Event {
     ConfChanged(Arc<[OptionValue]>),
     /// The Tor behind the bus can be reached, or cannot any more.
     TorReachable(bool),
-    /// An event of the Tor behind the bus, as it came.
-    OfTor(EventKind, Arc<[u8]>),
+    /// An event of the Tor behind the bus.
+    OfTor {
+        /// What the line says that it is.
+        kind: EventKind,
+        /// What stands for the circuit's or stream's identifier in the binary dialects; 0 where
+        /// there is none.
+        number: u32,
+        /// The event as it came, with all its lines.
+        line: Arc<[u8]>,
+    },
     /// A signal that was carried out (control-spec 4.1.16).
     Signal(&'static str),
 }
@@ -261,7 +287,7 @@ impl Event {
             Self::ConfChanged(_) => EventKind::ConfChanged,
             Self::Signal(_) => EventKind::Signal,
             Self::TorReachable(_) => EventKind::Tor,
-            Self::OfTor(kind, _) => *kind,
+            Self::OfTor { kind, .. } => *kind,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The two protocols: octets to values and back, and nothing else.
+//! The protocols: octets to values and back, and nothing else.
 //!
 //! Everything here is a function of its arguments. There is no I/O, no clock, no option and no
 //! second controller, so a transcript can feed it whole, octet by octet or cut anywhere.
@@ -12,6 +12,7 @@ pub mod reply;
 pub mod request;
 pub mod text;
 
+pub use binary::Version;
 pub use event::{Event, EventKind, EventMask, Severity};
 pub use message::{ControllerId, Destination, Message};
 pub use refusal::Refusal;
@@ -25,33 +26,45 @@ pub enum Dialect {
     Text,
     /// The binary protocol of the TC draft of 2004.
     Tc,
+    /// The last binary protocol (control-spec-v0).
+    V0,
 }
 
 impl Dialect {
     /// Every dialect, in the order of their numbers.
-    pub const ALL: [Self; 2] = [Self::Text, Self::Tc];
+    pub const ALL: [Self; 3] = [Self::Text, Self::Tc, Self::V0];
+
+    /// Which of the binary protocols it is, if it is one.
+    #[must_use]
+    pub const fn version(self) -> Option<Version> {
+        match self {
+            Self::Text => None,
+            Self::Tc => Some(Version::Tc),
+            Self::V0 => Some(Version::V0),
+        }
+    }
 
     /// Appends `reply` in this dialect.
     pub fn encode_reply(self, reply: &Reply, out: &mut Vec<u8>) {
-        match self {
-            Self::Text => text::encode_reply(reply, out),
-            Self::Tc => binary::encode_reply(reply, out),
+        match self.version() {
+            None => text::encode_reply(reply, out),
+            Some(version) => binary::encode_reply(version, reply, out),
         }
     }
 
     /// Appends the answer to a request that was refused.
     pub fn encode_refusal(self, refusal: &Refusal, out: &mut Vec<u8>) {
-        match self {
-            Self::Text => text::encode_refusal(refusal, out),
-            Self::Tc => binary::encode_refusal(refusal, out),
+        match self.version() {
+            None => text::encode_refusal(refusal, out),
+            Some(version) => binary::encode_refusal(version, refusal, out),
         }
     }
 
     /// Appends `event`; a dialect that has no form for it appends nothing.
     pub fn encode_event(self, event: &Event, out: &mut Vec<u8>) {
-        match self {
-            Self::Text => text::encode_event(event, out),
-            Self::Tc => binary::encode_event(event, out),
+        match self.version() {
+            None => text::encode_event(event, out),
+            Some(version) => binary::encode_event(version, event, out),
         }
     }
 }

@@ -71,8 +71,10 @@ pub enum Refusal {
     InvalidFile(String),
     /// SAVECONF could not write.
     CannotSave(String),
-    /// What Tor said: its last line, status included.
+    /// What Tor said: the lines of its reply, status included, without the end of the last.
     OfTor(Vec<u8>),
+    /// Today's Tor cannot do it any more; what was asked, and what to ask instead.
+    NoLonger(&'static str),
     /// Only a Tor can do this, and none is configured; what was asked.
     NeedsTor(String),
     /// The daemon cannot do it now; why.
@@ -104,6 +106,7 @@ impl Refusal {
             Self::AuthenticationFailed(_) | Self::CookieDisabled => 515,
             Self::InvalidHex
             | Self::CannotSave(_)
+            | Self::NoLonger(_)
             | Self::NeedsTor(_)
             | Self::Failed(_)
             | Self::TooManyControllers(_) => 551,
@@ -119,29 +122,12 @@ impl Refusal {
         }
     }
 
-    /// The error code of the TC draft (section 3.1) or of its extension range.
-    #[must_use]
-    pub const fn code(&self) -> u16 {
-        match self {
-            Self::UnrecognizedCommand(_) | Self::UnrecognizedType(_) => 0x0001,
-            Self::UnknownOption(_) | Self::UnrecognizedOptions(_) => 0x0002,
-            Self::InvalidValue(_) => 0x0003,
-            Self::UnrecognizedEvent(_) => 0x0004,
-            Self::AuthenticationRequired => 0x0005,
-            Self::AuthenticationFailed(_) => 0x0006,
-            Self::NameInUse => 0xF001,
-            Self::NoSuchDestination => 0xF002,
-            Self::BadControllerId => 0xF003,
-            _ => 0x0000,
-        }
-    }
-
     /// Whether the connection ends with it. The binary dialects end it only for a wrong cookie
     /// and where there is no room for one more.
     #[must_use]
     pub const fn closes(&self, dialect: Dialect) -> bool {
         match self {
-            Self::AuthenticationFailed(_) | Self::TooManyControllers(_) => true,
+            Self::AuthenticationFailed(_) | Self::TooManyControllers(_) | Self::LineTooLong => true,
             Self::AuthenticationRequired
             | Self::CookieDisabled
             | Self::NotSafeCookie
@@ -149,9 +135,21 @@ impl Refusal {
             | Self::WrongChallenge
             | Self::InvalidHex
             | Self::TooManyProofs
-            | Self::KeywordArgument(_)
-            | Self::LineTooLong => matches!(dialect, Dialect::Text),
+            | Self::KeywordArgument(_) => matches!(dialect, Dialect::Text),
             Self::NoSuchVersion { close, .. } => *close,
+            _ => false,
+        }
+    }
+
+    /// Whether it is about an event that nobody knows.
+    #[must_use]
+    pub fn is_unrecognized_event(&self) -> bool {
+        match self {
+            Self::UnrecognizedEvent(_) => true,
+            Self::OfTor(reply) => reply
+                .get(4..)
+                .unwrap_or_default()
+                .starts_with(b"Unrecognized event"),
             _ => false,
         }
     }
@@ -180,7 +178,7 @@ impl Refusal {
                     .map(|name| quoted("Unrecognized configuration key", name))
                     .collect();
             }
-            Self::OfTor(line) => line.get(4..).unwrap_or_default().to_vec(),
+            Self::OfTor(reply) => return lines_of_tor(reply),
             Self::UnrecognizedCommand(keyword) => quoted("Unrecognized command", keyword),
             Self::UnrecognizedEvent(name) => quoted("Unrecognized event", name),
             Self::UnrecognizedSignal(name) => quoted("Unrecognized signal code", name),
@@ -227,6 +225,7 @@ impl Refusal {
             | Self::InvalidFile(text)
             | Self::CannotSave(text)
             | Self::Failed(text) => text.clone(),
+            Self::NoLonger(what) => format!("Today's Tor no longer has {what}"),
             Self::NeedsTor(what) => {
                 format!("{what} needs a Tor, and no Tor is configured behind this bus")
             }
@@ -243,6 +242,15 @@ impl Refusal {
             | Self::NoSuchVersion { .. } => String::new(),
         }
     }
+}
+
+/// The lines of a reply of Tor's, without their statuses.
+fn lines_of_tor(reply: &[u8]) -> Vec<Vec<u8>> {
+    reply
+        .split(|&octet| octet == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        .map(|line| line.get(4..).unwrap_or_default().to_vec())
+        .collect()
 }
 
 /// The status of a line that Tor refused something with; 551 if it has none.

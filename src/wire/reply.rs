@@ -1,18 +1,21 @@
 //! Replies: what a request was answered with, before a dialect gives it octets.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::message::{ControllerId, Message};
 
 /// An option and one of its values; `None` is "at its default" or "set, but empty".
-pub type OptionValue = (&'static str, Option<Vec<u8>>);
+pub type OptionValue = (Cow<'static, str>, Option<Vec<u8>>);
 
 /// The answer to a request that was carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// Done, nothing more to say.
     Done,
+    /// Done; the body of the v0 dialect's DONE says more.
+    DoneWith(Vec<u8>),
     /// The answer to QUIT; the connection closes with it.
     Closing,
     /// What PROTOCOLINFO tells (control-spec 3.21).
@@ -29,12 +32,16 @@ pub enum Reply {
         /// What the controller's answer must include.
         server_nonce: [u8; 32],
     },
-    /// Keys and values, in the asked order; a binary dialect asks for one, and gets no key.
+    /// Keys and values, in the asked order.
     Info(Vec<(Vec<u8>, Value)>),
     /// Options and values, in the asked order; `None` is "set, but empty".
     Conf(Vec<OptionValue>),
     /// The message has this `MessageID`.
     Posted(u64),
+    /// The messages that a binary dialect has asked for.
+    Messages(Vec<Arc<Message>>),
+    /// The names of the controllers that a binary dialect has asked for; `None` is `unset`.
+    Controllers(Vec<Option<ControllerId>>),
 }
 
 /// The value of a GETINFO key.

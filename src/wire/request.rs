@@ -171,6 +171,54 @@ pub struct Setting {
     pub value: Option<Vec<u8>>,
 }
 
+/// What only a Tor can carry out, as the v0 dialect asks for it (control-spec-v0 3.11 to 3.21).
+/// Identifiers are the numbers that the events of that dialect have given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "fields are what the message's layout names")]
+pub enum TorRequest<'a> {
+    /// Each address with what replaces it.
+    MapAddress(Vec<(&'a [u8], &'a [u8])>),
+    /// Circuit 0 is a new one.
+    ExtendCircuit {
+        circuit: u32,
+        path: &'a [u8],
+    },
+    /// Circuit 0 leaves the choice to Tor.
+    AttachStream {
+        stream: u32,
+        circuit: u32,
+    },
+    PostDescriptor(&'a [u8]),
+    RedirectStream {
+        stream: u32,
+        address: &'a [u8],
+    },
+    CloseStream {
+        stream: u32,
+        reason: u8,
+    },
+    CloseCircuit {
+        circuit: u32,
+        if_unused: bool,
+    },
+}
+
+impl TorRequest<'_> {
+    /// The keyword of the text protocol's command for it.
+    #[must_use]
+    pub const fn keyword(&self) -> &'static str {
+        match self {
+            Self::MapAddress(_) => "MAPADDRESS",
+            Self::ExtendCircuit { .. } => "EXTENDCIRCUIT",
+            Self::AttachStream { .. } => "ATTACHSTREAM",
+            Self::PostDescriptor(_) => "+POSTDESCRIPTOR",
+            Self::RedirectStream { .. } => "REDIRECTSTREAM",
+            Self::CloseStream { .. } => "CLOSESTREAM",
+            Self::CloseCircuit { .. } => "CLOSECIRCUIT",
+        }
+    }
+}
+
 /// One command of a controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "fields are what the command's grammar names")]
@@ -205,6 +253,7 @@ pub enum Request<'a> {
     NewMessages,
     /// `GETINFO list-controllers`, as the binary dialects ask for it.
     ListControllers,
+    Tor(TorRequest<'a>),
 }
 
 #[cfg(test)]

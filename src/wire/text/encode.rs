@@ -1,5 +1,6 @@
 //! Replies and events to octets (control-spec 2.3 and 4).
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -14,7 +15,12 @@ const END: &[u8] = b"\r\n";
 /// Appends a reply.
 pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
     match reply {
-        Reply::Done | Reply::Posted(_) => line(out, "250 ", b"OK"),
+        // What only a binary dialect asks for has no form here.
+        Reply::Done
+        | Reply::DoneWith(_)
+        | Reply::Posted(_)
+        | Reply::Messages(_)
+        | Reply::Controllers(_) => line(out, "250 ", b"OK"),
         Reply::Closing => line(out, "250 ", b"closing connection"),
         Reply::ProtocolInfo {
             cookie_file,
@@ -98,7 +104,7 @@ pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
             line(out, "650 ", b"OK");
         }
         Event::TorReachable(up) => line(out, "650 ", if *up { b"TOR UP" } else { b"TOR DOWN" }),
-        Event::OfTor(_, octets) => out.extend_from_slice(octets),
+        Event::OfTor { line, .. } => out.extend_from_slice(line),
         Event::Signal(name) => line(out, "650 ", format!("SIGNAL {name}").as_bytes()),
     }
 }
@@ -149,30 +155,33 @@ fn conf(pairs: &[OptionValue], out: &mut Vec<u8>) {
     }
 }
 
-fn info(key: &[u8], value: &Value, out: &mut Vec<u8>) {
-    let mut written = Vec::new();
-    let octets = match value {
-        Value::Octets(octets) => octets,
-        Value::Controllers(names) => {
-            written = controllers(names);
-            &written
-        }
+/// The octets of a value; lines in it end with CRLF, or with LF where its maker has it so.
+#[must_use]
+pub fn encode_value(value: &Value) -> Cow<'_, [u8]> {
+    match value {
+        Value::Octets(octets) => octets.into(),
+        Value::Controllers(names) => controllers(names).into(),
         Value::Messages(messages) => {
+            let mut written = Vec::new();
             for message in messages {
                 encode_message(message, &mut written);
             }
-            &written
+            written.into()
         }
-    };
+    }
+}
+
+fn info(key: &[u8], value: &Value, out: &mut Vec<u8>) {
+    let octets = encode_value(value);
     let has_lines = octets.iter().any(|octet| matches!(octet, b'\n' | b'\r'));
     out.extend_from_slice(if has_lines { b"250+" } else { b"250-" });
     out.extend_from_slice(key);
     out.push(b'=');
     if has_lines {
         out.extend_from_slice(END);
-        write_data(octets, out);
+        write_data(&octets, out);
     } else {
-        out.extend_from_slice(octets);
+        out.extend_from_slice(&octets);
         out.extend_from_slice(END);
     }
 }
@@ -248,8 +257,8 @@ mod tests {
     #[test]
     fn no_value_can_break_a_line() {
         let changes = Arc::from([
-            ("BusLog", Some(b"a\r\n250 OK".to_vec())),
-            ("BusHistory", None),
+            ("BusLog".into(), Some(b"a\r\n250 OK".to_vec())),
+            ("BusHistory".into(), None),
         ]);
         assert_eq!(
             text(|out| encode_event(&Event::ConfChanged(changes), out)),

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use onionbus::wire::binary::{self, kind};
+use onionbus::wire::binary::{self, Version, kind};
 
 fuzz_target!(|data: &[u8]| {
     let mut rest = data;
@@ -14,16 +14,14 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(binary::next(&rest[..frame.length()]), Some(frame));
         rest = &rest[frame.length()..];
 
-        let request = binary::parse(frame);
-        if binary::verb(frame.kind).is_err() {
-            assert!(request.is_err(), "a request without a verb");
-        }
-        if let Err(refusal) = request {
-            let mut answer = Vec::new();
-            binary::encode_refusal(&refusal, &mut answer);
-            let error = binary::next(&answer).expect("a whole frame");
-            assert_eq!((error.kind, error.length()), (kind::ERROR, answer.len()));
-            assert!(error.body.len() > 2 && !error.body[2..].contains(&0));
+        for version in [Version::Tc, Version::V0] {
+            if let Err(refusal) = binary::parse(version, frame) {
+                let mut answer = Vec::new();
+                binary::encode_refusal(version, &refusal, &mut answer);
+                let error = binary::next(&answer).expect("a whole frame");
+                assert_eq!((error.kind, error.length()), (kind::ERROR, answer.len()));
+                assert!(error.body.len() > 2 && !error.body[2..].contains(&0));
+            }
         }
     }
 });

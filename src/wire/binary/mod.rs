@@ -1,20 +1,32 @@
-//! The binary protocol of the TC draft of 2004, with its extension range for the bus.
+//! The two dialects of the binary protocol, with the extension range for the bus that is the same
+//! in both.
 //!
 //! ```text
 //! Length [2 octets; big-endian]  Type [2 octets; big-endian]  Body [Length octets]
 //! ```
+//!
+//! Types 0x0000 to 0x0007 mean the same in both, but most bodies and all error codes differ.
+
+mod fragments;
+mod of_tor;
+mod tc;
+mod v0;
 
 use std::sync::Arc;
 
-use super::event::{Event, EventKind, EventMask, Severity};
+use super::event::{Event, Severity};
 use super::message::{ControllerId, Message, UNSET};
 use super::refusal::Refusal;
-use super::reply::{Reply, Value};
-use super::request::{Request, Setting, Verb};
+use super::reply::Reply;
+use super::request::Request;
 
-/// Message types (TC draft 3) and those of the extension range.
+pub use fragments::{Fragments, Gathered, MAX_MESSAGE};
+pub use v0::encode_any_log;
+
+/// Message types: TC draft 3, from `SAVECONF` on control-spec-v0 3, and those of the extension
+/// range.
 pub mod kind {
-    #![expect(missing_docs, reason = "the names are the draft's")]
+    #![expect(missing_docs, reason = "the names are the specifications'")]
     pub const ERROR: u16 = 0x0000;
     pub const DONE: u16 = 0x0001;
     pub const SETCONF: u16 = 0x0002;
@@ -23,6 +35,19 @@ pub mod kind {
     pub const SETEVENTS: u16 = 0x0005;
     pub const EVENT: u16 = 0x0006;
     pub const AUTHENTICATE: u16 = 0x0007;
+    pub const SAVECONF: u16 = 0x0008;
+    pub const SIGNAL: u16 = 0x0009;
+    pub const MAPADDRESS: u16 = 0x000A;
+    pub const GETINFO: u16 = 0x000B;
+    pub const INFOVALUE: u16 = 0x000C;
+    pub const EXTENDCIRCUIT: u16 = 0x000D;
+    pub const ATTACHSTREAM: u16 = 0x000E;
+    pub const POSTDESCRIPTOR: u16 = 0x000F;
+    pub const FRAGMENTHEADER: u16 = 0x0010;
+    pub const FRAGMENT: u16 = 0x0011;
+    pub const REDIRECTSTREAM: u16 = 0x0012;
+    pub const CLOSESTREAM: u16 = 0x0013;
+    pub const CLOSECIRCUIT: u16 = 0x0014;
     pub const CONTROLLERNAME: u16 = 0xF000;
     pub const POSTMESSAGE: u16 = 0xF001;
     pub const RECENTMESSAGES: u16 = 0xF002;
@@ -32,21 +57,38 @@ pub mod kind {
     pub const CONTROLLERS: u16 = 0xF006;
 }
 
-/// Event codes (TC draft 3.7) and those of the extension range.
+/// Event codes: TC draft 3.7, from `NEWDESC` on control-spec-v0 3.7, and that of the extension
+/// range.
 pub mod code {
-    #![expect(missing_docs, reason = "the names are the draft's")]
+    #![expect(missing_docs, reason = "the names are the specifications'")]
     pub const CIRCUIT: u16 = 0x0001;
     pub const STREAM: u16 = 0x0002;
     pub const OR_CONNECTION: u16 = 0x0003;
     pub const BANDWIDTH: u16 = 0x0004;
+    /// In the draft warnings and errors, in v0 notices too.
     pub const WARNING: u16 = 0x0005;
+    pub const NEWDESC: u16 = 0x0006;
+    pub const DEBUG: u16 = 0x0007;
+    pub const INFO: u16 = 0x0008;
+    pub const NOTICE: u16 = 0x0009;
+    pub const WARN: u16 = 0x000A;
+    pub const ERR: u16 = 0x000B;
     pub const POSTMESSAGE: u16 = 0xF001;
+}
+
+/// Which of the two dialects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// The TC draft of 2004.
+    Tc,
+    /// The last one, which Tor 0.1.0 spoke (control-spec-v0).
+    V0,
 }
 
 /// The octets of length and type before a body.
 const HEADER: usize = 4;
 
-/// The longest body, in octets.
+/// The longest body of one frame, in octets.
 pub const MAX_BODY: usize = 0xFFFF;
 
 /// One binary message.
@@ -77,33 +119,9 @@ pub fn next(octets: &[u8]) -> Option<Frame<'_>> {
     })
 }
 
-/// The verb of a message type. What a server sends is as unknown as what nobody does.
-pub fn verb(kind: u16) -> Result<Verb, Refusal> {
-    match kind {
-        kind::SETCONF => Ok(Verb::SetConf),
-        kind::GETCONF => Ok(Verb::GetConf),
-        kind::SETEVENTS => Ok(Verb::SetEvents),
-        kind::AUTHENTICATE => Ok(Verb::Authenticate),
-        kind::CONTROLLERNAME => Ok(Verb::ControllerName),
-        kind::POSTMESSAGE => Ok(Verb::PostMessage),
-        kind::RECENTMESSAGES | kind::NEWMESSAGES | kind::LISTCONTROLLERS => Ok(Verb::GetInfo),
-        unknown => Err(Refusal::UnrecognizedType(unknown)),
-    }
-}
-
-/// The request that a frame makes.
-pub fn parse(frame: Frame<'_>) -> Result<Request<'_>, Refusal> {
+/// The request that a frame makes. What only a server sends is as unknown as what nobody does.
+pub fn parse(version: Version, frame: Frame<'_>) -> Result<Request<'_>, Refusal> {
     match frame.kind {
-        kind::SETCONF => {
-            let [name, value] = strings(frame.body)?;
-            Ok(Request::SetConf(vec![Setting {
-                name: name.to_vec(),
-                value: Some(value.to_vec()),
-            }]))
-        }
-        kind::GETCONF => strings(frame.body).map(|[name]| Request::GetConf(vec![name])),
-        kind::SETEVENTS => set_events(frame.body),
-        kind::AUTHENTICATE => Ok(Request::Authenticate(frame.body.to_vec())),
         kind::CONTROLLERNAME => strings(frame.body).map(|[name]| Request::ControllerName(name)),
         kind::POSTMESSAGE => {
             let [destination, text] = strings(frame.body)?;
@@ -118,7 +136,10 @@ pub fn parse(frame: Frame<'_>) -> Result<Request<'_>, Refusal> {
         kind::RECENTMESSAGES => empty(frame.body, Request::RecentMessages),
         kind::NEWMESSAGES => empty(frame.body, Request::NewMessages),
         kind::LISTCONTROLLERS => empty(frame.body, Request::ListControllers),
-        unknown => Err(Refusal::UnrecognizedType(unknown)),
+        _ => match version {
+            Version::Tc => tc::parse(frame),
+            Version::V0 => v0::parse(frame),
+        },
     }
 }
 
@@ -141,120 +162,89 @@ fn empty<'a>(body: &[u8], request: Request<'a>) -> Result<Request<'a>, Refusal> 
     }
 }
 
-fn set_events(body: &[u8]) -> Result<Request<'_>, Refusal> {
+/// The event codes that a SETEVENTS body is made of.
+fn event_codes(body: &[u8]) -> Result<impl Iterator<Item = u16>, Refusal> {
     let (codes, rest) = body.as_chunks();
     if !rest.is_empty() {
         return Err(Refusal::Malformed("event codes have two octets each"));
     }
-    let mut mask = EventMask::NONE;
-    for &octets in codes {
-        let kinds: &[EventKind] = match u16::from_be_bytes(octets) {
-            code::CIRCUIT => &[EventKind::Circ],
-            code::STREAM => &[EventKind::Stream],
-            code::OR_CONNECTION => &[EventKind::OrConn],
-            code::BANDWIDTH => &[EventKind::Bandwidth],
-            code::WARNING => &[EventKind::Warn, EventKind::Err],
-            code::POSTMESSAGE => &[EventKind::PostMessage],
-            unknown => {
-                let name = format!("0x{unknown:04X}");
-                return Err(Refusal::UnrecognizedEvent(name.into_bytes()));
-            }
-        };
-        for &kind in kinds {
-            mask.insert(kind);
-        }
-    }
-    Ok(Request::SetEvents(mask))
+    Ok(codes.iter().map(|&octets| u16::from_be_bytes(octets)))
+}
+
+fn unrecognized_event(code: u16) -> Refusal {
+    Refusal::UnrecognizedEvent(format!("0x{code:04X}").into_bytes())
 }
 
 /// Appends a reply.
-pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
+pub fn encode_reply(version: Version, reply: &Reply, out: &mut Vec<u8>) {
     match reply {
-        Reply::Conf(pairs) => frame(out, kind::CONFVALUE, |out| {
-            let name = pairs.first().map_or("", |(name, _)| name);
-            string(out, name.as_bytes());
-            let values: Vec<_> = pairs
-                .iter()
-                .filter_map(|(_, value)| value.as_deref())
-                .collect();
-            string(out, &values.join(&b'\n'));
+        Reply::Conf(pairs) => frame(version, out, kind::CONFVALUE, |out| match version {
+            Version::Tc => tc::encode_conf(pairs, out),
+            Version::V0 => v0::encode_conf(pairs, out),
         }),
-        Reply::Posted(id) => frame(out, kind::DONE, |out| {
+        Reply::Posted(id) => frame(version, out, kind::DONE, |out| {
             out.extend_from_slice(&id.to_be_bytes());
         }),
-        Reply::Info(pairs) => {
-            for (_, value) in pairs {
-                match value {
-                    Value::Messages(messages) => encode_messages(messages, out),
-                    Value::Controllers(names) => frame(out, kind::CONTROLLERS, |out| {
-                        for name in names {
-                            let name = name.as_ref().map_or(UNSET, ControllerId::as_str);
-                            string(out, name.as_bytes());
-                        }
-                    }),
-                    // Nothing in this dialect asks for one.
-                    Value::Octets(_) => {}
-                }
+        Reply::DoneWith(body) => frame(version, out, kind::DONE, |out| {
+            out.extend_from_slice(body);
+        }),
+        Reply::Messages(messages) => encode_messages(version, messages, out),
+        Reply::Controllers(names) => frame(version, out, kind::CONTROLLERS, |out| {
+            for name in names {
+                let name = name.as_ref().map_or(UNSET, ControllerId::as_str);
+                string(out, name.as_bytes());
             }
-        }
+        }),
+        Reply::Info(pairs) => frame(version, out, kind::INFOVALUE, |out| {
+            v0::encode_info(pairs, out);
+        }),
         Reply::Done | Reply::Closing | Reply::ProtocolInfo { .. } | Reply::Challenge { .. } => {
-            frame(out, kind::DONE, |_| ());
+            frame(version, out, kind::DONE, |_| ());
         }
     }
 }
 
 /// Appends an ERROR: the code, and the text that a person reads.
-pub fn encode_refusal(refusal: &Refusal, out: &mut Vec<u8>) {
-    frame(out, kind::ERROR, |out| {
-        out.extend_from_slice(&refusal.code().to_be_bytes());
+pub fn encode_refusal(version: Version, refusal: &Refusal, out: &mut Vec<u8>) {
+    let code = match version {
+        Version::Tc => tc::error_code(refusal),
+        Version::V0 => v0::error_code(refusal),
+    };
+    frame(version, out, kind::ERROR, |out| {
+        out.extend_from_slice(&code.to_be_bytes());
         let text = refusal.lines().join(&b'\n');
         out.extend(text.into_iter().filter(|&octet| octet != 0));
     });
 }
 
-/// Appends an EVENT, if the draft has a code for it.
-pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
+/// The error codes of the extension range.
+const fn extension_error(refusal: &Refusal) -> Option<u16> {
+    match refusal {
+        Refusal::NameInUse => Some(0xF001),
+        Refusal::NoSuchDestination => Some(0xF002),
+        Refusal::BadControllerId => Some(0xF003),
+        _ => None,
+    }
+}
+
+/// Appends an EVENT, if the dialect has a code for it.
+pub fn encode_event(version: Version, event: &Event, out: &mut Vec<u8>) {
     match event {
-        Event::Message(message) => event_frame(out, code::POSTMESSAGE, |out| {
+        Event::Message(message) => event_frame(version, out, code::POSTMESSAGE, |out| {
             encode_message(message, out);
         }),
-        Event::Bandwidth { read, written } => bandwidth(*read, *written, out),
-        Event::Log {
-            severity: Severity::Warn | Severity::Err,
-            text,
-        } => event_frame(out, code::WARNING, |out| string(out, text.as_bytes())),
-        Event::OfTor(kind, octets) => encode_of_tor(*kind, octets, out),
-        Event::Log { .. }
-        | Event::Controller { .. }
+        Event::Bandwidth { read, written } => encode_bandwidth(version, *read, *written, out),
+        Event::Log { severity, text } => encode_log(version, *severity, text.as_bytes(), out),
+        Event::OfTor { kind, number, line } => of_tor::encode(version, *kind, *number, line, out),
+        Event::Controller { .. }
         | Event::ConfChanged(_)
         | Event::TorReachable(_)
         | Event::Signal(_) => {}
     }
 }
 
-/// Translates an event of the Tor behind the bus.
-fn encode_of_tor(kind: EventKind, octets: &[u8], out: &mut Vec<u8>) {
-    let line = octets.strip_suffix(b"\r\n").unwrap_or(octets);
-    let rest = line.get(b"650 ".len() + kind.name().len() + 1..);
-    let rest = rest.unwrap_or_default();
-    match kind {
-        EventKind::Warn | EventKind::Err => {
-            event_frame(out, code::WARNING, |out| string(out, rest));
-        }
-        EventKind::Bandwidth => {
-            let mut counts = rest
-                .split(|&octet| octet == b' ')
-                .filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok());
-            if let (Some(read), Some(written)) = (counts.next(), counts.next()) {
-                bandwidth(read, written, out);
-            }
-        }
-        _ => {}
-    }
-}
-
-fn bandwidth(read: u64, written: u64, out: &mut Vec<u8>) {
-    event_frame(out, code::BANDWIDTH, |out| {
+fn encode_bandwidth(version: Version, read: u64, written: u64, out: &mut Vec<u8>) {
+    event_frame(version, out, code::BANDWIDTH, |out| {
         for count in [read, written] {
             let saturated = u32::try_from(count).unwrap_or(u32::MAX);
             out.extend_from_slice(&saturated.to_be_bytes());
@@ -262,17 +252,30 @@ fn bandwidth(read: u64, written: u64, out: &mut Vec<u8>) {
     });
 }
 
-fn event_frame(out: &mut Vec<u8>, code: u16, write: impl FnOnce(&mut Vec<u8>)) {
-    frame(out, kind::EVENT, |out| {
+fn encode_log(version: Version, severity: Severity, text: &[u8], out: &mut Vec<u8>) {
+    let code = match version {
+        Version::Tc => tc::log_code(severity),
+        Version::V0 => Some(v0::log_code(severity)),
+    };
+    if let Some(code) = code {
+        event_frame(version, out, code, |out| string(out, text));
+    }
+}
+
+fn event_frame(version: Version, out: &mut Vec<u8>, code: u16, write: impl FnOnce(&mut Vec<u8>)) {
+    frame(version, out, kind::EVENT, |out| {
         out.extend_from_slice(&code.to_be_bytes());
         write(out);
     });
 }
 
-/// MESSAGES (0xF005): each as in the POSTMESSAGE event. The oldest are left out until the rest
-/// fits; the newest is always there.
-fn encode_messages(messages: &[Arc<Message>], out: &mut Vec<u8>) {
-    let mut room = MAX_BODY;
+/// MESSAGES (0xF005): each as in the POSTMESSAGE event. Where a message cannot be fragmented, the
+/// oldest are left out until the rest fits; the newest is always there.
+fn encode_messages(version: Version, messages: &[Arc<Message>], out: &mut Vec<u8>) {
+    let mut room = match version {
+        Version::Tc => MAX_BODY,
+        Version::V0 => usize::MAX,
+    };
     let fitting = messages
         .iter()
         .rev()
@@ -290,7 +293,7 @@ fn encode_messages(messages: &[Arc<Message>], out: &mut Vec<u8>) {
             messages.len()
         );
     }
-    frame(out, kind::MESSAGES, |out| {
+    frame(version, out, kind::MESSAGES, |out| {
         for message in &messages[messages.len() - fitting..] {
             encode_message(message, out);
         }
@@ -316,15 +319,18 @@ fn string(out: &mut Vec<u8>, octets: &[u8]) {
     out.push(0);
 }
 
-/// Appends a frame whose body `write` appends. A body that does not fit is cut; what ended with
-/// NUL still does.
-fn frame(out: &mut Vec<u8>, kind: u16, write: impl FnOnce(&mut Vec<u8>)) {
+/// Appends a message whose body `write` appends. A body that does not fit one frame is cut in the
+/// draft, where what ended with NUL still does, and fragmented in v0.
+fn frame(version: Version, out: &mut Vec<u8>, kind: u16, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER]);
     write(out);
     let body = start + HEADER;
     let length = out.len() - body;
     if length > MAX_BODY {
+        if version == Version::V0 {
+            return fragments::fragment(kind, start, out);
+        }
         log::warn!("a message of type 0x{kind:04X} is cut from {length} to {MAX_BODY} octets");
         let last = out.last().copied();
         out.truncate(body + MAX_BODY);
@@ -332,9 +338,15 @@ fn frame(out: &mut Vec<u8>, kind: u16, write: impl FnOnce(&mut Vec<u8>)) {
             out[body + MAX_BODY - 1] = 0;
         }
     }
-    let length = u16::try_from(out.len() - body).unwrap_or(u16::MAX);
-    out[start..start + 2].copy_from_slice(&length.to_be_bytes());
-    out[start + 2..body].copy_from_slice(&kind.to_be_bytes());
+    let header = header(kind, out.len() - body);
+    out[start..body].copy_from_slice(&header);
+}
+
+/// The header of a frame with a body of at most [`MAX_BODY`] octets.
+fn header(kind: u16, length: usize) -> [u8; HEADER] {
+    let [length_high, length_low] = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+    let [kind_high, kind_low] = kind.to_be_bytes();
+    [length_high, length_low, kind_high, kind_low]
 }
 
 #[cfg(test)]
@@ -386,19 +398,19 @@ mod tests {
             (kind::POSTMESSAGE, b"all\0a\nb\0"),
             (kind::NEWMESSAGES, b"x"),
         ] {
-            let refusal = parse(Frame { kind, body }).unwrap_err();
-            assert_eq!(refusal.code(), 0x0000, "{kind:04x} {body:?}");
+            let refusal = parse(Version::Tc, Frame { kind, body }).unwrap_err();
+            assert_eq!(tc::error_code(&refusal), 0x0000, "{kind:04x} {body:?}");
         }
     }
 
     #[test]
     fn a_list_is_joined_by_newline() {
         let reply = Reply::Conf(vec![
-            ("BusSocket", Some(b"/a".to_vec())),
-            ("BusSocket", Some(b"/b".to_vec())),
+            ("BusSocket".into(), Some(b"/a".to_vec())),
+            ("BusSocket".into(), Some(b"/b".to_vec())),
         ]);
         assert_eq!(
-            octets(|out| encode_reply(&reply, out)),
+            octets(|out| encode_reply(Version::Tc, &reply, out)),
             b"\0\x10\0\x04BusSocket\0/a\n/b\0"
         );
     }
@@ -410,14 +422,14 @@ mod tests {
             written: 2,
         };
         assert_eq!(
-            octets(|out| encode_event(&event, out)),
+            octets(|out| encode_event(Version::Tc, &event, out)),
             b"\0\x0a\0\x06\0\x04\xff\xff\xff\xff\0\0\0\x02"
         );
     }
 
     #[test]
     fn what_does_not_fit_is_cut_and_still_ends_with_nul() {
-        let long = octets(|out| encode_event(&Event::Message(message(1, 65536)), out));
+        let long = octets(|out| encode_event(Version::Tc, &Event::Message(message(1, 65536)), out));
         let frame = next(&long).unwrap();
         assert_eq!(frame.length(), long.len());
         assert_eq!(frame.body.len(), MAX_BODY);
@@ -427,11 +439,11 @@ mod tests {
     #[test]
     fn the_newest_messages_that_fit_are_sent() {
         let messages = [message(1, 30000), message(2, 30000), message(3, 30000)];
-        let out = octets(|out| encode_messages(&messages, out));
+        let out = octets(|out| encode_messages(Version::Tc, &messages, out));
         let body = next(&out).unwrap().body;
         assert_eq!(body.len(), size(&messages[1]) + size(&messages[2]));
         assert_eq!(body[..8], 2u64.to_be_bytes());
-        let out = octets(|out| encode_messages(&[], out));
+        let out = octets(|out| encode_messages(Version::Tc, &[], out));
         assert_eq!(out, b"\0\0\xF0\x05");
     }
 }
