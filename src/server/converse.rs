@@ -197,8 +197,7 @@ impl Server {
                             self.pass(key, &command, whole, &request)
                         }
                         // A command without an end is refused behind Tor's last answers too.
-                        None if self.is_quiet(key) => Passed::Here,
-                        None => Passed::Later,
+                        None => self.pass_translated(key, &request),
                     };
                     if matches!(passed, Passed::Later) {
                         self.connections[key].stalled = true;

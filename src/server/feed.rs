@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -21,6 +22,7 @@ use crate::sys::file::read_small;
 use crate::tor::address::Address;
 use crate::tor::events::{Feed, Said};
 use crate::tor::fence::Fence;
+use crate::tor::identifiers::Identifiers;
 use crate::wire::event::{Event, EventKind, EventMask};
 use crate::wire::refusal::Refusal;
 
@@ -37,6 +39,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 pub(super) struct Tor {
     address: Address,
     pub(super) fence: Fence,
+    /// Of circuits and streams, as binary controllers know them.
+    pub(super) identifiers: Identifiers,
     feed: Option<Box<Own>>,
     /// The version of the Tor that is there, or was last.
     pub(super) version: Option<String>,
@@ -78,6 +82,7 @@ impl Tor {
         Ok(Self {
             address,
             fence: Fence::new(random),
+            identifiers: Identifiers::default(),
             feed: None,
             version: None,
             retry: None,
@@ -284,15 +289,20 @@ impl Server {
         }
         for one in said {
             match one {
-                Said::Event(Some(kind), octets) => self.tell(Event::OfTor {
-                    kind,
-                    number: 0,
-                    line: octets,
-                }),
+                Said::Event(Some(kind), line) => self.tell_of_tor(kind, line),
                 Said::Event(None, _) => log::debug!("Tor sent an event of an unknown kind"),
                 Said::Reply(line) => self.feed_answered(&line),
             }
         }
+    }
+
+    fn tell_of_tor(&mut self, kind: EventKind, line: Arc<[u8]>) {
+        let Some(tor) = &mut self.tor else { return };
+        let number = match kind {
+            EventKind::Circ | EventKind::Stream => tor.identifiers.number_in(&line),
+            _ => 0,
+        };
+        self.tell(Event::OfTor { kind, number, line });
     }
 
     fn tor_is_up(&mut self, version: String) {

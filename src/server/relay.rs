@@ -17,7 +17,8 @@ use crate::outbox::Phase;
 use crate::tor::fence::Gate;
 use crate::tor::mixed::{self, Mixed, Then};
 use crate::tor::replies::Replies;
-use crate::tor::route::{Route, route};
+use crate::tor::route::{Route, route, route_request};
+use crate::tor::translate::{self, Question};
 use crate::wire::refusal::Refusal;
 use crate::wire::reply::Reply;
 use crate::wire::request::Request;
@@ -51,6 +52,8 @@ pub(super) struct Relay {
 
 struct Asked {
     then: Then,
+    /// What the answer is translated for, if a binary controller has asked.
+    question: Option<Question>,
     reply: Vec<u8>,
     /// The reply has more octets than are kept.
     too_long: bool,
@@ -144,7 +147,46 @@ impl Server {
             _ if !self.is_quiet(key) => Passed::Later,
             Route::Here => Passed::Here,
             Route::Nobody(refusal) => Passed::Refused(refusal),
-            Route::Both(mixed) => self.ask(key, mixed),
+            Route::Both(mixed) => self.ask(key, mixed, None),
+        }
+    }
+
+    /// Passes a request of a binary controller on to where it belongs.
+    pub(super) fn pass_translated(
+        &mut self,
+        key: usize,
+        request: &Result<Request<'_>, Refusal>,
+    ) -> Passed {
+        if !self.is_quiet(key) {
+            return Passed::Later;
+        }
+        let (Some(tor), Ok(request)) = (&self.tor, request) else {
+            return Passed::Here;
+        };
+        let Some(question) = Question::of(request) else {
+            return Passed::Here;
+        };
+        let keys = match request {
+            Request::GetInfo(keys) => translate::modern_keys(keys),
+            _ => Vec::new(),
+        };
+        let modern = match request {
+            Request::GetInfo(_) => &Request::GetInfo(keys.iter().map(|key| &key[..]).collect()),
+            other => other,
+        };
+        let asked = translate::check(request).and_then(|()| {
+            Ok(match route_request(modern) {
+                Route::Tor => Route::Both(Mixed {
+                    command: translate::command(modern, &tor.identifiers)?,
+                    then: Then::Reply,
+                }),
+                other => other,
+            })
+        });
+        match asked {
+            Ok(Route::Both(mixed)) => self.ask(key, mixed, Some(question)),
+            Ok(Route::Here | Route::Tor) => Passed::Here,
+            Ok(Route::Nobody(refusal)) | Err(refusal) => Passed::Refused(refusal),
         }
     }
 
@@ -189,7 +231,7 @@ impl Server {
     }
 
     /// Asks Tor its part of a command that concerns both.
-    fn ask(&mut self, key: usize, mixed: Mixed) -> Passed {
+    fn ask(&mut self, key: usize, mixed: Mixed, question: Option<Question>) -> Passed {
         if let Then::Set(own) = &mixed.then
             && let Err(error) = self.options.set(own)
         {
@@ -208,6 +250,7 @@ impl Server {
             relay.link.send(&mixed.command);
             relay.asked = Some(Asked {
                 then: mixed.then,
+                question,
                 reply: Vec::new(),
                 too_long: false,
             });
@@ -378,6 +421,7 @@ impl Server {
     fn conclude(&mut self, key: usize, asked: Asked) {
         let Asked {
             then,
+            question,
             reply,
             too_long,
         } = asked;
@@ -397,9 +441,17 @@ impl Server {
             },
             _ => Ok(reply),
         };
-        match outcome {
-            Ok(reply) => self.replies.extend_from_slice(&reply),
-            Err(refusal) => dialect.encode_refusal(&refusal, &mut self.replies),
+        let outcome = outcome.and_then(|reply| {
+            if let (Some(question), Some(tor)) = (question, &mut self.tor) {
+                let answer = translate::answer(&question, &reply, &mut tor.identifiers)?;
+                dialect.encode_reply(&answer, &mut self.replies);
+            } else {
+                self.replies.extend_from_slice(&reply);
+            }
+            Ok(())
+        });
+        if let Err(refusal) = outcome {
+            dialect.encode_refusal(&refusal, &mut self.replies);
         }
         self.send_replies(key);
     }

@@ -44,6 +44,8 @@ pub enum Then {
     Set(Vec<Setting>),
     /// The bus's own lines of a configuration come into force too, if Tor has agreed.
     Load(Vec<u8>),
+    /// It is the reply.
+    Reply,
     /// The bus's own options are saved too.
     Save {
         /// `SAVECONF FORCE`.
@@ -126,24 +128,28 @@ impl Mixed {
         match (own.is_empty(), of_tor.is_empty()) {
             (true, _) => Route::Tor,
             (false, true) => Route::Here,
-            (false, false) => {
-                let mut command = keyword.to_vec();
-                for Setting { name, value } in of_tor {
-                    command.push(b' ');
-                    command.extend_from_slice(&name);
-                    if let Some(value) = value {
-                        command.push(b'=');
-                        write_c_string(&value, &mut command);
-                    }
-                }
-                command.extend_from_slice(b"\r\n");
-                Route::Both(Self {
-                    command,
-                    then: Then::Set(own),
-                })
-            }
+            (false, false) => Route::Both(Self {
+                command: assignments(keyword, &of_tor),
+                then: Then::Set(own),
+            }),
         }
     }
+}
+
+/// SETCONF or RESETCONF of these options.
+#[must_use]
+pub fn assignments(keyword: &[u8], settings: &[Setting]) -> Vec<u8> {
+    let mut command = keyword.to_vec();
+    for Setting { name, value } in settings {
+        command.push(b' ');
+        command.extend_from_slice(name);
+        if let Some(value) = value {
+            command.push(b'=');
+            write_c_string(value, &mut command);
+        }
+    }
+    command.extend_from_slice(b"\r\n");
+    command
 }
 
 fn line(keyword: &[u8], rest: &[u8]) -> Vec<u8> {

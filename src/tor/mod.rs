@@ -6,7 +6,9 @@
 pub mod address;
 pub mod events;
 pub mod fence;
+pub mod identifiers;
 pub mod login;
 pub mod mixed;
 pub mod replies;
 pub mod route;
+pub mod translate;

@@ -49,14 +49,19 @@ pub fn route(keyword: &[u8], arguments: &[u8], request: &Result<Request<'_>, Ref
             | Verb::Quit,
             _,
         ) => Route::Here,
-        (_, Ok(Request::GetInfo(keys))) if keys.len() > MOST_KEYS => {
-            Route::Nobody(Refusal::Failed(format!(
-                "Too many keys: Tor is asked for {MOST_KEYS} at a time at most"
-            )))
-        }
-        (_, Ok(request)) => Mixed::of(request),
+        (_, Ok(request)) => route_request(request),
         // What is wrong with it, Tor says best.
         (_, Err(_)) => Route::Tor,
+    }
+}
+
+/// Says who carries out a request that can be Tor's.
+pub fn route_request(request: &Request<'_>) -> Route {
+    match request {
+        Request::GetInfo(keys) if keys.len() > MOST_KEYS => Route::Nobody(Refusal::Failed(
+            format!("Too many keys: Tor is asked for {MOST_KEYS} at a time at most"),
+        )),
+        request => Mixed::of(request),
     }
 }
 
