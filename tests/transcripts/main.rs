@@ -85,6 +85,8 @@ transcripts! {
     tc "tc",
     tc_events "tc-events",
     tc_bus "tc-bus",
+    v0 "v0",
+    v0_events "v0-events",
     limits "limits",
 }
 

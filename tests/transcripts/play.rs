@@ -189,7 +189,7 @@ impl Player {
         let fence = |text: &str| pieces(text).expect("octets");
         let error = Piece::Frame {
             kind: 0,
-            body: fence("\\0\\x01Unrecognized message type 0x0014"),
+            body: fence("\\0{?1}Unrecognized message type 0xF00E"),
         };
         let done = Piece::Frame {
             kind: 1,
@@ -200,7 +200,7 @@ impl Player {
         for (who, connection) in &mut connections {
             eprintln!("nothing more comes to {who}:");
             let expected = if connection.binary {
-                connection.send(b"\0\0\0\x05\0\0\0\x14", &[8]);
+                connection.send(b"\0\0\0\x05\0\0\xF0\x0E", &[8]);
                 self.flat(&binary)
             } else {
                 connection.send(b"SETEVENTS\r\nLAST\r\n", &[17]);

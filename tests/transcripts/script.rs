@@ -232,7 +232,7 @@ fn number(text: &str) -> Option<u16> {
     u16::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
-/// The types of the TC draft, section 3, and those of the bus.
+/// The types of the TC draft, section 3, of control-spec-v0, section 3, and of the bus.
 fn kind_number(name: &str) -> Option<u16> {
     Some(match name {
         "ERROR" => 0x0000,
@@ -243,6 +243,19 @@ fn kind_number(name: &str) -> Option<u16> {
         "SETEVENTS" => 0x0005,
         "EVENT" => 0x0006,
         "AUTHENTICATE" => 0x0007,
+        "SAVECONF" => 0x0008,
+        "SIGNAL" => 0x0009,
+        "MAPADDRESS" => 0x000A,
+        "GETINFO" => 0x000B,
+        "INFOVALUE" => 0x000C,
+        "EXTENDCIRCUIT" => 0x000D,
+        "ATTACHSTREAM" => 0x000E,
+        "POSTDESCRIPTOR" => 0x000F,
+        "FRAGMENTHEADER" => 0x0010,
+        "FRAGMENT" => 0x0011,
+        "REDIRECTSTREAM" => 0x0012,
+        "CLOSESTREAM" => 0x0013,
+        "CLOSECIRCUIT" => 0x0014,
         "CONTROLLERNAME" => 0xF000,
         "POSTMESSAGE" => 0xF001,
         "RECENTMESSAGES" => 0xF002,
