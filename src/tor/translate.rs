@@ -190,9 +190,16 @@ pub fn answer(
     reply: &[u8],
     identifiers: &mut Identifiers,
 ) -> Result<Reply, Refusal> {
-    if !agrees(reply) {
-        let reply = reply.strip_suffix(b"\r\n").unwrap_or(reply);
-        return Err(Refusal::OfTor(reply.to_vec()));
+    // The parts of one MAPADDRESS can fare differently.
+    let parts = parts(reply);
+    let refused: Vec<_> = parts
+        .iter()
+        .filter(|part| !part.starts_with(b"25"))
+        .collect();
+    if !refused.is_empty() || reply.is_empty() {
+        let refused = refused.into_iter().copied().collect::<Vec<_>>().concat();
+        let refused = refused.strip_suffix(b"\r\n").unwrap_or(&refused);
+        return Err(Refusal::OfTor(refused.to_vec()));
     }
     Ok(match question {
         Question::Conf => Reply::Conf(
@@ -230,11 +237,6 @@ pub fn answer(
         Question::Descriptor if reply.starts_with(b"251") => Reply::DoneWith(rest(reply).to_vec()),
         Question::Plain | Question::Descriptor => Reply::Done,
     })
-}
-
-/// Whether every line of a reply agrees: the parts of one MAPADDRESS can fare differently.
-fn agrees(reply: &[u8]) -> bool {
-    !reply.is_empty() && parts(reply).iter().all(|part| part.starts_with(b"25"))
 }
 
 /// What follows the status of a reply of one line.
@@ -302,4 +304,192 @@ fn old_mappings(value: &[u8]) -> Vec<u8> {
         old.push(b'\n');
     }
     old
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::request::{Setting, Signal};
+
+    fn commanded(request: &Request<'_>) -> Result<String, Refusal> {
+        check(request)?;
+        let command = command(request, &Identifiers::default())?;
+        Ok(String::from_utf8(command).expect("ASCII"))
+    }
+
+    #[test]
+    fn requests_become_todays_commands() {
+        let setting = |name: &str, value: Option<&str>| Setting {
+            name: name.into(),
+            value: value.map(Into::into),
+        };
+        let settings = vec![
+            setting("ContactInfo", Some("a \"b\"\n")),
+            setting("Log", None),
+        ];
+        for (request, expected) in [
+            (
+                Request::GetInfo(vec![b"version", b"ns/all"]),
+                "GETINFO version ns/all\r\n",
+            ),
+            (Request::GetConf(vec![]), "GETCONF\r\n"),
+            (
+                Request::SetConf(settings),
+                "SETCONF ContactInfo=\"a \\\"b\\\"\\n\" Log\r\n",
+            ),
+            (Request::Signal(Signal::Reload), "SIGNAL RELOAD\r\n"),
+            (
+                Request::Tor(TorRequest::MapAddress(vec![
+                    (b"1.2.3.4", b"a.b"),
+                    (b".", b"c.d"),
+                ])),
+                "MAPADDRESS 1.2.3.4=a.b .=c.d\r\n",
+            ),
+            (
+                Request::Tor(TorRequest::ExtendCircuit {
+                    circuit: 0,
+                    path: b"a,$B",
+                }),
+                "EXTENDCIRCUIT 0 a,$B\r\n",
+            ),
+            (
+                Request::Tor(TorRequest::AttachStream {
+                    stream: 7,
+                    circuit: 8,
+                }),
+                "ATTACHSTREAM 7 8\r\n",
+            ),
+            (
+                Request::Tor(TorRequest::PostDescriptor(b"router x\n.y\nz")),
+                "+POSTDESCRIPTOR\r\nrouter x\r\n..y\r\nz\r\n.\r\n",
+            ),
+            (
+                Request::Tor(TorRequest::RedirectStream {
+                    stream: 7,
+                    address: b"a.b",
+                }),
+                "REDIRECTSTREAM 7 a.b\r\n",
+            ),
+            (
+                Request::Tor(TorRequest::CloseStream {
+                    stream: 7,
+                    reason: 255,
+                }),
+                "CLOSESTREAM 7 255\r\n",
+            ),
+            (
+                Request::Tor(TorRequest::CloseCircuit {
+                    circuit: 7,
+                    if_unused: true,
+                }),
+                "CLOSECIRCUIT 7 IfUnused\r\n",
+            ),
+            (
+                Request::Tor(TorRequest::CloseCircuit {
+                    circuit: 7,
+                    if_unused: false,
+                }),
+                "CLOSECIRCUIT 7\r\n",
+            ),
+        ] {
+            assert_eq!(commanded(&request).as_deref(), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn nothing_becomes_another_command() {
+        let words: [&[u8]; 4] = [b"a b", b"a\r\nSIGNAL HALT", b"", b"a\0"];
+        for word in words {
+            let name = || word.to_vec();
+            for request in [
+                Request::GetInfo(vec![word]),
+                Request::GetConf(vec![b"Log", word]),
+                Request::SetConf(vec![Setting {
+                    name: name(),
+                    value: None,
+                }]),
+                Request::Tor(TorRequest::ExtendCircuit {
+                    circuit: 0,
+                    path: word,
+                }),
+                Request::Tor(TorRequest::RedirectStream {
+                    stream: 0,
+                    address: word,
+                }),
+                Request::Tor(TorRequest::MapAddress(vec![(b"a=b", word)])),
+            ] {
+                assert!(commanded(&request).is_err(), "{request:?}");
+            }
+        }
+        let name = b"Log=x".to_vec();
+        let assigned = Request::SetConf(vec![Setting { name, value: None }]);
+        assert!(commanded(&assigned).is_err());
+        let long = vec![b'x'; MAX_COMMAND];
+        assert!(commanded(&Request::GetInfo(vec![&long])).is_err());
+    }
+
+    fn answered(question: &Question, reply: &str) -> Result<Reply, Refusal> {
+        answer(question, reply.as_bytes(), &mut Identifiers::default())
+    }
+
+    #[test]
+    fn answers_become_replies() {
+        let keys = Question::Info(vec![b"a".to_vec(), b"addr-mappings/all".to_vec()]);
+        let reply = "250-a=b=c\r\n250+address-mappings/all=\r\nx y NEVER\r\n..z w \"2026\"\r\n.\r\n250 OK\r\n";
+        let expected = vec![
+            (b"a".to_vec(), Value::Octets(b"b=c".to_vec())),
+            (
+                b"addr-mappings/all".to_vec(),
+                Value::Octets(b"x y\n.z w\n".to_vec()),
+            ),
+        ];
+        assert_eq!(answered(&keys, reply), Ok(Reply::Info(expected)));
+
+        let reply = "250-Log=notice\r\n250-ContactInfo=\"a\\nb\"\r\n250-Sock=\"/a b\" Mode=0660\r\n250 Nickname\r\n";
+        let pair = |name: &'static str, value: &str| (name.into(), Some(value.into()));
+        let expected = vec![
+            pair("Log", "notice"),
+            pair("ContactInfo", "a\nb"),
+            pair("Sock", "\"/a b\" Mode=0660"),
+            ("Nickname".into(), None),
+        ];
+        assert_eq!(answered(&Question::Conf, reply), Ok(Reply::Conf(expected)));
+        assert_eq!(
+            answered(&Question::Conf, "250 OK\r\n"),
+            Ok(Reply::Conf(vec![]))
+        );
+
+        for (question, reply, body) in [
+            (
+                Question::Map,
+                "250-1.2.3.4=a.b\r\n250 ::0=c\r\n",
+                &b"1.2.3.4 a.b\n::0 c\n"[..],
+            ),
+            (Question::Extend, "250 EXTENDED 258\r\n", b"\0\0\x01\x02"),
+            (Question::Descriptor, "251 Not new\r\n", b"Not new"),
+        ] {
+            assert_eq!(
+                answered(&question, reply),
+                Ok(Reply::DoneWith(body.to_vec()))
+            );
+        }
+        for question in [Question::Plain, Question::Descriptor] {
+            assert_eq!(answered(&question, "250 OK\r\n"), Ok(Reply::Done));
+        }
+    }
+
+    #[test]
+    fn a_refusal_has_all_that_tor_says() {
+        let several = "552-Unrecognized key \"a\"\r\n552 Unrecognized key \"b\"";
+        for (reply, said) in [
+            ("552 Unknown stream \"7\"", "552 Unknown stream \"7\""),
+            (several, several),
+            ("250-1.2.3.4=a\r\n512 syntax error", "512 syntax error"),
+            ("512-syntax error\r\n250 1.2.3.4=a", "512-syntax error"),
+        ] {
+            let refused = answered(&Question::Map, &format!("{reply}\r\n"));
+            assert_eq!(refused, Err(Refusal::OfTor(said.into())));
+        }
+        assert!(answered(&Question::Plain, "").is_err());
+    }
 }
