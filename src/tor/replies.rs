@@ -18,14 +18,25 @@ impl Replies {
     /// Takes what has come next. Returns how many replies ended in it.
     pub fn take(&mut self, octets: &[u8]) -> usize {
         let mut ended = 0;
-        let mut start = 0;
-        for end in memchr::memchr_iter(b'\n', octets) {
-            self.begin_line(&octets[start..=end]);
-            ended += usize::from(self.end_line());
-            start = end + 1;
+        let mut rest = octets;
+        loop {
+            if self.data && self.line.is_empty() {
+                rest = &rest[may_end_data(rest)..];
+            }
+            let Some(end) = memchr::memchr(b'\n', rest) else {
+                self.begin_line(rest);
+                return ended;
+            };
+            let (line, after) = rest.split_at(end + 1);
+            ended += usize::from(if self.line.is_empty() {
+                self.judge(line)
+            } else {
+                self.begin_line(line);
+                let line = std::mem::take(&mut self.line);
+                self.judge(&line)
+            });
+            rest = after;
         }
-        self.begin_line(&octets[start..]);
-        ended
     }
 
     /// Whether something of a reply has come whose end has not.
@@ -40,31 +51,28 @@ impl Replies {
         self.line.extend_from_slice(&part[..part.len().min(room)]);
     }
 
-    /// Judges a whole line; `true` if it is the last of a reply.
-    fn end_line(&mut self) -> bool {
-        let ends_data = matches!(&self.line[..], b".\r\n" | b".\n");
-        let kind = self.line.get(3).copied();
-        self.line.clear();
+    /// Judges a whole line by its beginning; `true` if it is the last of a reply.
+    fn judge(&mut self, line: &[u8]) -> bool {
         if self.data {
-            self.data = !ends_data;
+            self.data = !matches!(line, b".\r\n" | b".\n");
             return false;
         }
-        match kind {
-            Some(b'+') => {
-                self.data = true;
-                self.open = true;
-                false
-            }
-            Some(b'-') => {
-                self.open = true;
-                false
-            }
-            _ => {
-                self.open = false;
-                true
-            }
-        }
+        let kind = line.get(3);
+        self.data = kind == Some(&b'+');
+        self.open = self.data || kind == Some(&b'-');
+        !self.open
     }
+}
+
+/// Where in `data`, which begins with a line, the first line is that may be its end: no other
+/// needs to be looked at. It may be one that is not whole.
+fn may_end_data(data: &[u8]) -> usize {
+    if data.starts_with(b".") {
+        return 0;
+    }
+    memchr::memmem::find(data, b"\n.")
+        .or_else(|| memchr::memrchr(b'\n', data))
+        .map_or(0, |newline| newline + 1)
 }
 
 #[cfg(test)]
@@ -81,14 +89,18 @@ mod tests {
             (b"250+a=\r\n250 OK\r\n..\r\n", 0, true),
             (b"250+a=\r\n250 OK\r\n..\r\n.\r\n", 0, true),
             (b"250+a=\r\n250 OK\r\n..\r\n.\r\n250 OK\r\n", 1, false),
+            (b"250+a=\r\n.x\r\ny\r\n.\r\n250+b=\n.\n250 OK\n", 1, false),
             (b"250-127.0.0.1=a\r\n512 syntax\r\n", 1, false),
         ] {
-            let mut whole = Replies::default();
-            assert_eq!(whole.take(octets), ended);
-            assert_eq!(whole.is_inside(), inside);
-            let mut cut = Replies::default();
-            let one_by_one: usize = octets.chunks(1).map(|octet| cut.take(octet)).sum();
-            assert_eq!((one_by_one, cut.is_inside()), (ended, inside));
+            for size in 1..=octets.len() {
+                let mut replies = Replies::default();
+                let found: usize = octets.chunks(size).map(|cut| replies.take(cut)).sum();
+                assert_eq!(
+                    (found, replies.is_inside()),
+                    (ended, inside),
+                    "cut in {size}"
+                );
+            }
         }
     }
 }
