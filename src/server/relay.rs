@@ -28,8 +28,13 @@ use crate::wire::text::Command;
 const WINDOW: usize = 64;
 
 /// So many fences may be on their way. Tor holds every reply that is not read, so what it is asked
-/// must have a bound.
-const FENCES: usize = 2;
+/// must have a bound: the lower one, until its replies to a window of commands are known to be
+/// short. Tor takes 16 KiB of commands at a time, which are many short ones, and answers none
+/// before it has carried out all: with the lower one alone it would wait for more at every turn.
+const FENCES: (usize, usize) = (2, 32);
+
+/// The replies to a window of commands are short if they have no more octets than this.
+const SHORT: usize = 64 * 1024;
 
 /// No more commands are sent while so many octets wait for Tor to take them.
 const WAITING: usize = 64 * 1024;
@@ -41,6 +46,10 @@ pub(super) struct Relay {
     replies: Replies,
     /// Commands sent since the last fence.
     unfenced: usize,
+    /// How many fences may be on their way.
+    fences: usize,
+    /// Octets that Tor has replied since a fence came back.
+    heard: usize,
     /// Commands sent and replies ended since Tor was known to have answered everything.
     sent: usize,
     answered: usize,
@@ -206,7 +215,7 @@ impl Server {
             }
         }
         if relay.unfenced >= WINDOW {
-            if relay.gate.outstanding() >= FENCES {
+            if relay.gate.outstanding() >= relay.fences {
                 return Passed::Later;
             }
             self.send_fence(key);
@@ -279,6 +288,8 @@ impl Server {
                     gate: Gate::default(),
                     replies: Replies::default(),
                     unfenced: 0,
+                    fences: FENCES.0,
+                    heard: 0,
                     sent: 0,
                     answered: 0,
                     uncountable: false,
@@ -370,7 +381,13 @@ impl Server {
             relay.gate.take(octets, &tor.fence, &mut through);
             &through
         };
-        let fenced = relay.gate.outstanding() < outstanding;
+        let fenced = outstanding - relay.gate.outstanding();
+        relay.heard += through.len();
+        if fenced > 0 {
+            let short = relay.heard <= fenced * SHORT;
+            relay.fences = if short { FENCES.1 } else { FENCES.0 };
+            relay.heard = 0;
+        }
         let ended = relay.replies.take(through);
         if let Some(asked) = &mut relay.asked {
             if asked.reply.len() + through.len() > room {
@@ -394,7 +411,7 @@ impl Server {
             self.send_tors(key, through, inside);
         }
         // An outbox that has failed is seen in the controller's turn.
-        if fenced || self.connections[key].outbox.phase() != Phase::Open {
+        if fenced > 0 || self.connections[key].outbox.phase() != Phase::Open {
             self.ready(Token(key));
         }
     }
