@@ -4,6 +4,7 @@
 //! Tor's octets go through as they come. A command of the bus waits until Tor has answered
 //! everything before it, which a [fence](crate::tor::fence) tells.
 
+use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
 
@@ -55,8 +56,8 @@ pub(super) struct Relay {
     answered: usize,
     /// One of those commands can have another number of replies than one.
     uncountable: bool,
-    /// A command of both, whose answer is collected.
-    asked: Option<Asked>,
+    /// Commands of both that Tor has not answered: the first one's answer is collected.
+    asked: VecDeque<Asked>,
 }
 
 struct Asked {
@@ -86,13 +87,23 @@ impl Relay {
         self.link.is_open()
             && self.unfenced == 0
             && self.gate.outstanding() == 0
-            && self.asked.is_none()
+            && self.asked.is_empty()
+    }
+
+    /// Whether a command may come before Tor has answered what it was asked.
+    fn may_follow(&self, route: &Route) -> bool {
+        self.asked.back().is_none_or(|asked| {
+            asked.then.only_adds()
+                && matches!(route, Route::Both(mixed) if mixed.then.only_adds())
+                && self.asked.len() < WINDOW
+                && self.link.waiting() <= WAITING
+        })
     }
 
     /// How many replies Tor owes, if that can be told.
     fn owed(&self) -> Option<usize> {
-        if self.asked.is_some() {
-            return Some(1);
+        if !self.asked.is_empty() {
+            return Some(self.asked.len());
         }
         if self.is_quiet() && !self.replies.is_inside() {
             return Some(0);
@@ -110,7 +121,7 @@ impl Server {
             || connection
                 .relay
                 .as_ref()
-                .is_some_and(|relay| !relay.link.is_open() || relay.asked.is_some())
+                .is_some_and(|relay| !relay.link.is_open())
     }
 
     /// Whether everything a controller has asked is answered. If not, a fence will tell when.
@@ -121,7 +132,7 @@ impl Server {
         let Some(relay) = &self.connections[key].relay else {
             return true;
         };
-        if relay.unfenced > 0 && relay.asked.is_none() {
+        if relay.unfenced > 0 && relay.asked.is_empty() {
             self.send_fence(key);
         }
         self.connections[key]
@@ -150,8 +161,15 @@ impl Server {
         if self.tor.is_none() || !self.connections[key].session.is_logged_in() {
             return Passed::Here;
         }
-        match route(command.keyword, command.arguments, request) {
+        let route = route(command.keyword, command.arguments, request);
+        let relay = self.connections[key].relay.as_ref();
+        if relay.is_some_and(|relay| !relay.may_follow(&route)) {
+            return Passed::Later;
+        }
+        let follows = relay.is_some_and(|relay| !relay.asked.is_empty());
+        match route {
             Route::Tor => self.forward(key, command.keyword, octets),
+            Route::Both(mixed) if follows => self.ask(key, mixed, None),
             // Whatever the bus answers must stand behind what Tor answers.
             _ if !self.is_quiet(key) => Passed::Later,
             Route::Here => Passed::Here,
@@ -257,7 +275,7 @@ impl Server {
         }
         if let Some(relay) = &mut self.connections[key].relay {
             relay.link.send(&mixed.command);
-            relay.asked = Some(Asked {
+            relay.asked.push_back(Asked {
                 then: mixed.then,
                 question,
                 reply: Vec::new(),
@@ -293,7 +311,7 @@ impl Server {
                     sent: 0,
                     answered: 0,
                     uncountable: false,
-                    asked: None,
+                    asked: VecDeque::new(),
                 }));
                 Passed::Later
             }
@@ -374,13 +392,12 @@ impl Server {
             return;
         }
         let outstanding = relay.gate.outstanding();
-        let mut through = Vec::new();
-        let through = if outstanding == 0 {
-            octets
-        } else {
-            relay.gate.take(octets, &tor.fence, &mut through);
-            &through
-        };
+        let mut passed = Vec::new();
+        let mut through = octets;
+        if outstanding > 0 {
+            relay.gate.take(octets, &tor.fence, &mut passed);
+            through = &passed;
+        }
         let fenced = outstanding - relay.gate.outstanding();
         relay.heard += through.len();
         if fenced > 0 {
@@ -388,23 +405,13 @@ impl Server {
             relay.fences = if short { FENCES.1 } else { FENCES.0 };
             relay.heard = 0;
         }
-        let ended = relay.replies.take(through);
-        if let Some(asked) = &mut relay.asked {
-            if asked.reply.len() + through.len() > room {
-                asked.too_long = true;
-                asked.reply = Vec::new();
-            }
-            if !asked.too_long {
-                asked.reply.extend_from_slice(through);
-            }
-            if ended > 0
-                && let Some(asked) = relay.asked.take()
-            {
-                self.conclude(key, asked);
-                self.ready(Token(key));
-            }
-            return;
+        if !relay.asked.is_empty() {
+            through = self.tor_answered(key, through, room);
         }
+        let Some(relay) = &mut self.connections[key].relay else {
+            return;
+        };
+        let ended = relay.replies.take(through);
         relay.answered += ended;
         let inside = relay.replies.is_inside();
         if !through.is_empty() {
@@ -414,6 +421,34 @@ impl Server {
         if fenced > 0 || self.connections[key].outbox.phase() != Phase::Open {
             self.ready(Token(key));
         }
+    }
+
+    /// Takes Tor's answers to what it was asked, and returns what is left.
+    fn tor_answered<'a>(&mut self, key: usize, octets: &'a [u8], room: usize) -> &'a [u8] {
+        let mut rest = octets;
+        while let Some(relay) = &mut self.connections[key].relay
+            && let Some(asked) = relay.asked.front_mut()
+        {
+            let end = relay.replies.end(rest);
+            let (answer, after) = rest.split_at(end.unwrap_or(rest.len()));
+            rest = after;
+            if asked.reply.len() + answer.len() > room {
+                asked.too_long = true;
+                asked.reply = Vec::new();
+            }
+            if !asked.too_long {
+                asked.reply.extend_from_slice(answer);
+            }
+            if end.is_none() {
+                break;
+            }
+            if let Some(asked) = relay.asked.pop_front() {
+                self.conclude(key, asked);
+                self.ready(Token(key));
+            }
+        }
+        self.send_replies(key);
+        rest
     }
 
     /// Sends what Tor has replied, as far as it has come. Whoever has subscribed to anything gets
@@ -434,7 +469,7 @@ impl Server {
         });
     }
 
-    /// Makes Tor's answer to a command of both into the reply.
+    /// Makes Tor's answer to a command of both into the reply, which is still to be sent.
     fn conclude(&mut self, key: usize, asked: Asked) {
         let Asked {
             then,
@@ -470,7 +505,6 @@ impl Server {
         if let Err(refusal) = outcome {
             dialect.encode_refusal(&refusal, &mut self.replies);
         }
-        self.send_replies(key);
     }
 
     fn conclude_info(

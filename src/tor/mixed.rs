@@ -53,6 +53,15 @@ pub enum Then {
     },
 }
 
+impl Then {
+    /// Whether it takes no more of the bus than words and lines that never change, so that others
+    /// like it may be asked before Tor has answered.
+    #[must_use]
+    pub fn only_adds(&self) -> bool {
+        matches!(self, Self::Info(keys) if !keys.iter().any(|key| is_own_key(key)))
+    }
+}
+
 impl Mixed {
     /// Whose a request is, by the keys and options that it names.
     #[must_use]
@@ -190,18 +199,16 @@ fn has_options(text: &[u8]) -> bool {
 #[must_use]
 pub fn parts(reply: &[u8]) -> Vec<&[u8]> {
     let mut parts = Vec::new();
-    let (mut start, mut end, mut data) = (0, 0, false);
-    for line in reply.split_inclusive(|&octet| octet == b'\n') {
-        end += line.len();
-        if data {
-            data = !matches!(line, b".\r\n" | b".\n");
-        } else {
-            data = line.get(3) == Some(&b'+');
+    let mut rest = reply;
+    while let Some(newline) = memchr::memchr(b'\n', rest) {
+        let mut end = newline + 1;
+        if rest.get(3) == Some(&b'+') {
+            let closing = memchr::memmem::find(&rest[newline..], b"\n.\r\n");
+            end = closing.map_or(rest.len(), |found| newline + found + b"\n.\r\n".len());
         }
-        if !data {
-            parts.push(&reply[start..end]);
-            start = end;
-        }
+        let (part, after) = rest.split_at(end);
+        parts.push(part);
+        rest = after;
     }
     if parts.last() == Some(&&b"250 OK\r\n"[..]) {
         parts.pop();

@@ -19,23 +19,37 @@ impl Replies {
     pub fn take(&mut self, octets: &[u8]) -> usize {
         let mut ended = 0;
         let mut rest = octets;
+        while let Some(end) = self.end(rest) {
+            ended += 1;
+            rest = &rest[end..];
+        }
+        ended
+    }
+
+    /// Takes what has come next up to the end of a reply, and returns where that is; all of it if
+    /// none ends there.
+    pub fn end(&mut self, octets: &[u8]) -> Option<usize> {
+        let mut start = 0;
         loop {
             if self.data && self.line.is_empty() {
-                rest = &rest[may_end_data(rest)..];
+                start += may_end_data(&octets[start..]);
             }
-            let Some(end) = memchr::memchr(b'\n', rest) else {
+            let rest = &octets[start..];
+            let Some(length) = memchr::memchr(b'\n', rest).map(|newline| newline + 1) else {
                 self.begin_line(rest);
-                return ended;
+                return None;
             };
-            let (line, after) = rest.split_at(end + 1);
-            ended += usize::from(if self.line.is_empty() {
-                self.judge(line)
+            let last = if self.line.is_empty() {
+                self.judge(&rest[..length])
             } else {
-                self.begin_line(line);
+                self.begin_line(&rest[..length]);
                 let line = std::mem::take(&mut self.line);
                 self.judge(&line)
-            });
-            rest = after;
+            };
+            start += length;
+            if last {
+                return Some(start);
+            }
         }
     }
 

@@ -94,6 +94,11 @@ fn any_known() -> impl Strategy<Value = Known> {
                 format!("GETINFO none/{n} new-messages\r\n"),
                 format!("552 Unrecognized key \"none/{n}\"\r\n")
             )),
+            Just(known(
+                format!("GETINFO none/{n} info/names\r\n"),
+                format!("552 Unrecognized key \"none/{n}\"\r\n")
+            )),
+            Just(known("GETINFO config/names\r\n", "(OPTIONS)")),
             Just(known("GETINFO new-messages accounting/enabled\r\n", {
                 "250-new-messages=\r\n250-accounting/enabled=0\r\n250 OK\r\n"
             })),
@@ -121,6 +126,8 @@ fn replies_stand_in_the_order_of_the_commands() {
     assert_eq!(two_replies.matches("\r\n").count(), 2, "{two_replies}");
 
     let unknown_option = direct.ask("+LOADCONF\r\nGETINFO new-messages\r\n.");
+    let options = Wire::at(&pair.place.socket()).ask("GETINFO config/names");
+    assert!(options.contains("BusHistory"), "{options}");
     let strategy = (vec(any_known(), 1..60), vec(1..2000_usize, 0..6));
     let config = Config {
         cases: 100,
@@ -133,6 +140,7 @@ fn replies_stand_in_the_order_of_the_commands() {
         for Known { command, reply } in &all {
             commands += command;
             let reply = reply.replace("(UNKNOWN OPTION)", &unknown_option);
+            let reply = reply.replace("(OPTIONS)", &options);
             expected += &reply.replace("(TWO REPLIES)", &two_replies);
         }
         let mut controller = Wire::at(&pair.place.socket());
