@@ -6,6 +6,7 @@
 
 mod accept;
 mod commands;
+mod conclude;
 mod connection;
 mod converse;
 mod error;
