@@ -199,7 +199,13 @@ pub fn answer(
     if !refused.is_empty() || reply.is_empty() {
         let refused = refused.into_iter().copied().collect::<Vec<_>>().concat();
         let refused = refused.strip_suffix(b"\r\n").unwrap_or(&refused);
-        return Err(Refusal::OfTor(refused.to_vec()));
+        return match question {
+            Question::Info(keys) if is_unknown_router(keys, refused) => {
+                let value = Value::Octets(Vec::new());
+                Ok(Reply::Info(vec![(keys[0].clone(), value)]))
+            }
+            _ => Err(Refusal::OfTor(refused.to_vec())),
+        };
     }
     Ok(match question {
         Question::Conf => Reply::Conf(
@@ -237,6 +243,14 @@ pub fn answer(
         Question::Descriptor if reply.starts_with(b"251") => Reply::DoneWith(rest(reply).to_vec()),
         Question::Plain | Question::Descriptor => Reply::Done,
     })
+}
+
+/// Whether the one key asked for is the descriptor of a router that is not known; its value is
+/// empty in v0 (control-spec-v0 3.12).
+fn is_unknown_router(keys: &[Vec<u8>], refused: &[u8]) -> bool {
+    let [key] = keys else { return false };
+    (key.starts_with(b"desc/id/") || key.starts_with(b"desc/name/"))
+        && refused == [b"552 Unrecognized key \"", &key[..], b"\""].concat()
 }
 
 /// What follows the status of a reply of one line.
@@ -444,6 +458,13 @@ mod tests {
             ),
         ];
         assert_eq!(answered(&keys, reply), Ok(Reply::Info(expected)));
+
+        let router = Question::Info(vec![b"desc/name/foo".to_vec()]);
+        let expected = vec![(b"desc/name/foo".to_vec(), Value::Octets(vec![]))];
+        assert_eq!(
+            answered(&router, "552 Unrecognized key \"desc/name/foo\"\r\n"),
+            Ok(Reply::Info(expected))
+        );
 
         let reply = "250-Log=notice\r\n250-ContactInfo=\"a\\nb\"\r\n250-Sock=\"/a b\" Mode=0660\r\n250 Nickname\r\n";
         let pair = |name: &'static str, value: &str| (name.into(), Some(value.into()));
