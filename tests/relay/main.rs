@@ -4,6 +4,7 @@
 //! done: [`differ`] and [`clients`] play the same thing twice, to a Tor directly and through the
 //! bus, and want the same. All Tors run without a network.
 
+mod binary;
 mod clients;
 mod comings;
 mod differ;
