@@ -42,6 +42,7 @@ pub(super) struct Tor {
     /// Of circuits and streams, as binary controllers know them.
     pub(super) identifiers: Identifiers,
     feed: Option<Box<Own>>,
+    pub(super) spare: Option<Link>,
     /// The version of the Tor that is there, or was last.
     pub(super) version: Option<String>,
     /// When it is tried again, if it is not there, and how long the wait was.
@@ -84,6 +85,7 @@ impl Tor {
             fence: Fence::new(random),
             identifiers: Identifiers::default(),
             feed: None,
+            spare: None,
             version: None,
             retry: None,
             wait: RETRY.0,

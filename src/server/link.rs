@@ -66,7 +66,7 @@ impl Link {
         getrandom::fill(&mut nonce).map_err(io::Error::other)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut SourceFd(&stream.fd()), token, interest)?;
-        Ok(Self {
+        let mut link = Self {
             stream,
             token,
             login: Some(Box::new(Login::new(password, nonce))),
@@ -76,7 +76,19 @@ impl Link {
             deaf: false,
             readable: false,
             hung_up: false,
-        })
+        };
+        // A Unix socket is connected at once.
+        link.flush(registry);
+        Ok(link)
+    }
+
+    /// Registers it under another token. `false` if it has ended.
+    pub(super) fn pass_on(&mut self, token: Token, registry: &Registry) -> bool {
+        self.token = token;
+        self.register(registry);
+        // Once it is logged in, nothing can come that was not asked for but its end.
+        self.readable |= self.is_open();
+        !self.is_open() || matches!(self.read(&mut [0]), Got::Nothing)
     }
 
     /// Whether the login is done.

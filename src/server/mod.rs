@@ -17,6 +17,7 @@ mod options;
 mod relay;
 mod shutdown;
 mod signals;
+mod spare;
 mod timers;
 
 use std::collections::HashMap;
@@ -64,6 +65,9 @@ const FEED: usize = usize::MAX - 2;
 
 /// The directory of Tor's control socket.
 const TOR_SOCKET: usize = usize::MAX - 3;
+
+/// The connection to Tor that the next controller gets.
+const SPARE: usize = usize::MAX - 4;
 
 const SIGNALS: Token = Token(usize::MAX - 1);
 
@@ -214,6 +218,11 @@ impl Server {
                     let readable = event.is_readable() || hung_up;
                     self.feed_is_ready(readable, event.is_writable(), hung_up);
                 }
+                Token(SPARE) => {
+                    let hung_up = event.is_read_closed() || event.is_error();
+                    let readable = event.is_readable() || hung_up;
+                    self.spare_is_ready(readable, event.is_writable(), hung_up);
+                }
                 Token(TOR_SOCKET) => self.tor_socket_changed(),
                 Token(listener) if listener >= LISTENERS => self.ready(event.token()),
                 Token(link) if link >= LINKS => {
@@ -274,6 +283,7 @@ impl Server {
         for token in &turns {
             match token.0 {
                 FEED => {}
+                SPARE => self.take_spare_turn(),
                 LISTENERS.. => self.accept(token.0 - LISTENERS),
                 LINKS.. => self.take_link_turn(token.0 - LINKS),
                 key => self.take_turn(key),

@@ -298,8 +298,9 @@ impl Server {
             };
         }
         let token = Token(LINKS + key);
-        match self.open_link(token) {
+        match self.take_link(token) {
             Ok(link) => {
+                let is_open = link.is_open();
                 self.connections[key].relay = Some(Box::new(Relay {
                     link,
                     gate: Gate::default(),
@@ -312,7 +313,7 @@ impl Server {
                     uncountable: false,
                     asked: VecDeque::new(),
                 }));
-                Passed::Later
+                if is_open { Passed::Yes } else { Passed::Later }
             }
             Err(cause) => {
                 Passed::Refused(Refusal::Failed(format!("Tor is not reachable: {cause}")))
@@ -416,6 +417,7 @@ impl Server {
         if !through.is_empty() {
             self.send_tors(key, through, inside);
         }
+        self.keep_spare();
         // An outbox that has failed is seen in the controller's turn.
         if fenced > 0 || self.connections[key].outbox.phase() != Phase::Open {
             self.ready(Token(key));

@@ -1,0 +1,63 @@
+//! A connection to Tor that is logged in before a controller needs it: opening one takes several
+//! round trips. There is at most one, opened once a controller has needed its own, so that a bus
+//! nobody asks about Tor keeps none.
+
+use mio::{Registry, Token};
+
+use super::link::{Got, Link};
+use super::{SPARE, Server};
+
+impl Server {
+    /// A connection to Tor for a controller, to be registered under `token`.
+    pub(super) fn take_link(&mut self, token: Token) -> Result<Link, String> {
+        let spare = self.tor.as_mut().and_then(|tor| tor.spare.take());
+        if let Some(mut link) = spare
+            && link.pass_on(token, self.poll.registry())
+        {
+            return Ok(link);
+        }
+        self.open_link(token)
+    }
+
+    /// Sees to it that there is one for the next controller. To be called when Tor has answered one:
+    /// to open another keeps Tor busy for a moment.
+    pub(super) fn keep_spare(&mut self) {
+        if self.tor.as_ref().is_some_and(|tor| tor.spare.is_none()) {
+            self.ready.push(Token(SPARE));
+        }
+    }
+
+    /// Notes what the loop has heard of the spare connection.
+    pub(super) fn spare_is_ready(&mut self, readable: bool, writable: bool, hung_up: bool) {
+        if let Some(link) = self.tor.as_mut().and_then(|tor| tor.spare.as_mut()) {
+            link.readable |= readable;
+            link.hung_up |= hung_up;
+            if writable {
+                link.flush(self.poll.registry());
+            }
+            self.ready.push(Token(SPARE));
+        }
+    }
+
+    /// A turn of the spare connection: it is opened, goes on with its login, or has ended.
+    pub(super) fn take_spare_turn(&mut self) {
+        let spare = match self.tor.as_mut().and_then(|tor| tor.spare.take()) {
+            Some(mut link) => goes_on(&mut link, self.poll.registry()).then_some(link),
+            // If none can be had, the controller that needs one is told why.
+            None => self.open_link(Token(SPARE)).ok(),
+        };
+        if let Some(tor) = &mut self.tor {
+            tor.spare = spare;
+        }
+    }
+}
+
+/// Takes what Tor has said on a connection that nobody uses; `false` if it is of no use any more.
+fn goes_on(link: &mut Link, registry: &Registry) -> bool {
+    let mut buffer = [0; 4096];
+    match link.read(&mut buffer) {
+        Got::Nothing => true,
+        Got::Octets(length) => !link.is_open() && link.log_in(&buffer[..length], registry).is_ok(),
+        Got::End => false,
+    }
+}
