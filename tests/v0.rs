@@ -122,7 +122,13 @@ proptest! {
             name: name.as_bytes().to_vec(),
             value: Some(value.clone()).filter(|value| !value.is_empty()),
         });
-        prop_assert_eq!(parse(kind::SETCONF, &body), Ok(Request::SetConf(settings.collect())));
+        let settings: Vec<_> = settings.collect();
+        let expected = if settings.iter().all(|setting| setting.value.is_some()) {
+            Request::SetConf(settings)
+        } else {
+            Request::ResetConf(settings)
+        };
+        prop_assert_eq!(parse(kind::SETCONF, &body), Ok(expected));
     }
 
     #[test]
@@ -190,14 +196,17 @@ fn bodies_as_old_clients_send_them() {
     for (body, expected) in [
         (&b"a 1"[..], vec![setting(b"a", Some(b"1"))]),
         (b"a 1\n\n", vec![setting(b"a", Some(b"1"))]),
-        (
-            b"a\nb 2 3 # c\n",
-            vec![setting(b"a", None), setting(b"b", Some(b"2 3"))],
-        ),
         (b"", vec![]),
     ] {
         assert_eq!(parse(kind::SETCONF, body), Ok(Request::SetConf(expected)));
     }
+    assert_eq!(
+        parse(kind::SETCONF, b"a\nb 2 3 # c\n"),
+        Ok(Request::ResetConf(vec![
+            setting(b"a", None),
+            setting(b"b", Some(b"2 3"))
+        ]))
+    );
     assert_eq!(
         parse(kind::MAPADDRESS, b"1.2.3.4 a.b\n\n"),
         Ok(Request::Tor(TorRequest::MapAddress(vec![(
@@ -312,7 +321,6 @@ fn broken_fragments_are_refused_as_one_and_what_follows_is_read() {
     assert_eq!(syntax(&overfull), overfull.len());
     let interrupted = [&header[..], &part(b"c"), &frame(kind::GETINFO, b"version")].concat();
     assert_eq!(syntax(&interrupted), header.len() + 5);
-
     let length = u32::try_from(MAX_MESSAGE + 1).unwrap().to_be_bytes();
     let long = frame(kind::FRAGMENTHEADER, &[&[0, 2][..], &length].concat());
     let refusal = Refusal::LineTooLong;

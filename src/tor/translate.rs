@@ -37,9 +37,10 @@ impl Question {
                 Some(Self::Info(keys.iter().map(|key| key.to_vec()).collect()))
             }
             Request::GetConf(_) => Some(Self::Conf),
-            Request::SetConf(_) | Request::SaveConf { .. } | Request::Signal(_) => {
-                Some(Self::Plain)
-            }
+            Request::SetConf(_)
+            | Request::ResetConf(_)
+            | Request::SaveConf { .. }
+            | Request::Signal(_) => Some(Self::Plain),
             Request::Tor(request) => Some(match request {
                 TorRequest::MapAddress(_) => Self::Map,
                 TorRequest::ExtendCircuit { .. } => Self::Extend,
@@ -70,14 +71,16 @@ pub fn check(request: &Request<'_>) -> Result<(), Refusal> {
         Request::GetConf(names) if !names.iter().all(|name| is_word(name)) => {
             Err(Refusal::UnrecognizedOptions(wrong(names)))
         }
-        Request::SetConf(settings) => match settings.iter().find(|one| !is_name(&one.name)) {
-            Some(wrong) => {
-                let name = wrong.name.escape_ascii();
-                let text = format!("Unrecognized option: Unknown option '{name}'");
-                Err(Refusal::UnknownOption(text))
+        Request::SetConf(settings) | Request::ResetConf(settings) => {
+            match settings.iter().find(|one| !is_name(&one.name)) {
+                Some(wrong) => {
+                    let name = wrong.name.escape_ascii();
+                    let text = format!("Unrecognized option: Unknown option '{name}'");
+                    Err(Refusal::UnknownOption(text))
+                }
+                None => Ok(()),
             }
-            None => Ok(()),
-        },
+        }
         _ => Ok(()),
     }
 }
@@ -106,6 +109,7 @@ pub fn command(request: &Request<'_>, identifiers: &Identifiers) -> Result<Vec<u
         Request::GetInfo(keys) => line("GETINFO", keys),
         Request::GetConf(names) => line("GETCONF", names),
         Request::SetConf(settings) => mixed::assignments(b"SETCONF", settings),
+        Request::ResetConf(settings) => mixed::assignments(b"RESETCONF", settings),
         Request::Signal(signal) => line("SIGNAL", &[signal.name().as_bytes()]),
         Request::Tor(request) => of_tor(request, identifiers)?,
         _ => {

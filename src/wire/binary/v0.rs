@@ -107,11 +107,19 @@ fn number(body: &[u8]) -> Result<(u32, &[u8]), Refusal> {
 fn set_conf(body: &[u8]) -> Result<Request<'_>, Refusal> {
     let lines = torrc::parse(text_of(body))
         .map_err(|_| Refusal::Malformed("these are no lines of an option file"))?;
-    let settings = lines.into_iter().map(|line| Setting {
-        name: line.key,
-        value: Some(line.value).filter(|value| !value.is_empty()),
-    });
-    Ok(Request::SetConf(settings.collect()))
+    let settings: Vec<_> = lines
+        .into_iter()
+        .map(|line| Setting {
+            name: line.key,
+            value: Some(line.value).filter(|value| !value.is_empty()),
+        })
+        .collect();
+    // Without a value, today's SETCONF makes a number 0, or as little as it can be.
+    Ok(if settings.iter().all(|setting| setting.value.is_some()) {
+        Request::SetConf(settings)
+    } else {
+        Request::ResetConf(settings)
+    })
 }
 
 fn set_events(body: &[u8]) -> Result<Request<'_>, Refusal> {
