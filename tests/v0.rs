@@ -321,6 +321,10 @@ fn broken_fragments_are_refused_as_one_and_what_follows_is_read() {
     assert_eq!(syntax(&overfull), overfull.len());
     let interrupted = [&header[..], &part(b"c"), &frame(kind::GETINFO, b"version")].concat();
     assert_eq!(syntax(&interrupted), header.len() + 5);
+    // As jtorctl sends it, with data where a header should stand: it announces what will not come.
+    let headless = [&header[..], b"xxxxxx"].concat();
+    assert_eq!(syntax(&headless), header.len());
+
     let length = u32::try_from(MAX_MESSAGE + 1).unwrap().to_be_bytes();
     let long = frame(kind::FRAGMENTHEADER, &[&[0, 2][..], &length].concat());
     let refusal = Refusal::LineTooLong;

@@ -78,7 +78,16 @@ impl Fragments {
             self.gathered = first.body.len() - PREFACE;
         }
         while self.gathered < total {
-            let Some(frame) = octets.get(self.scanned..).and_then(super::next) else {
+            let rest = octets.get(self.scanned..).unwrap_or_default();
+            // The header alone tells: jtorctl sends six octets of data too many before it, and what they
+            // seem to announce never comes.
+            if let Some(&[_, _, a, b]) = rest.first_chunk()
+                && u16::from_be_bytes([a, b]) != kind::FRAGMENT
+            {
+                let refusal = Refusal::Malformed("not all FRAGMENTs followed a FRAGMENTHEADER");
+                return self.broken(self.scanned, refusal);
+            }
+            let Some(frame) = super::next(rest) else {
                 // Empty fragments would never come to an end.
                 return if self.scanned > 2 * MAX_MESSAGE {
                     self.broken(octets.len(), Refusal::LineTooLong)
@@ -86,10 +95,6 @@ impl Fragments {
                     Gathered::Incomplete
                 };
             };
-            if frame.kind != kind::FRAGMENT {
-                let refusal = Refusal::Malformed("not all FRAGMENTs followed a FRAGMENTHEADER");
-                return self.broken(self.scanned, refusal);
-            }
             self.scanned += frame.length();
             self.gathered += frame.body.len();
         }
