@@ -233,38 +233,40 @@ fn number(text: &str) -> Option<u16> {
 }
 
 /// The types of the TC draft, section 3, of control-spec-v0, section 3, and of the bus.
+pub const KINDS: &[(&str, u16)] = &[
+    ("ERROR", 0x0000),
+    ("DONE", 0x0001),
+    ("SETCONF", 0x0002),
+    ("GETCONF", 0x0003),
+    ("CONFVALUE", 0x0004),
+    ("SETEVENTS", 0x0005),
+    ("EVENT", 0x0006),
+    ("AUTHENTICATE", 0x0007),
+    ("SAVECONF", 0x0008),
+    ("SIGNAL", 0x0009),
+    ("MAPADDRESS", 0x000A),
+    ("GETINFO", 0x000B),
+    ("INFOVALUE", 0x000C),
+    ("EXTENDCIRCUIT", 0x000D),
+    ("ATTACHSTREAM", 0x000E),
+    ("POSTDESCRIPTOR", 0x000F),
+    ("FRAGMENTHEADER", 0x0010),
+    ("FRAGMENT", 0x0011),
+    ("REDIRECTSTREAM", 0x0012),
+    ("CLOSESTREAM", 0x0013),
+    ("CLOSECIRCUIT", 0x0014),
+    ("CONTROLLERNAME", 0xF000),
+    ("POSTMESSAGE", 0xF001),
+    ("RECENTMESSAGES", 0xF002),
+    ("NEWMESSAGES", 0xF003),
+    ("LISTCONTROLLERS", 0xF004),
+    ("MESSAGES", 0xF005),
+    ("CONTROLLERS", 0xF006),
+];
+
 fn kind_number(name: &str) -> Option<u16> {
-    Some(match name {
-        "ERROR" => 0x0000,
-        "DONE" => 0x0001,
-        "SETCONF" => 0x0002,
-        "GETCONF" => 0x0003,
-        "CONFVALUE" => 0x0004,
-        "SETEVENTS" => 0x0005,
-        "EVENT" => 0x0006,
-        "AUTHENTICATE" => 0x0007,
-        "SAVECONF" => 0x0008,
-        "SIGNAL" => 0x0009,
-        "MAPADDRESS" => 0x000A,
-        "GETINFO" => 0x000B,
-        "INFOVALUE" => 0x000C,
-        "EXTENDCIRCUIT" => 0x000D,
-        "ATTACHSTREAM" => 0x000E,
-        "POSTDESCRIPTOR" => 0x000F,
-        "FRAGMENTHEADER" => 0x0010,
-        "FRAGMENT" => 0x0011,
-        "REDIRECTSTREAM" => 0x0012,
-        "CLOSESTREAM" => 0x0013,
-        "CLOSECIRCUIT" => 0x0014,
-        "CONTROLLERNAME" => 0xF000,
-        "POSTMESSAGE" => 0xF001,
-        "RECENTMESSAGES" => 0xF002,
-        "NEWMESSAGES" => 0xF003,
-        "LISTCONTROLLERS" => 0xF004,
-        "MESSAGES" => 0xF005,
-        "CONTROLLERS" => 0xF006,
-        other => return number(other),
-    })
+    let found = KINDS.iter().find(|(known, _)| *known == name);
+    found.map_or_else(|| number(name), |(_, kind)| Some(*kind))
 }
 
 /// Octets with escapes and braces.
