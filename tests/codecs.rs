@@ -414,10 +414,13 @@ proptest! {
         second in vec(1..=255u8, 0..40),
     ) {
         let body = [&first[..], b"\0", &second, b"\0"].concat();
-        let expected = Request::SetConf(vec![Setting {
-            name: first.clone(),
-            value: Some(second.clone()),
-        }]);
+        let value = Some(second.clone()).filter(|value| !value.is_empty());
+        let settings = vec![Setting { name: first.clone(), value }];
+        let expected = if second.is_empty() {
+            Request::ResetConf(settings)
+        } else {
+            Request::SetConf(settings)
+        };
         prop_assert_eq!(binary::parse(Version::Tc, Frame { kind: kind::SETCONF, body: &body }), Ok(expected));
         let body = [&first[..], b"\0"].concat();
         prop_assert_eq!(

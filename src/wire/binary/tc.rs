@@ -10,10 +10,16 @@ pub(super) fn parse(frame: Frame<'_>) -> Result<Request<'_>, Refusal> {
     match frame.kind {
         kind::SETCONF => {
             let [name, value] = strings(frame.body)?;
-            Ok(Request::SetConf(vec![Setting {
-                name: name.to_vec(),
-                value: Some(value.to_vec()),
-            }]))
+            let value = Some(value.to_vec()).filter(|value| !value.is_empty());
+            let back_to_default = value.is_none();
+            let name = name.to_vec();
+            let settings = vec![Setting { name, value }];
+            // Today's SETCONF of an empty value makes a number 0, or as little as it can be.
+            Ok(if back_to_default {
+                Request::ResetConf(settings)
+            } else {
+                Request::SetConf(settings)
+            })
         }
         kind::GETCONF => strings(frame.body).map(|[name]| Request::GetConf(vec![name])),
         kind::SETEVENTS => set_events(frame.body),
