@@ -46,9 +46,10 @@ impl Place {
     pub fn real(&self, text: &str) -> String {
         let socket = self.socket().display().to_string();
         let state = self.path("state").display().to_string();
+        let others = format!("{}/", self.path("run").display());
         text.replace("cargo run --release -- ", "onionbus ")
             .replace("/run/user/1000/onionbus/control", &socket)
-            .replace("/run/onionbus/control", &socket)
+            .replace("/run/onionbus/", &others)
             .replace("/var/lib/onionbus", &state)
     }
 
@@ -66,19 +67,21 @@ impl Place {
         command
     }
 
-    /// Starts a daemon, with this option or an option file, and waits until it is ready.
-    pub fn serve(&self, with: Option<&str>) -> Daemon {
+    /// Starts a daemon with these options, one of which can be an option file, and waits until it
+    /// is ready.
+    pub fn serve(&self, with: &[String]) -> Daemon {
         let mut command = self.command(self.path("bin/onionbus"));
         command.arg("serve").stderr(Stdio::piped());
-        match with {
-            Some("an option file") => {
-                fs::write(self.path("onionbus.conf"), "# empty\n").unwrap();
-                command.args(["--config", "onionbus.conf"]);
+        for option in with {
+            match &option[..] {
+                "an option file" => {
+                    fs::write(self.path("onionbus.conf"), "# empty\n").unwrap();
+                    command.args(["--config", "onionbus.conf"]);
+                }
+                option => {
+                    command.args(["--set", option]);
+                }
             }
-            Some(option) => {
-                command.args(["--set", option]);
-            }
-            None => {}
         }
         let mut child = command.spawn().expect("the daemon starts");
         let mut log = BufReader::new(child.stderr.take().expect("it is piped"));

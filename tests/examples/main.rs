@@ -11,11 +11,18 @@
 //! .\" Example: beside a daemon       another one is running already
 //! .\" Example: same daemon           as the display before
 //! .\" Example: in the background     its output is compared after the next displays
+//! .\" Example: of a Tor with a network   no Tor of the test could say what the `Tor` in it says
 //! ```
 
 mod console;
 mod daemon;
 mod document;
+#[allow(dead_code, reason = "another test uses the rest of it")]
+#[path = "../relay/tor.rs"]
+mod real_tor;
+#[path = "../support/mod.rs"]
+mod support;
+mod tor;
 mod transcript;
 
 use std::cell::RefCell;
@@ -24,6 +31,7 @@ use std::fs;
 use console::Consoles;
 use daemon::{Place, have};
 use document::Example;
+use tor::Played;
 
 /// Commands that are not run, and why.
 const NOT_RUN: &[(&str, &str, &str)] = &[
@@ -118,6 +126,7 @@ fn play(document: &str, examples: &[Example]) {
     let mut place = Place::new();
     let mut consoles = Consoles::default();
     let mut daemon = None;
+    let mut tor = None;
     for example in examples {
         let is_console =
             document == "README.md" || example.lines.iter().any(|line| line.starts_with("$ "));
@@ -135,12 +144,16 @@ fn play(document: &str, examples: &[Example]) {
             drop(daemon.take());
             place = Place::new();
             let needs_daemon = !serves_itself || example.note("beside a daemon").is_some();
-            daemon = needs_daemon.then(|| place.serve(example.note("with ")));
+            let mut options = transcript::needs(&place, example);
+            let has_tor = options.iter().any(|option| option.starts_with("BusTor "));
+            tor = has_tor.then(|| Played::listen(&place.path("tor")));
+            options.extend(example.note("with ").map(str::to_owned));
+            daemon = needs_daemon.then(|| place.serve(&options));
         }
         if is_console {
             consoles.play(&place, example, skip);
         } else {
-            transcript::play(&place, example);
+            transcript::play(&place, example, tor.take());
         }
     }
     consoles.finish(&place);

@@ -2,17 +2,20 @@
 //! has several controllers, their names stand before it.
 //!
 //! A line is text that ends with CRLF, or octets in base 16 and after two blanks what they mean.
-//! `S: (closes)` is the end of the connection.
+//! `S: (closes)` is the end of the connection. `tc` and `v0` are controllers on sockets declared
+//! for that dialect; `Tor` is the Tor behind the bus, which the daemon is a controller of.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use onionbus::session::Cookie;
 
 use crate::daemon::{Place, masked};
 use crate::document::Example;
+use crate::tor::{self, Played};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -20,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const ATTEMPTS: usize = 100_000;
 
 /// Whether a line is one of a conversation: who, which side, and what.
-fn split(line: &str) -> Option<(&str, char, &str)> {
+pub fn split(line: &str) -> Option<(&str, char, &str)> {
     [" C:", " S:"].iter().find_map(|mark| {
         let side = mark.chars().nth(1)?;
         let (who, said) = match line.strip_prefix(mark.trim_start()) {
@@ -36,11 +39,45 @@ pub fn is_transcript(example: &Example) -> bool {
     example.lines.iter().any(|line| split(line).is_some())
 }
 
+/// The binary dialects, as `Protocol=` names them.
+const DIALECTS: [&str; 2] = ["tc", "v0"];
+
+/// Options that the daemon of an example needs, by what the example shows.
+pub fn needs(place: &Place, example: &Example) -> Vec<String> {
+    let speaks = |name: &str| {
+        let lines = example.lines.iter();
+        lines
+            .filter_map(|line| split(line))
+            .any(|(who, ..)| who == name)
+            || example
+                .lines
+                .iter()
+                .any(|line| line.contains(&format!("/run/onionbus/{name}")))
+    };
+    let mut options = Vec::new();
+    if DIALECTS.iter().any(|name| speaks(name)) {
+        options.push(format!("BusSocket {}", place.socket().display()));
+    }
+    for name in DIALECTS {
+        let path = place.path("run").join(name);
+        let option = format!("BusSocket {} Protocol={name}", path.display());
+        options.extend(Some(option).filter(|_| speaks(name)));
+    }
+    if speaks(tor::NAME) {
+        options.push(format!("BusTor unix:{}", place.path("tor").display()));
+    }
+    options
+}
+
 /// Connects, as soon as somebody listens.
 pub fn connect(place: &Place) -> UnixStream {
+    connect_to(&place.socket())
+}
+
+fn connect_to(socket: &Path) -> UnixStream {
     let stream = (0..ATTEMPTS).find_map(|_| {
         std::thread::yield_now();
-        UnixStream::connect(place.socket()).ok()
+        UnixStream::connect(socket).ok()
     });
     let stream = stream.expect("a daemon listens");
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -78,8 +115,8 @@ struct Connection {
     closed: bool,
 }
 
-/// Plays the conversations of an example.
-pub fn play(place: &Place, example: &Example) {
+/// Plays the conversations of an example; `tor` is the Tor in it, if there is one.
+pub fn play(place: &Place, example: &Example, mut tor: Option<Played>) {
     let mut connections: BTreeMap<&str, Connection> = BTreeMap::new();
     for (index, line) in example.lines.iter().enumerate() {
         let at = format!("{} (its line {})", example.place, index + 1);
@@ -87,8 +124,21 @@ pub fn play(place: &Place, example: &Example) {
             continue;
         }
         let (who, side, said) = split(line).unwrap_or_else(|| panic!("{at}: who says this?"));
+        if who == tor::NAME {
+            let tor = tor.as_mut().expect("the daemon was started with it");
+            match side {
+                'C' => tor.hears(said, &at),
+                _ => tor.says(said, &at),
+            }
+            continue;
+        }
+        let socket = if DIALECTS.contains(&who) {
+            place.path("run").join(who)
+        } else {
+            place.socket()
+        };
         let connection = connections.entry(who).or_insert_with(|| Connection {
-            peer: BufReader::new(connect(place)),
+            peer: BufReader::new(connect_to(&socket)),
             nonces: (Vec::new(), Vec::new()),
             binary: false,
             closed: false,
@@ -114,6 +164,10 @@ pub fn play(place: &Place, example: &Example) {
     for (who, mut connection) in connections {
         connection.nothing_more(&format!("{}: {who}", example.place));
     }
+    if let Some(tor) = tor {
+        tor.nothing_more(&example.place);
+        tor::compare(example);
+    }
 }
 
 /// The octets of a line that is written in base 16.
@@ -125,8 +179,9 @@ fn octets(said: &str, at: &str) -> Option<Vec<u8>> {
         .filter(|_| pairs)?;
     // What a string is said to be, it has to be.
     if let Some(text) = meaning.trim().strip_prefix('"') {
-        let text = text.trim_end_matches('"').as_bytes();
-        let string = octets.strip_suffix(b"\0").unwrap_or(&octets);
+        let text = text.strip_suffix('"').unwrap_or(text).as_bytes();
+        let string = octets.strip_suffix(b"\0").or(octets.strip_suffix(b"\n"));
+        let string = string.unwrap_or(&octets);
         assert_eq!(string, text, "{at}: the octets are not what they mean");
     }
     Some(octets)
@@ -184,7 +239,8 @@ impl Connection {
             self.send(&[0, 0, 0xEE, 0xEE]);
             let mut header = [0; 6];
             self.peer.read_exact(&mut header).expect("it answers");
-            assert_eq!(header[2..], [0, 0, 0, 1], "{at}: more came: {header:02x?}");
+            let is_fence = matches!(header, [_, _, 0, 0, 0, 1 | 2]);
+            assert!(is_fence, "{at}: more came: {header:02x?}");
         } else {
             self.send(b"FENCE\r\n");
             self.hear("510 Unrecognized command \"FENCE\"", at);
