@@ -121,7 +121,10 @@ fn play(document: &str, examples: &[Example]) {
             .iter()
             .find(|known| (known.0, known.1) == (document, command));
         exempt.borrow_mut().extend(known.map(|known| known.1));
-        known.is_some()
+        let lacks = ["socat", "xxd"]
+            .iter()
+            .any(|tool| command.contains(tool) && !have(tool));
+        known.is_some() || lacks
     };
     let mut place = Place::new();
     let mut consoles = Consoles::default();

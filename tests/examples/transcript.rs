@@ -146,7 +146,7 @@ pub fn play(place: &Place, example: &Example, mut tor: Option<Played>) {
         match (side, octets(said, &at)) {
             ('C', Some(octets)) => {
                 connection.binary = true;
-                connection.send(&octets);
+                connection.send(&with_cookie(place, said, octets));
             }
             ('C', None) => {
                 let said = connection.with_proof(place, said);
@@ -170,13 +170,15 @@ pub fn play(place: &Place, example: &Example, mut tor: Option<Played>) {
     }
 }
 
-/// The octets of a line that is written in base 16.
+/// The octets of a line that is written in base 16; `78 * 3` is `78 78 78`.
 fn octets(said: &str, at: &str) -> Option<Vec<u8>> {
     let (digits, meaning) = said.split_once("  ").unwrap_or((said, ""));
+    let (digits, times) = digits.split_once(" * ").unwrap_or((digits, "1"));
     let pairs = digits.split(' ').all(|pair| pair.len() == 2);
     let octets = hex::decode(digits.replace(' ', ""))
         .ok()
-        .filter(|_| pairs)?;
+        .filter(|_| pairs)?
+        .repeat(times.trim().parse().ok()?);
     // What a string is said to be, it has to be.
     if let Some(text) = meaning.trim().strip_prefix('"') {
         let text = text.strip_suffix('"').unwrap_or(text).as_bytes();
@@ -185,6 +187,20 @@ fn octets(said: &str, at: &str) -> Option<Vec<u8>> {
         assert_eq!(string, text, "{at}: the octets are not what they mean");
     }
     Some(octets)
+}
+
+/// The octets that a controller sends, with this daemon's cookie in the place of the document's.
+fn with_cookie(place: &Place, said: &str, octets: Vec<u8>) -> Vec<u8> {
+    match said.split_once("  ") {
+        Some((_, "the cookie")) => cookie(place)[..16].to_vec(),
+        Some((_, "the rest of the cookie")) => cookie(place)[16..].to_vec(),
+        _ => octets,
+    }
+}
+
+fn cookie(place: &Place) -> [u8; 32] {
+    let file = std::fs::read(place.path("state/control_auth_cookie"));
+    file.expect("a cookie").try_into().expect("32 octets")
 }
 
 impl Connection {
@@ -219,8 +235,7 @@ impl Connection {
         if proof.is_none_or(|proof| proof.len() != 64) {
             return said.to_owned();
         }
-        let file = std::fs::read(place.path("state/control_auth_cookie"));
-        let cookie: [u8; 32] = file.expect("a cookie").try_into().expect("32 octets");
+        let cookie = cookie(place);
         let (of_controller, of_daemon) = &self.nonces;
         let proof = if of_daemon.is_empty() {
             cookie
