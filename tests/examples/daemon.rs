@@ -44,12 +44,11 @@ impl Place {
 
     /// A text of a document with the paths that are true here.
     pub fn real(&self, text: &str) -> String {
-        let socket = self.socket().display().to_string();
         let state = self.path("state").display().to_string();
-        let others = format!("{}/", self.path("run").display());
+        let sockets = format!("{}/", self.path("run").display());
         text.replace("cargo run --release -- ", "onionbus ")
-            .replace("/run/user/1000/onionbus/control", &socket)
-            .replace("/run/onionbus/", &others)
+            .replace("/run/user/1000/onionbus/", &sockets)
+            .replace("/run/onionbus/", &sockets)
             .replace("/var/lib/onionbus", &state)
     }
 
