@@ -8,7 +8,7 @@
 //!            kernel
 //!              | octets                                               octets ^
 //!   server     |  read, one turn of at most 64 KiB for each connection       |
-//!   wire       v  detect, text::Framer, binary::next: octets -> a frame      |
+//!   wire       v  detect, text::Framer, binary::{Fragments, next}: -> frame  |
 //!   wire       v  text::parse, binary::parse: a frame -> Request | Refusal   |
 //!   session    v  is it logged in? which dialect? -> Step                    |
 //!   server     v  execute: carry the Request out                             |
@@ -30,8 +30,9 @@
 //!
 //! - `main.rs`, `cli/`: arguments to a command, exit codes, and the client commands with their own
 //!   small reader of replies. They know nothing of how the daemon works.
-//! - [`wire`]: the two protocols, and the values that they share: `Request`, `Reply`, `Refusal`,
-//!   `Event`. No I/O, no meaning of an option, no other controller.
+//! - [`wire`]: the text protocol and the binary one with its two dialects, and the values that they
+//!   share: `Request`, `Reply`, `Refusal`, `Event`. No I/O, no meaning of an option, no other
+//!   controller.
 //! - [`session`]: one controller's conversation: its dialect, its login, its next command. No
 //!   sockets, no threads, no names.
 //! - [`bus`]: every controller's name, mail and subscriptions, the `MessageID`s, the history; and
@@ -40,8 +41,8 @@
 //!   one transaction. Not what an option means to others.
 //! - [`outbox`]: the write half of one connection, bounded; nothing else writes to it. Not which
 //!   event goes to whom.
-//! - [`tor`]: the Tor behind the bus: its login, where its replies and events end, fences, and whose
-//!   each command is. No sockets.
+//! - [`tor`]: the Tor behind the bus: its login, where its replies and events end, fences, whose
+//!   each command is, and what binary requests are in its words. No sockets.
 //! - [`server`]: the loop: listeners, turns, timers, signals; carries out requests. No parsing, no
 //!   wording of the protocols.
 //! - [`sys`]: paths, sockets with modes, peers, the state directory, descriptors, the clock. No

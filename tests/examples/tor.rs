@@ -39,7 +39,7 @@ impl Played {
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (sender, events) = (sender.clone(), Arc::clone(&events));
-                thread::spawn(move || converse(stream, &sender, &events));
+                thread::spawn(move || converse(&stream, &sender, &events));
             }
         });
         Self {
@@ -78,7 +78,7 @@ impl Played {
 
 /// Answers what every connection of the daemon says by itself, and passes the rest on.
 fn converse(
-    stream: UnixStream,
+    mut stream: &UnixStream,
     heard: &Sender<(String, UnixStream)>,
     feed: &Mutex<Option<UnixStream>>,
 ) {
@@ -106,7 +106,7 @@ fn converse(
             }
         };
         // The daemon may be gone already.
-        let _ = write!(&stream, "{answer}\r\n");
+        let _ = write!(stream, "{answer}\r\n");
     }
 }
 
