@@ -6,19 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use support::{Place, can, run};
-
-/// A Python that has stem, if there is one.
-fn python() -> Option<&'static str> {
-    let has_stem = |python: &&str| {
-        let mut command = Command::new(python);
-        command.args(["-c", "import stem.control"]);
-        command.output().is_ok_and(|output| output.status.success())
-    };
-    let found = ["python3", "/usr/bin/python3"].into_iter().find(has_stem);
-    can("stem for Python", found.is_some());
-    found
-}
+use support::{Place, python_with, run};
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -38,19 +26,25 @@ fn walk(place: &Place, python: &str, options: &str) {
 
 #[test]
 fn stem_walks_through_everything() {
-    let Some(python) = python() else { return };
+    let Some(python) = python_with("stem") else {
+        return;
+    };
     walk(&Place::new(), python, "");
 }
 
 #[test]
 fn stem_logs_in_with_the_cookie() {
-    let Some(python) = python() else { return };
+    let Some(python) = python_with("stem") else {
+        return;
+    };
     walk(&Place::new(), python, "BusCookieAuthentication 1\n");
 }
 
 #[test]
 fn the_example_controller_talks_to_another() {
-    let Some(python) = python() else { return };
+    let Some(python) = python_with("stem") else {
+        return;
+    };
     let place = Place::new();
     let daemon = place.daemon();
     let example = |arguments: &[&str]| {

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
-use crate::support::{Daemon, PATIENCE, Place, can, eventually, has, run};
+use crate::support::{Daemon, PATIENCE, Place, eventually, has, python_with, run};
 use crate::tor::{Home, Tor, has_tor, serve};
 use crate::wire::Wire;
 
@@ -50,20 +50,6 @@ impl Way {
         let text = text.replace(&self.home.path().display().to_string(), "(HOME)");
         text.replace(&self.tor.pid().to_string(), "(PID)")
     }
-}
-
-/// A Python that has `module`, if there is one.
-#[track_caller]
-fn python_with(module: &str) -> Option<&'static str> {
-    let import = format!("import {module}");
-    let has_it = |python: &&str| {
-        let mut command = Command::new(python);
-        command.args(["-c", &import]).stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    };
-    let found = ["python3", "/usr/bin/python3"].into_iter().find(has_it);
-    can(&format!("Python's {module}"), found.is_some());
-    found
 }
 
 /// Runs a script, at most as long as it may take, and returns what it printed.

@@ -570,6 +570,21 @@ pub fn is_root() -> bool {
     can("root", nix::unistd::geteuid().is_root())
 }
 
+/// A Python that has `module`, if there is one, as [`can`]. The first on the PATH need not
+/// be the one that the distribution has modules for.
+#[track_caller]
+pub fn python_with(module: &str) -> Option<&'static str> {
+    let import = format!("import {module}");
+    let has_it = |python: &&str| {
+        let mut command = Command::new(python);
+        command.args(["-c", &import]).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    let found = ["python3", "/usr/bin/python3"].into_iter().find(has_it);
+    can(&format!("Python's {module}"), found.is_some());
+    found
+}
+
 /// Asks again and again until `holds`, and fails if it never does. For what nobody tells of, such
 /// as the memory of another process; each asking gives way to whoever else wants to run.
 #[track_caller]
