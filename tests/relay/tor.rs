@@ -23,8 +23,6 @@ pub fn has_tor() -> bool {
 /// Where one Tor, or several in turn, have their control socket, data and torrc.
 pub struct Home {
     directory: TempDir,
-    /// How many control listeners the torrc asks for.
-    listeners: usize,
 }
 
 impl Home {
@@ -35,26 +33,47 @@ impl Home {
 
     /// As [`Home::new`], with these lines in the torrc too.
     pub fn with(lines: &str) -> Self {
+        let home = Self::bare();
+        home.add(&format!("SocksPort 0\nDisableNetwork 1\n{lines}"));
+        home
+    }
+
+    /// A home for a Tor with a control socket and no login, which the torrc takes to the network.
+    pub fn bare() -> Self {
         // Tor makes no control socket where others may look.
         let directory = tempfile::Builder::new()
             .permissions(fs::Permissions::from_mode(0o700))
             .tempdir()
             .expect("a temporary directory");
-        let path = directory.path().display();
-        let torrc = format!(
-            "DataDirectory {path}/data\nControlSocket unix:{path}/control\nSocksPort 0\n\
-             DisableNetwork 1\nLog notice stdout\n__OwningControllerProcess {}\n{lines}\n",
+        let home = Self { directory };
+        let path = home.path().display();
+        home.add(&format!(
+            "DataDirectory {path}/data\nControlSocket unix:{path}/control\nLog notice stdout\n\
+             __OwningControllerProcess {}",
             std::process::id()
-        );
-        fs::write(directory.path().join("torrc"), &torrc).expect("it is writable");
-        let listeners = torrc
-            .lines()
-            .filter(|line| line.starts_with("ControlSocket") || line.starts_with("ControlPort"));
-        let listeners = listeners.count();
-        Self {
-            directory,
-            listeners,
-        }
+        ));
+        home
+    }
+
+    /// Appends lines to the torrc.
+    pub fn add(&self, lines: &str) {
+        let mut torrc = self.torrc();
+        torrc.push_str(lines);
+        torrc.push('\n');
+        fs::write(self.path().join("torrc"), torrc).expect("it is writable");
+    }
+
+    /// The torrc; empty if there is none yet.
+    fn torrc(&self) -> String {
+        fs::read_to_string(self.path().join("torrc")).unwrap_or_default()
+    }
+
+    /// How many control listeners the torrc asks for.
+    fn listeners(&self) -> usize {
+        let torrc = self.torrc();
+        let is_listener =
+            |line: &&str| line.starts_with("ControlSocket") || line.starts_with("ControlPort");
+        torrc.lines().filter(is_listener).count()
     }
 
     pub fn path(&self) -> &Path {
@@ -93,7 +112,8 @@ impl Home {
         let mut tor = Tor { child, port: None };
         let mut log = String::new();
         let mut ready = 0;
-        while ready < self.listeners {
+        let listeners = self.listeners();
+        while ready < listeners {
             let line = lines.recv_timeout(PATIENCE);
             let line = line.unwrap_or_else(|error| panic!("tor is not ready: {error}: {log}"));
             if let Some((_, address)) = line.split_once("Control listener connection (ready) on ") {
