@@ -1,0 +1,22 @@
+//! A network of real Tors on this machine, and a client of it behind the bus: what binary
+//! controllers are told of its circuits, streams and connections, and how they change its options.
+
+mod live;
+mod place;
+mod socks;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../relay/tor.rs"]
+#[allow(
+    dead_code,
+    reason = "the tests of the relay need more of it than these"
+)]
+mod tor;
+mod tor_network;
+mod watch;
+#[path = "../relay/wire.rs"]
+#[allow(
+    dead_code,
+    reason = "the tests of the relay need more of it than these"
+)]
+mod wire;
