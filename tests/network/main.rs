@@ -1,6 +1,7 @@
 //! A network of real Tors on this machine, and a client of it behind the bus: what binary
 //! controllers are told of its circuits, streams and connections, and how they change its options.
 
+mod conf;
 mod live;
 mod place;
 mod socks;
