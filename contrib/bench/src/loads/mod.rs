@@ -1,0 +1,99 @@
+//! The loads. Each makes its cases: what one server is given once, and what is measured of it.
+
+mod broadcast;
+mod idle;
+mod login;
+mod relay;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::peers::Server;
+
+/// What the loads are made for.
+pub struct Scale {
+    /// The onionbus to measure.
+    pub onionbus: PathBuf,
+    /// A small run, only to see that everything works.
+    pub quick: bool,
+    /// How many subscribers a broadcast has.
+    pub subscribers: Vec<usize>,
+    /// How long its messages are, in octets.
+    pub sizes: Vec<usize>,
+}
+
+impl Scale {
+    /// `full`, or in a small run a part of it.
+    fn of(&self, full: usize, part: usize) -> usize {
+        if self.quick {
+            (full / part).max(1)
+        } else {
+            full
+        }
+    }
+}
+
+/// One figure.
+pub struct Figure {
+    /// What it is of.
+    pub metric: &'static str,
+    /// In which unit.
+    pub unit: &'static str,
+    /// How much.
+    pub value: f64,
+}
+
+/// Makes a figure.
+fn figure(metric: &'static str, unit: &'static str, value: f64) -> Figure {
+    Figure {
+        metric,
+        unit,
+        value,
+    }
+}
+
+/// What runs a case once, with everything started anew.
+type Run = Box<dyn Fn() -> Result<Vec<Figure>>>;
+
+/// One server under one load. Those of the same load and variant are compared.
+pub struct Case {
+    /// The load's name.
+    pub load: &'static str,
+    /// Which form of it.
+    pub variant: String,
+    /// The server, or the way to one.
+    pub server: Server,
+    /// Runs it.
+    pub run: Run,
+}
+
+/// What makes the cases of a load.
+type Load = fn(&Scale) -> Vec<Case>;
+
+/// All loads, by name.
+pub const LOADS: &[(&str, Load)] = &[
+    ("broadcast", broadcast::pipelined),
+    ("single", broadcast::single),
+    ("relay", relay::cases),
+    ("login", login::cases),
+    ("idle", idle::cases),
+];
+
+/// The figure in the middle; the values get sorted.
+pub fn median(values: &mut [f64]) -> f64 {
+    percentile(values, 0.5)
+}
+
+/// The figure that this part of all are below; the values get sorted.
+fn percentile(values: &mut [f64], part: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().saturating_sub(1);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an index between 0 and the last"
+    )]
+    let index = (last as f64 * part).round() as usize;
+    values.get(index).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,133 @@
+//! The benchmark of onionbus: the same load for it, for the floor and for its peers, side by side.
+//! See `README.md`.
+
+mod fake_tor;
+mod floor;
+mod loads;
+mod machine;
+mod marks;
+mod peers;
+mod process;
+mod report;
+mod results;
+mod script;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand};
+
+use loads::{LOADS, Scale};
+use peers::Server;
+use results::Results;
+
+#[derive(Parser)]
+#[command(name = "contrib/bench/run", about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Serve>,
+    #[command(flatten)]
+    choice: Choice,
+}
+
+/// What the benchmark starts beside itself.
+#[derive(Subcommand)]
+enum Serve {
+    /// The floor server
+    #[command(hide = true)]
+    Floor {
+        #[arg(long)]
+        threads: u8,
+        socket: PathBuf,
+    },
+    /// A Tor that gives replies of 10 MB
+    #[command(hide = true)]
+    FakeTor { socket: PathBuf },
+}
+
+#[derive(Args)]
+struct Choice {
+    /// Only these loads, with commas between them: broadcast, single, relay, login, idle ...
+    #[arg(long, value_delimiter = ',', value_parser = LOADS.iter().map(|load| load.0).collect::<Vec<_>>())]
+    loads: Vec<String>,
+    /// Only these servers; those that are not installed are left out anyway
+    #[arg(long, value_delimiter = ',')]
+    servers: Vec<Server>,
+    /// How often everything is measured, the servers taking turns; 5 unless --quick says 1
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// How many subscribers a pipelined broadcast has
+    #[arg(long, value_delimiter = ',', default_values_t = [10, 100, 1000])]
+    subscribers: Vec<usize>,
+    /// How many octets its messages have
+    #[arg(long, value_delimiter = ',', default_values_t = [64, 1024])]
+    sizes: Vec<usize>,
+    /// A twentieth of the work, once: it shows that everything is delivered, not how fast
+    #[arg(long)]
+    quick: bool,
+    /// The onionbus to measure
+    #[arg(long, default_value = "target/release/onionbus")]
+    onionbus: PathBuf,
+    /// Where results.tsv and results.txt go
+    #[arg(long, default_value = "target/bench-results")]
+    out: PathBuf,
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    match &arguments.command {
+        Some(Serve::Floor { threads, socket }) => floor::serve(socket, *threads)?,
+        Some(Serve::FakeTor { socket }) => fake_tor::serve(socket)?,
+        None => return measure(&arguments.choice),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn measure(choice: &Choice) -> Result<ExitCode> {
+    machine::raise_descriptor_limit()?;
+    let scale = Scale {
+        onionbus: std::path::absolute(&choice.onionbus)?,
+        quick: choice.quick,
+        subscribers: choice.subscribers.clone(),
+        sizes: choice.sizes.clone(),
+    };
+    let rounds = choice.rounds.unwrap_or(if choice.quick { 1 } else { 5 });
+    let mut results = Results::default();
+    for (name, load) in LOADS {
+        if !choice.loads.is_empty() && !choice.loads.iter().any(|chosen| chosen == name) {
+            continue;
+        }
+        let mut cases = load(&scale);
+        cases.retain(|case| choice.servers.is_empty() || choice.servers.contains(&case.server));
+        for group in cases.chunk_by(|one, other| one.variant == other.variant) {
+            for round in 1..=rounds {
+                for case in group {
+                    results.run(case, round);
+                }
+            }
+            print!("{}", report::table(&results, name, &group[0].variant));
+        }
+    }
+    let machine = machine::description(&scale.onionbus);
+    let marks = marks::verdicts(&results);
+    let verdicts = report::verdicts(&marks);
+    print!("\n{verdicts}\n{machine}");
+    fs::create_dir_all(&choice.out).context("--out")?;
+    let text = format!("{machine}\n{}\n{verdicts}", report::tables(&results));
+    fs::write(choice.out.join("results.txt"), text)?;
+    fs::write(choice.out.join("results.tsv"), report::tsv(&results))?;
+    println!(
+        "\nresults.txt and results.tsv are in {}",
+        choice.out.display()
+    );
+    if results.failures.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!();
+    for failure in &results.failures {
+        println!("FAILED: {failure}");
+    }
+    Ok(ExitCode::FAILURE)
+}

@@ -1,0 +1,152 @@
+//! The marks: how fast onionbus is meant to be, against the floor, its peers, and itself.
+
+use crate::peers::Server;
+use crate::results::Results;
+
+/// What a figure is compared with.
+#[derive(Clone, Copy)]
+enum Against {
+    /// The best of these under the same load.
+    Best(&'static [Server]),
+    /// A number of the figure's unit.
+    Itself,
+}
+
+use Against::{Best, Itself};
+
+/// One mark.
+struct Mark {
+    load: &'static str,
+    variant: &'static str,
+    metric: &'static str,
+    against: Against,
+    /// The most (or, if more is better, the least) that the figure may be of that.
+    limit: f64,
+    more_is_better: bool,
+}
+
+const fn most(
+    load: &'static str,
+    variant: &'static str,
+    metric: &'static str,
+    limit: f64,
+    against: Against,
+) -> Mark {
+    Mark {
+        load,
+        variant,
+        metric,
+        against,
+        limit,
+        more_is_better: false,
+    }
+}
+
+const fn least(
+    load: &'static str,
+    variant: &'static str,
+    metric: &'static str,
+    limit: f64,
+    against: Against,
+) -> Mark {
+    Mark {
+        more_is_better: true,
+        ..most(load, variant, metric, limit, against)
+    }
+}
+
+const CPU: &str = "CPU per delivery";
+const FLOOR: Against = Best(&[Server::Floor]);
+const PEERS: Against = Best(&[Server::Redis, Server::Tor]);
+const DIRECT: Against = Best(&[Server::Tor]);
+const VERSION: &str = "GETINFO version, one at a time";
+const PIPELINED: &str = "GETINFO version, pipelined";
+const NAMES: &str = "config/names info/names";
+const HUGE: &str = "replies of 10 MB";
+const LOGIN: &str = "connect, AUTHENTICATE, GETINFO version";
+const LOGGED_IN: &str = "10000 controllers, logged in";
+const NAMED: &str = "10000 controllers, named and subscribed";
+
+const MARKS: &[Mark] = &[
+    most("broadcast", "64 B to 1000", CPU, 1.6, FLOOR),
+    most("broadcast", "64 B to 1000", CPU, 0.25, PEERS),
+    most("broadcast", "1024 B to 1000", CPU, 1.2, FLOOR),
+    most("broadcast", "1024 B to 1000", CPU, 0.2, PEERS),
+    most("single", "64 B to 1000", CPU, 1.15, FLOOR),
+    most(
+        "single",
+        "64 B to 1000",
+        "the last has it after",
+        1.1,
+        FLOOR,
+    ),
+    most("relay", VERSION, "round trip", 2.1, DIRECT),
+    least("relay", PIPELINED, "throughput", 0.95, DIRECT),
+    least("relay", NAMES, "throughput", 0.95, DIRECT),
+    least("relay", HUGE, "throughput", 0.95, DIRECT),
+    most(
+        "relay",
+        HUGE,
+        "growth after the first tenth",
+        1024.0,
+        Itself,
+    ),
+    most("login", LOGIN, "first reply after", 3.0, DIRECT),
+    most("idle", LOGGED_IN, "memory each", 1024.0, Itself),
+    most("idle", NAMED, "memory each", 1024.0, Itself),
+    most("idle", NAMED, "wake-ups at rest", 0.0, Itself),
+];
+
+/// What became of one mark.
+pub struct Verdict {
+    /// The load, its form, and the figure.
+    pub what: String,
+    /// The mark in words.
+    pub mark: String,
+    /// What was measured, in the same terms.
+    pub measured: f64,
+    /// Whether the mark is met.
+    pub met: bool,
+}
+
+/// What became of those marks for which everything was measured.
+pub fn verdicts(results: &Results) -> Vec<Verdict> {
+    MARKS
+        .iter()
+        .filter_map(|mark| mark.verdict(results))
+        .collect()
+}
+
+impl Mark {
+    fn verdict(&self, results: &Results) -> Option<Verdict> {
+        let of = |variant, server| results.median(self.load, variant, server, self.metric);
+        let own = of(self.variant, Server::Onionbus)?;
+        let (reference, name) = match self.against {
+            Best(servers) => {
+                let held = servers
+                    .iter()
+                    .filter_map(|server| of(self.variant, *server));
+                let best = held.reduce(if self.more_is_better {
+                    f64::max
+                } else {
+                    f64::min
+                })?;
+                let names: Vec<_> = servers.iter().map(ToString::to_string).collect();
+                (best, format!(" x {}", names.join(" or ")))
+            }
+            Itself => (1.0, String::new()),
+        };
+        let measured = own / reference;
+        let (word, met) = if self.more_is_better {
+            ("at least", measured >= self.limit)
+        } else {
+            ("at most", measured <= self.limit)
+        };
+        Some(Verdict {
+            what: format!("{}, {}: {}", self.load, self.variant, self.metric),
+            mark: format!("{word} {}{name}", self.limit),
+            measured,
+            met,
+        })
+    }
+}

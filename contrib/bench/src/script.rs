@@ -1,0 +1,285 @@
+//! What is posted and what must come of it, octet by octet, and the one loop that plays it: one
+//! thread, one epoll, large reads, so that the readers are not what is measured.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::ops::Range;
+use std::os::unix::net::UnixStream as StdStream;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use mio::net::UnixStream;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::process::PATIENCE;
+
+/// What is posted between two waits for everybody.
+#[derive(Clone, Copy, Default)]
+struct Chunk {
+    posts: usize,
+    replies: usize,
+    deliveries: usize,
+}
+
+/// Posts, and the octets that must come back: to the publisher, and to each subscriber.
+#[derive(Default)]
+pub struct Script {
+    posts: Vec<u8>,
+    replies: Vec<u8>,
+    deliveries: Vec<u8>,
+    /// Where each chunk ends in the three.
+    chunks: Vec<Chunk>,
+}
+
+impl Script {
+    /// Appends one message as `write(posts, replies, deliveries)` says it, to the last chunk or,
+    /// if that would have more than `chunk` octets of posts, to a new one.
+    pub fn message(
+        &mut self,
+        chunk: usize,
+        write: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>, &mut Vec<u8>),
+    ) {
+        write(&mut self.posts, &mut self.replies, &mut self.deliveries);
+        let end = Chunk {
+            posts: self.posts.len(),
+            replies: self.replies.len(),
+            deliveries: self.deliveries.len(),
+        };
+        let before = self.chunks.len().checked_sub(2);
+        let begin = before.map_or(0, |before| self.chunks[before].posts);
+        match self.chunks.last_mut() {
+            Some(last) if end.posts - begin <= chunk => *last = end,
+            _ => self.chunks.push(end),
+        }
+    }
+
+    /// How many chunks there are.
+    pub fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// How many octets come back to the publisher.
+    pub fn replied(&self) -> usize {
+        self.replies.len()
+    }
+}
+
+/// Someone who has to get octets that are known.
+struct Party {
+    stream: UnixStream,
+    got: usize,
+    /// The chunk that it is in.
+    chunk: usize,
+}
+
+/// The publisher and the subscribers of one server.
+pub struct Crowd {
+    poll: Poll,
+    publisher: Party,
+    subscribers: Vec<Party>,
+    buffer: Vec<u8>,
+}
+
+const PUBLISHER: Token = Token(usize::MAX);
+
+impl Crowd {
+    /// All of them have said and heard what comes before the first post.
+    pub fn new(publisher: StdStream, subscribers: Vec<StdStream>) -> Result<Self> {
+        let poll = Poll::new()?;
+        let party = |stream: StdStream, token, interest| -> Result<Party> {
+            stream.set_nonblocking(true)?;
+            let mut stream = UnixStream::from_std(stream);
+            poll.registry().register(&mut stream, token, interest)?;
+            Ok(Party {
+                stream,
+                got: 0,
+                chunk: 0,
+            })
+        };
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let publisher = party(publisher, PUBLISHER, both)?;
+        let subscribers = subscribers.into_iter().enumerate();
+        let subscribers = subscribers
+            .map(|(key, stream)| party(stream, Token(key), Interest::READABLE))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            poll,
+            publisher,
+            subscribers,
+            buffer: vec![0; 256 * 1024],
+        })
+    }
+
+    /// Plays those `chunks` of `script`, at most `in_flight` of them on the way at a time, and
+    /// returns how long each took from its first octet posted until the last subscriber (without
+    /// any: the publisher) had it. The chunks before must have been played.
+    pub fn play(
+        &mut self,
+        script: &Script,
+        chunks: Range<usize>,
+        in_flight: usize,
+    ) -> Result<Vec<Duration>> {
+        let begin = chunks.start.checked_sub(1);
+        let mut sent = begin.map_or(0, |before| script.chunks[before].posts);
+        let mut progress = Progress::new(chunks.clone(), self.subscribers.len());
+        let mut events = Events::with_capacity(1024);
+        loop {
+            while progress.done < chunks.end {
+                let last = chunks.end.min(progress.done + in_flight);
+                let target = script.chunks[last - 1].posts;
+                if sent == target {
+                    break;
+                }
+                let now = Instant::now();
+                match self.publisher.stream.write(&script.posts[sent..target]) {
+                    Ok(taken) => {
+                        sent += taken;
+                        progress.posted(script, sent, now);
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if progress.done == chunks.end {
+                return Ok(progress.times);
+            }
+            self.poll.poll(&mut events, Some(PATIENCE))?;
+            if events.is_empty() {
+                bail!(
+                    "lost: of the chunks {chunks:?} only {} came within {PATIENCE:?}",
+                    progress.done - chunks.start
+                );
+            }
+            for event in &events {
+                if !event.is_readable() && !event.is_read_closed() {
+                    continue;
+                }
+                if event.token() == PUBLISHER {
+                    let expected = (&script.replies[..], &script.chunks[..]);
+                    self.publisher.read(
+                        &mut self.buffer,
+                        expected,
+                        |chunk| chunk.replies,
+                        |chunk| {
+                            progress.replied(chunk);
+                        },
+                    )?;
+                } else {
+                    let expected = (&script.deliveries[..], &script.chunks[..]);
+                    self.subscribers[event.token().0].read(
+                        &mut self.buffer,
+                        expected,
+                        |chunk| chunk.deliveries,
+                        |chunk| {
+                            progress.delivered(chunk);
+                        },
+                    )?;
+                }
+            }
+        }
+    }
+}
+
+impl Party {
+    /// Reads what has come, compares it with what is `expected`, and calls `passed` with each
+    /// chunk that is whole now.
+    fn read(
+        &mut self,
+        buffer: &mut [u8],
+        (expected, chunks): (&[u8], &[Chunk]),
+        end: impl Fn(&Chunk) -> usize,
+        mut passed: impl FnMut(usize),
+    ) -> Result<()> {
+        loop {
+            let length = match self.stream.read(buffer) {
+                Ok(0) => bail!("the server closed a connection"),
+                Ok(length) => length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            let octets = &buffer[..length];
+            let rest = &expected[self.got..];
+            if rest.get(..length) != Some(octets) {
+                let rest = &rest[..length.min(rest.len())];
+                let same = octets.iter().zip(rest).take_while(|(a, b)| a == b).count();
+                let around = |octets: &[u8]| {
+                    let begin = same.saturating_sub(40);
+                    String::from_utf8_lossy(&octets[begin..octets.len().min(same + 80)])
+                        .into_owned()
+                };
+                bail!(
+                    "wrong: {:?} came where {:?} was due",
+                    around(octets),
+                    around(rest)
+                );
+            }
+            self.got += length;
+            while self.chunk < chunks.len() && end(&chunks[self.chunk]) <= self.got {
+                passed(self.chunk);
+                self.chunk += 1;
+            }
+            if length < buffer.len() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Who still has to get what.
+struct Progress {
+    first: usize,
+    /// All chunks before this one are everywhere.
+    done: usize,
+    begun: Vec<Instant>,
+    times: Vec<Duration>,
+    /// For each chunk: how many subscribers lack it, and whether the replies are there.
+    waiting: Vec<(usize, bool)>,
+    subscribers: usize,
+}
+
+impl Progress {
+    fn new(chunks: Range<usize>, subscribers: usize) -> Self {
+        Self {
+            first: chunks.start,
+            done: chunks.start,
+            begun: Vec::with_capacity(chunks.len()),
+            times: vec![Duration::ZERO; chunks.len()],
+            waiting: vec![(subscribers, false); chunks.len()],
+            subscribers,
+        }
+    }
+
+    /// Notes when the chunks that have begun with the first `sent` octets did so.
+    fn posted(&mut self, script: &Script, sent: usize, now: Instant) {
+        let begin = |chunk: usize| {
+            let before = chunk.checked_sub(1);
+            before.map_or(0, |before| script.chunks[before].posts)
+        };
+        while self.begun.len() < self.times.len() && begin(self.first + self.begun.len()) < sent {
+            self.begun.push(now);
+        }
+    }
+
+    fn delivered(&mut self, chunk: usize) {
+        let index = chunk - self.first;
+        self.waiting[index].0 -= 1;
+        if self.waiting[index].0 == 0 {
+            self.times[index] = self.begun[index].elapsed();
+        }
+        self.advance();
+    }
+
+    fn replied(&mut self, chunk: usize) {
+        let index = chunk - self.first;
+        self.waiting[index].1 = true;
+        if self.subscribers == 0 {
+            self.times[index] = self.begun[index].elapsed();
+        }
+        self.advance();
+    }
+
+    fn advance(&mut self) {
+        while self.waiting.get(self.done - self.first) == Some(&(0, true)) {
+            self.done += 1;
+        }
+    }
+}
