@@ -6,7 +6,7 @@
 //! nothing but what a socket did not take. A mark such as 1.2 x the floor says what all the rest
 //! of a server may cost.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
@@ -77,7 +77,8 @@ enum Item {
 /// Who gets what.
 #[derive(Default)]
 struct Fanout {
-    subscribers: HashMap<usize, Arc<Outlet>>,
+    /// In the order in which they came, which is that of their memory.
+    subscribers: BTreeMap<usize, Arc<Outlet>>,
     batch: Batch,
 }
 

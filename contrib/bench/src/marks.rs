@@ -8,11 +8,13 @@ use crate::results::Results;
 enum Against {
     /// The best of these under the same load.
     Best(&'static [Server]),
+    /// Itself in another form of the load.
+    Variant(&'static str),
     /// A number of the figure's unit.
     Itself,
 }
 
-use Against::{Best, Itself};
+use Against::{Best, Itself, Variant};
 
 /// One mark.
 struct Mark {
@@ -57,12 +59,18 @@ const fn least(
 
 const CPU: &str = "CPU per delivery";
 const FLOOR: Against = Best(&[Server::Floor]);
+const FLOOR2: Against = Best(&[Server::Floor2]);
 const PEERS: Against = Best(&[Server::Redis, Server::Tor]);
 const DIRECT: Against = Best(&[Server::Tor]);
 const VERSION: &str = "GETINFO version, one at a time";
 const PIPELINED: &str = "GETINFO version, pipelined";
 const NAMES: &str = "config/names info/names";
 const HUGE: &str = "replies of 10 MB";
+const TEN: Against = Variant("10 of 10 post");
+const THOUSAND: Against = Variant("1000 of 1000 post");
+const CHURN: &str = "10000 controllers, 100 come and go each second";
+const REST: &str = "10000 controllers, at rest";
+const START: &str = "exec to first reply";
 const LOGIN: &str = "connect, AUTHENTICATE, GETINFO version";
 const LOGGED_IN: &str = "10000 controllers, logged in";
 const NAMED: &str = "10000 controllers, named and subscribed";
@@ -80,6 +88,30 @@ const MARKS: &[Mark] = &[
         1.1,
         FLOOR,
     ),
+    most(
+        "round-trip",
+        "64 B to one",
+        "post to delivery",
+        1.25,
+        FLOOR2,
+    ),
+    most("directed", "10 of 100 post", "CPU per message", 1.2, TEN),
+    most("directed", "10 of 1000 post", "CPU per message", 1.2, TEN),
+    most("directed", "10 of 10000 post", "CPU per message", 1.2, TEN),
+    most(
+        "directed",
+        "1000 of 10000 post",
+        "CPU per message",
+        1.2,
+        THOUSAND,
+    ),
+    most(
+        "tor-events",
+        "64 B to 1000, pipelined",
+        CPU,
+        1.0 / 3.0,
+        DIRECT,
+    ),
     most("relay", VERSION, "round trip", 2.1, DIRECT),
     least("relay", PIPELINED, "throughput", 0.95, DIRECT),
     least("relay", NAMES, "throughput", 0.95, DIRECT),
@@ -95,6 +127,9 @@ const MARKS: &[Mark] = &[
     most("idle", LOGGED_IN, "memory each", 1024.0, Itself),
     most("idle", NAMED, "memory each", 1024.0, Itself),
     most("idle", NAMED, "wake-ups at rest", 0.0, Itself),
+    most("churn", CHURN, "post to delivery (p99)", 2.0, Variant(REST)),
+    most("start", START, "first reply after", 10.0, Itself),
+    most("start", START, "program", 3072.0, Itself),
 ];
 
 /// What became of one mark.
@@ -134,6 +169,7 @@ impl Mark {
                 let names: Vec<_> = servers.iter().map(ToString::to_string).collect();
                 (best, format!(" x {}", names.join(" or ")))
             }
+            Variant(variant) => (of(variant, Server::Onionbus)?, format!(" x {variant}")),
             Itself => (1.0, String::new()),
         };
         let measured = own / reference;

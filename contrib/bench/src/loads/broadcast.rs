@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{Case, Figure, Scale, figure, median};
-use crate::peers::{Server, Speaker, speaker, text};
+use crate::peers::{Running, Server, Speaker, speaker, text};
 use crate::script::{Crowd, Script};
 
 const SERVERS: [Server; 5] = [
@@ -39,7 +39,8 @@ pub fn pipelined(scale: &Scale) -> Vec<Case> {
                     server,
                     run: Box::new(move || {
                         let mut speaker = speaker(server, &onionbus);
-                        pipeline(&mut *speaker, subscribers, messages, size)
+                        let running = speaker.start()?;
+                        pipeline(&mut *speaker, &running, subscribers, messages, size)
                     }),
                 });
             }
@@ -48,14 +49,15 @@ pub fn pipelined(scale: &Scale) -> Vec<Case> {
     cases
 }
 
-fn pipeline(
+/// Lets `running` deliver as many messages as it takes.
+pub fn pipeline(
     speaker: &mut dyn Speaker,
+    running: &Running,
     subscribers: usize,
     messages: usize,
     size: usize,
 ) -> Result<Vec<Figure>> {
-    let running = speaker.start()?;
-    let mut crowd = gather(speaker, &running.socket, subscribers)?;
+    let mut crowd = gather(speaker, running, subscribers)?;
     let script = write(speaker, messages, size, CHUNK);
     // The first tenth fills the caches and the buffers.
     let warm = script.chunks() / 10 + 1;
@@ -82,21 +84,23 @@ pub fn single(scale: &Scale) -> Vec<Case> {
                 server,
                 run: Box::new(move || {
                     let mut speaker = speaker(server, &onionbus);
-                    one_at_a_time(&mut *speaker, subscribers, messages, size)
+                    let running = speaker.start()?;
+                    one_at_a_time(&mut *speaker, &running, subscribers, messages, size)
                 }),
             }
         })
         .collect()
 }
 
-fn one_at_a_time(
+/// Lets `running` deliver one message after the other.
+pub fn one_at_a_time(
     speaker: &mut dyn Speaker,
+    running: &Running,
     subscribers: usize,
     messages: usize,
     size: usize,
 ) -> Result<Vec<Figure>> {
-    let running = speaker.start()?;
-    let mut crowd = gather(speaker, &running.socket, subscribers)?;
+    let mut crowd = gather(speaker, running, subscribers)?;
     let script = write(speaker, messages, size, 0);
     let warm = messages / 10;
     crowd.play(&script, 0..warm, 1)?;
@@ -111,15 +115,11 @@ fn one_at_a_time(
     ])
 }
 
-fn gather(
-    speaker: &mut dyn Speaker,
-    socket: &std::path::Path,
-    subscribers: usize,
-) -> Result<Crowd> {
+fn gather(speaker: &mut dyn Speaker, running: &Running, subscribers: usize) -> Result<Crowd> {
     let subscribers = (0..subscribers)
-        .map(|_| speaker.subscriber(socket))
+        .map(|_| speaker.subscriber(&running.socket))
         .collect::<Result<_>>()?;
-    Crowd::new(speaker.publisher(socket)?, subscribers)
+    Crowd::new(speaker.publisher(running.source())?, subscribers)
 }
 
 fn write(speaker: &mut dyn Speaker, messages: usize, size: usize, chunk: usize) -> Script {

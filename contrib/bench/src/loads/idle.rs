@@ -11,7 +11,7 @@ use crate::peers::{Server, ask, connect, onionbus};
 /// Those who have only logged in, and those with a name who wait for messages.
 pub fn cases(scale: &Scale) -> Vec<Case> {
     let controllers = scale.of(10_000, 20);
-    let rest = Duration::from_secs(if scale.quick { 1 } else { 5 });
+    let rest = Duration::from_secs(if scale.quick { 1 } else { 3 });
     [false, true]
         .into_iter()
         .map(|named| {

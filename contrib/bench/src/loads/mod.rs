@@ -1,9 +1,13 @@
 //! The loads. Each makes its cases: what one server is given once, and what is measured of it.
 
 mod broadcast;
+mod churn;
+mod directed;
+mod events;
 mod idle;
 mod login;
 mod relay;
+mod start;
 
 use std::path::PathBuf;
 
@@ -75,9 +79,14 @@ type Load = fn(&Scale) -> Vec<Case>;
 pub const LOADS: &[(&str, Load)] = &[
     ("broadcast", broadcast::pipelined),
     ("single", broadcast::single),
+    ("round-trip", directed::round_trip),
+    ("directed", directed::many),
+    ("tor-events", events::cases),
     ("relay", relay::cases),
     ("login", login::cases),
     ("idle", idle::cases),
+    ("churn", churn::cases),
+    ("start", start::cases),
 ];
 
 /// The figure in the middle; the values get sorted.

@@ -23,7 +23,7 @@ pub fn way(server: Server, program: &Path, behind: Running) -> Result<Running> {
             let tor = format!("BusTor unix:{}", behind.socket.display());
             let mut bus = onionbus(program, &[&tor])?;
             bus.processes.extend(behind.processes);
-            bus.behind = Some(behind.place);
+            bus.behind = Some((behind.socket, behind.place));
             // It takes commands for Tor once it has logged in there.
             let mut stream = connect(&bus.socket)?;
             stream.write_all(b"GETINFO version\r\nQUIT\r\n")?;
@@ -62,7 +62,7 @@ pub fn cases(scale: &Scale) -> Vec<Case> {
             Box::new(move || {
                 let running = way(server, &path, tor()?)?;
                 let command = b"GETINFO version\r\n";
-                throughput(&running, command, replies, 64 * 1024, 2)
+                throughput(server, &running, command, replies, 64 * 1024, 2)
             }),
         );
         let path = program.clone();
@@ -71,7 +71,7 @@ pub fn cases(scale: &Scale) -> Vec<Case> {
             Box::new(move || {
                 let running = way(server, &path, tor()?)?;
                 let command = b"GETINFO config/names info/names\r\n";
-                throughput(&running, command, large, 0, 4)
+                throughput(server, &running, command, large, 0, 4)
             }),
         );
         let path = program.clone();
@@ -80,7 +80,7 @@ pub fn cases(scale: &Scale) -> Vec<Case> {
             Box::new(move || {
                 let running = way(server, &path, fake_tor::start()?)?;
                 let command = b"GETINFO ns/all\r\n";
-                throughput(&running, command, huge, 0, 2)
+                throughput(server, &running, command, huge, 0, 2)
             }),
         );
     }
@@ -120,6 +120,7 @@ fn round_trips(running: &Running, trips: usize) -> Result<Vec<Figure>> {
 }
 
 fn throughput(
+    server: Server,
     running: &Running,
     command: &[u8],
     replies: usize,
@@ -139,20 +140,19 @@ fn throughput(
     let mut crowd = Crowd::new(stream, Vec::new())?;
     let warm = script.chunks() / 10 + 1;
     crowd.play(&script, 0..warm, in_flight)?;
-    let before = running.processes[0].memory("VmHWM:")?;
+    let memory = || running.processes[0].memory("VmHWM:");
+    let before = memory()?;
     let begun = Instant::now();
     crowd.play(&script, warm..script.chunks(), in_flight)?;
     let seconds = begun.elapsed().as_secs_f64();
     let share = (script.chunks() - warm) as f64 / script.chunks() as f64;
-    let peak = running.processes[0].memory("VmHWM:")?;
-    Ok(vec![
-        figure(
-            "throughput",
-            "MB/s",
-            script.replied() as f64 * share / seconds / 1e6,
-        ),
-        figure("replies", "1/s", replies as f64 * share / seconds),
-        figure("peak memory", "KiB", peak),
-        figure("growth after the first tenth", "KiB", peak - before),
-    ])
+    let octets = script.replied() as f64 * share;
+    let peak = memory()?;
+    let mut figures = vec![figure("throughput", "MB/s", octets / seconds / 1e6)];
+    if server == Server::Onionbus {
+        figures.push(figure("peak memory", "KiB", peak));
+        let growth = peak - before;
+        figures.push(figure("growth after the first tenth", "KiB", growth));
+    }
+    Ok(figures)
 }

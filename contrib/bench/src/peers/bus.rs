@@ -6,16 +6,27 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
+use tempfile::TempDir;
 
 use super::{Running, ask, connect};
 use crate::process::{Missing, place};
 
 /// Starts `program` as an onionbus, with further `options` as `--set` takes them.
 pub fn onionbus(program: &Path, options: &[&str]) -> Result<Running> {
+    let place = place()?;
+    let (command, socket) = onionbus_command(program, &place, options)?;
+    Running::start(command, place, socket)
+}
+
+/// How it is started, and where it will listen.
+pub fn onionbus_command(
+    program: &Path,
+    place: &TempDir,
+    options: &[&str],
+) -> Result<(Command, PathBuf)> {
     if !program.is_file() {
         return Err(Missing(format!("{} is not built", program.display())).into());
     }
-    let place = place()?;
     let socket = place.path().join("control");
     let mut command = Command::new(program);
     command.arg("serve").arg("--socket").arg(&socket);
@@ -23,7 +34,7 @@ pub fn onionbus(program: &Path, options: &[&str]) -> Result<Running> {
     for option in ["BusMaxControllersPerUser 16384"].iter().chain(options) {
         command.args(["--set", option]);
     }
-    Running::start(command, place, socket)
+    Ok((command, socket))
 }
 
 /// Starts the floor server with so many threads.

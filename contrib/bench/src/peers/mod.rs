@@ -13,8 +13,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
-pub use bus::onionbus;
-pub use tor::{socat, tor};
+pub use bus::{onionbus, onionbus_command};
+pub use tor::{Events as TorEvents, socat, tor};
 
 use crate::process::{PATIENCE, Process};
 
@@ -58,8 +58,8 @@ pub struct Running {
     pub socket: PathBuf,
     /// Its files.
     pub place: TempDir,
-    /// The files of the server behind it.
-    pub behind: Option<TempDir>,
+    /// The server behind it, whose processes are among these: its socket and its files.
+    pub behind: Option<(PathBuf, TempDir)>,
 }
 
 impl Running {
@@ -72,6 +72,12 @@ impl Running {
             place,
             behind: None,
         })
+    }
+
+    /// Where what it delivers comes from: the socket of the server behind it, or its own.
+    pub fn source(&self) -> &Path {
+        let behind = self.behind.as_ref();
+        behind.map_or(&self.socket, |(socket, _)| socket)
     }
 
     /// The processor time of all its processes, in microseconds.
