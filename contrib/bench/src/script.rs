@@ -77,6 +77,8 @@ pub struct Crowd {
     publisher: Party,
     subscribers: Vec<Party>,
     buffer: Vec<u8>,
+    /// How long nothing may come before what is missing counts as lost.
+    patience: Duration,
 }
 
 const PUBLISHER: Token = Token(usize::MAX);
@@ -106,6 +108,7 @@ impl Crowd {
             publisher,
             subscribers,
             buffer: vec![0; 256 * 1024],
+            patience: PATIENCE,
         })
     }
 
@@ -142,11 +145,12 @@ impl Crowd {
             if progress.done == chunks.end {
                 return Ok(progress.times);
             }
-            self.poll.poll(&mut events, Some(PATIENCE))?;
+            self.poll.poll(&mut events, Some(self.patience))?;
             if events.is_empty() {
                 bail!(
-                    "lost: of the chunks {chunks:?} only {} came within {PATIENCE:?}",
-                    progress.done - chunks.start
+                    "lost: of the chunks {chunks:?} only {} came everywhere within {:?}",
+                    progress.done - chunks.start,
+                    self.patience
                 );
             }
             for event in &events {
@@ -280,6 +284,43 @@ impl Progress {
     fn advance(&mut self) {
         while self.waiting.get(self.done - self.first) == Some(&(0, true)) {
             self.done += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of a server that delivers this to its second subscriber, where `abc` is due.
+    fn verdict(delivered: &[u8]) -> String {
+        let mut script = Script::default();
+        for letter in *b"abc" {
+            script.message(0, |posts, replies, deliveries| {
+                posts.push(letter);
+                replies.push(b'.');
+                deliveries.push(letter);
+            });
+        }
+        let [(publisher, served), (first, to_first), (second, to_second)] =
+            [(); 3].map(|()| StdStream::pair().unwrap());
+        (&served).write_all(b"...").unwrap();
+        (&to_first).write_all(b"abc").unwrap();
+        (&to_second).write_all(delivered).unwrap();
+        let mut crowd = Crowd::new(publisher, vec![first, second]).unwrap();
+        crowd.patience = Duration::from_millis(50);
+        match crowd.play(&script, 0..3, 3) {
+            Ok(times) => format!("{} chunks", times.len()),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn whatever_is_not_delivered_as_posted_is_found() {
+        assert_eq!(verdict(b"abc"), "3 chunks");
+        assert!(verdict(b"ab").starts_with("lost: "));
+        for wrong in [&b"acb"[..], b"abb", b"bc", b"abcd"] {
+            assert!(verdict(wrong).starts_with("wrong: "), "{wrong:?}");
         }
     }
 }
