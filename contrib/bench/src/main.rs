@@ -70,7 +70,7 @@ struct Choice {
     /// The onionbus to measure
     #[arg(long, default_value = "target/release/onionbus")]
     onionbus: PathBuf,
-    /// Where results.tsv and results.txt go
+    /// Where results.txt, results.tsv and results.svg go
     #[arg(long, default_value = "target/bench-results")]
     out: PathBuf,
 }
@@ -111,15 +111,21 @@ fn measure(choice: &Choice) -> Result<ExitCode> {
         }
     }
     let machine = machine::description(&scale.onionbus);
-    let marks = marks::verdicts(&results);
+    let marks = if choice.quick {
+        Vec::new()
+    } else {
+        marks::verdicts(&results)
+    };
     let verdicts = report::verdicts(&marks);
     print!("\n{verdicts}\n{machine}");
     fs::create_dir_all(&choice.out).context("--out")?;
     let text = format!("{machine}\n{}\n{verdicts}", report::tables(&results));
     fs::write(choice.out.join("results.txt"), text)?;
     fs::write(choice.out.join("results.tsv"), report::tsv(&results))?;
+    let plot = report::svg::plot(&results, &machine);
+    fs::write(choice.out.join("results.svg"), plot)?;
     println!(
-        "\nresults.txt and results.tsv are in {}",
+        "\nresults.txt, results.tsv and results.svg are in {}",
         choice.out.display()
     );
     if results.failures.is_empty() {

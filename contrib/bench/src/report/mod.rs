@@ -1,4 +1,6 @@
-//! The results as text, as tab-separated values.
+//! The results as text, as tab-separated values, and as a plot.
+
+pub mod svg;
 
 use std::fmt::Write as _;
 
@@ -6,7 +8,7 @@ use crate::marks::Verdict;
 use crate::results::{Results, Row};
 
 /// Three significant digits or all before the point.
-pub fn number(value: f64) -> String {
+fn number(value: f64) -> String {
     if value == 0.0 {
         return "0".into();
     }
