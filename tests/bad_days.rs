@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use onionbus::wire::binary::{Fragments, Gathered, kind};
 use support::{Controller, Daemon, PATIENCE, Place, eventually, frame};
 
 /// A command with a reply much longer than itself.
@@ -283,6 +284,47 @@ fn thousands_of_keys_in_one_command() {
     }
     let grown = daemon.memory().saturating_sub(before);
     assert!(grown < 100 * 1024, "{grown} KiB more");
+}
+
+#[test]
+fn more_messages_than_may_wait_cut_no_reader_off() {
+    let place = Place::new();
+    let (text, v0) = (place.socket(), place.path("v0"));
+    let (text, v0_path) = (text.display(), v0.display());
+    let options =
+        format!("BusSocket {text}\nBusSocket {v0_path} Protocol=v0\nBusMaxQueue 256 KB\n");
+    let daemon = place.configured(&options).ready();
+    let mut poster = daemon.connect();
+    let length = 60_000;
+    for number in 0..10 {
+        poster.ok(&format!(
+            "POSTMESSAGE @all {number}{}",
+            "x".repeat(length - 1)
+        ));
+    }
+    let mut reader = Controller::at(&v0);
+    reader.send_frame(kind::RECENTMESSAGES, b"");
+    let mut octets = Vec::new();
+    let body = loop {
+        let (kind, body) = reader.frame();
+        octets.extend_from_slice(&frame(kind, &body));
+        match Fragments::default().next(&octets) {
+            Gathered::Message { kind, body, .. } => {
+                assert_eq!(kind, kind::MESSAGES);
+                break body;
+            }
+            Gathered::Incomplete => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    // MessageID, source, destination and text, of the newest that half the queue holds.
+    let size = 8 + "unset\0all\0".len() + length + 1;
+    assert_eq!(body.len(), 2 * size);
+    let numbers: Vec<_> = body
+        .chunks(size)
+        .map(|one| one[size - length - 1])
+        .collect();
+    assert_eq!(numbers, b"89");
 }
 
 /// Connects until the daemon lets nobody in, and returns those it did.

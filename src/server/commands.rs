@@ -1,10 +1,13 @@
 //! What each command does, but for those about options and information.
 
+use std::sync::Arc;
+
 use super::Server;
 use crate::session::Session;
 use crate::sys::state::BLOCK;
+use crate::wire::binary;
 use crate::wire::event::{ControllerChange, Event};
-use crate::wire::message::UNSET;
+use crate::wire::message::{Message, UNSET};
 use crate::wire::refusal::Refusal;
 use crate::wire::reply::Reply;
 use crate::wire::request::{Request, Signal};
@@ -39,8 +42,14 @@ impl Server {
             Request::TakeOwnership => Ok(self.own(key, true)),
             Request::DropOwnership => Ok(self.own(key, false)),
             Request::Quit => Ok(Reply::Closing),
-            Request::RecentMessages => Ok(Reply::Messages(self.bus.recent_messages(session))),
-            Request::NewMessages => Ok(Reply::Messages(self.bus.new_messages(session))),
+            Request::RecentMessages => {
+                let messages = self.bus.recent_messages(session);
+                Ok(self.messages(&messages))
+            }
+            Request::NewMessages => {
+                let messages = self.bus.new_messages(session);
+                Ok(self.messages(&messages))
+            }
             Request::ListControllers => Ok(Reply::Controllers(self.bus.list())),
             Request::Tor(request) => Err(Refusal::NeedsTor(request.keyword().to_owned())),
             // The features are always on. SETEVENTS has been carried out where its reply takes its
@@ -51,6 +60,11 @@ impl Server {
 
     fn session(&mut self, key: usize) -> &mut Session {
         &mut self.connections[key].session
+    }
+
+    /// As many of the newest messages as one reply may have.
+    fn messages(&self, messages: &[Arc<Message>]) -> Reply {
+        Reply::Messages(binary::newest(messages, self.reply_room()).to_vec())
     }
 
     fn post(&mut self, session: u64, destination: &[u8], text: &[u8]) -> Result<Reply, Refusal> {

@@ -269,13 +269,9 @@ fn event_frame(version: Version, out: &mut Vec<u8>, code: u16, write: impl FnOnc
     });
 }
 
-/// MESSAGES (0xF005): each as in the POSTMESSAGE event. Where a message cannot be fragmented, the
-/// oldest are left out until the rest fits; the newest is always there.
-fn encode_messages(version: Version, messages: &[Arc<Message>], out: &mut Vec<u8>) {
-    let mut room = match version {
-        Version::Tc => MAX_BODY,
-        Version::V0 => usize::MAX,
-    };
+/// The newest of `messages`, as many as `room` octets of a body hold; the last is always there.
+#[must_use]
+pub fn newest(messages: &[Arc<Message>], mut room: usize) -> &[Arc<Message>] {
     let fitting = messages
         .iter()
         .rev()
@@ -286,15 +282,26 @@ fn encode_messages(version: Version, messages: &[Arc<Message>], out: &mut Vec<u8
         })
         .count()
         .max(messages.len().min(1));
-    if fitting < messages.len() {
+    let (left_out, newest) = messages.split_at(messages.len() - fitting);
+    if !left_out.is_empty() {
         log::warn!(
-            "the oldest {} of {} messages do not fit into a MESSAGES frame and are left out",
-            messages.len() - fitting,
+            "the oldest {} of {} messages do not fit into a MESSAGES reply and are left out",
+            left_out.len(),
             messages.len()
         );
     }
+    newest
+}
+
+/// MESSAGES (0xF005): each as in the POSTMESSAGE event. Where a message cannot be fragmented, only
+/// those that fit one frame.
+fn encode_messages(version: Version, messages: &[Arc<Message>], out: &mut Vec<u8>) {
+    let fitting = match version {
+        Version::Tc => newest(messages, MAX_BODY),
+        Version::V0 => messages,
+    };
     frame(version, out, kind::MESSAGES, |out| {
-        for message in &messages[messages.len() - fitting..] {
+        for message in fitting {
             encode_message(message, out);
         }
     });
