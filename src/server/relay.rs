@@ -17,7 +17,7 @@ use crate::outbox::Phase;
 use crate::tor::fence::Gate;
 use crate::tor::mixed::{Mixed, Then};
 use crate::tor::replies::Replies;
-use crate::tor::route::{Route, route, route_request};
+use crate::tor::route::{MOST_KEYS, Route, route, route_request};
 use crate::tor::translate::{self, Question};
 use crate::wire::refusal::Refusal;
 use crate::wire::request::Request;
@@ -91,12 +91,19 @@ impl Relay {
 
     /// Whether a command may come before Tor has answered what it was asked.
     fn may_follow(&self, route: &Route) -> bool {
-        self.asked.back().is_none_or(|asked| {
-            asked.then.only_adds()
-                && matches!(route, Route::Both(mixed) if mixed.then.only_adds())
-                && self.asked.len() < WINDOW
-                && self.link.waiting() <= WAITING
-        })
+        let Some(last) = self.asked.back() else {
+            return true;
+        };
+        let Route::Both(mixed) = route else {
+            return false;
+        };
+        // Tor may hold the replies to all of them: together they ask for no more than one may.
+        let keys = self.asked.iter().map(|asked| asked.then.keys());
+        last.then.only_adds()
+            && mixed.then.only_adds()
+            && self.asked.len() < WINDOW
+            && keys.sum::<usize>() + mixed.then.keys() <= MOST_KEYS
+            && self.link.waiting() <= WAITING
     }
 
     /// How many replies Tor owes, if that can be told.

@@ -60,6 +60,15 @@ impl Then {
     pub fn only_adds(&self) -> bool {
         matches!(self, Self::Info(keys) if !keys.iter().any(|key| is_own_key(key)))
     }
+
+    /// How many keys of GETINFO it answers.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        match self {
+            Self::Info(keys) => keys.len(),
+            _ => 0,
+        }
+    }
 }
 
 impl Mixed {

@@ -7,7 +7,7 @@ use crate::wire::text::is_space;
 
 /// The most keys of one GETINFO. Tor makes the whole reply before it sends any of it, so one
 /// command could take all its memory.
-const MOST_KEYS: usize = 1000;
+pub const MOST_KEYS: usize = 1000;
 
 /// Who carries out a command.
 #[derive(Debug, PartialEq, Eq)]

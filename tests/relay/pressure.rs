@@ -15,23 +15,35 @@ const COMMAND: &[u8] = b"GETINFO info/names\r\n";
 /// A controller that never reads.
 struct Stalled {
     stream: UnixStream,
+    /// What it asks, over and over.
+    command: Vec<u8>,
     /// How many octets the other end has taken.
     taken: usize,
 }
 
 impl Stalled {
-    fn at(path: &Path) -> Self {
+    fn at(path: &Path, command: &[u8]) -> Self {
         let stream = UnixStream::connect(path).expect("it is there");
         stream.set_nonblocking(true).expect("a socket");
-        Self { stream, taken: 0 }
+        let command = command.to_vec();
+        Self {
+            stream,
+            command,
+            taken: 0,
+        }
     }
 
     /// Writes commands until the other end takes no more.
     fn stuff(&mut self) {
-        let commands = COMMAND.repeat(1000);
+        let commands = self
+            .command
+            .repeat(20_000_usize.div_ceil(self.command.len()));
         loop {
             // A command that was cut goes on where it was cut.
-            match self.stream.write(&commands[self.taken % COMMAND.len()..]) {
+            match self
+                .stream
+                .write(&commands[self.taken % self.command.len()..])
+            {
                 Ok(length) => self.taken += length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => panic!("it is cut off after {} octets: {error}", self.taken),
@@ -49,7 +61,7 @@ fn tor_holds_no_replies_for_it() {
     let mut other = Wire::at(&pair.place.socket());
     other.ask(std::str::from_utf8(COMMAND.trim_ascii()).expect("ASCII"));
     let before = pair.tor.memory();
-    let mut stalled = Stalled::at(&pair.place.socket());
+    let mut stalled = Stalled::at(&pair.place.socket(), COMMAND);
     for _ in 0..2000 {
         // Tor has had a turn for whatever the stalled one asked.
         other.ask("GETINFO accounting/enabled");
@@ -74,7 +86,9 @@ fn many_such_are_no_worse() {
     let mut other = Wire::at(&pair.place.socket());
     other.ask("GETINFO version");
     let before = pair.tor.memory();
-    let mut stalled: Vec<_> = (0..20).map(|_| Stalled::at(&pair.place.socket())).collect();
+    let mut stalled: Vec<_> = (0..20)
+        .map(|_| Stalled::at(&pair.place.socket(), COMMAND))
+        .collect();
     for _ in 0..50 {
         for controller in &mut stalled {
             controller.stuff();
@@ -88,6 +102,26 @@ fn many_such_are_no_worse() {
     eventually("its connections to Tor are closed", || {
         pair.tor.descriptors() + 20 <= descriptors
     });
+}
+
+/// A reply of several megabytes is made before any of it can be sent: one at a time.
+#[test]
+fn commands_of_many_keys_are_no_worse() {
+    if !has_tor() {
+        return;
+    }
+    let pair = Pair::start();
+    let mut other = Wire::at(&pair.place.socket());
+    other.ask("GETINFO config/names");
+    let before = pair.tor.memory();
+    let command = format!("GETINFO{}\r\n", " config/names".repeat(999));
+    let mut stalled = Stalled::at(&pair.place.socket(), command.as_bytes());
+    for _ in 0..50 {
+        stalled.stuff();
+        other.ask("GETINFO accounting/enabled");
+    }
+    let grown = pair.tor.memory().saturating_sub(before);
+    assert!(grown < 60_000, "Tor has grown by {grown} KiB");
 }
 
 /// One that reads late gets everything all the same, and in order.
