@@ -17,6 +17,7 @@ impl Server {
             question,
             reply,
             too_long,
+            ..
         } = asked;
         let dialect = self.connections[key].session.dialect();
         let session = self.connections[key].session.id();

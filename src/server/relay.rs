@@ -63,6 +63,8 @@ pub(super) struct Asked {
     pub(super) then: Then,
     /// What the answer is translated for, if a binary controller has asked.
     pub(super) question: Option<Question>,
+    /// The octets of the command.
+    length: usize,
     pub(super) reply: Vec<u8>,
     /// The reply has more octets than are kept.
     pub(super) too_long: bool,
@@ -99,11 +101,12 @@ impl Relay {
         };
         // Tor may hold the replies to all of them: together they ask for no more than one may.
         let keys = self.asked.iter().map(|asked| asked.then.keys());
+        let octets = self.asked.iter().map(|asked| asked.length);
         last.then.only_adds()
             && mixed.then.only_adds()
             && self.asked.len() < WINDOW
             && keys.sum::<usize>() + mixed.then.keys() <= MOST_KEYS
-            && self.link.waiting() <= WAITING
+            && octets.sum::<usize>() <= WAITING
     }
 
     /// How many replies Tor owes, if that can be told.
@@ -284,6 +287,7 @@ impl Server {
             relay.asked.push_back(Asked {
                 then: mixed.then,
                 question,
+                length: mixed.command.len(),
                 reply: Vec::new(),
                 too_long: false,
             });
