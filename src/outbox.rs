@@ -4,6 +4,7 @@
 //! writes, without blocking; what the kernel does not take is queued here, and the loop sends it
 //! once the socket is writable again. The lock guards that queue and this socket and nothing else.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice, Write as _};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd as _;
@@ -38,9 +39,7 @@ pub struct Outbox {
 
 #[derive(Debug)]
 struct State {
-    queue: Vec<u8>,
-    /// How much of the queue the kernel has taken.
-    sent: usize,
+    queue: VecDeque<u8>,
     phase: Phase,
 }
 
@@ -67,8 +66,7 @@ impl Outbox {
             outlet,
             behind: AtomicUsize::new(0),
             state: Mutex::new(State {
-                queue: Vec::new(),
-                sent: 0,
+                queue: VecDeque::new(),
                 phase: Phase::Open,
             }),
         }
@@ -108,12 +106,17 @@ impl Outbox {
         if rest == 0 {
             return;
         }
-        if state.waiting() + rest > self.max_queue() {
+        let room = self.max_queue().saturating_sub(state.queue.len());
+        if rest > room {
             return self.end(state, Phase::Overflowed);
         }
-        state.queue.reserve(rest);
+        // Twice as much each time, as any vector grows, but never more than may be needed.
+        let more = rest.max(state.queue.len()).min(room);
+        if state.queue.capacity() < state.queue.len() + rest {
+            state.queue.reserve_exact(more);
+        }
         for slice in slices.iter() {
-            state.queue.extend_from_slice(slice);
+            state.queue.extend(slice.iter());
         }
         if idle && !self.register(Interest::READABLE | Interest::WRITABLE) {
             self.end(state, Phase::Ended);
@@ -131,22 +134,25 @@ impl Outbox {
         if state.queue.is_empty() {
             return;
         }
-        while state.sent < state.queue.len() {
-            match (&self.stream).write(&state.queue[state.sent..]) {
+        while !state.queue.is_empty() {
+            let (first, second) = state.queue.as_slices();
+            match (&self.stream).write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
                 Ok(taken) => {
                     self.count(taken);
-                    state.sent += taken;
+                    state.queue.drain(..taken);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    state.compact();
+                    let waiting = state.queue.len();
+                    if waiting < state.queue.capacity() / 4 {
+                        state.queue.shrink_to(2 * waiting);
+                    }
                     return;
                 }
                 Err(_) => return self.end(&mut state, Phase::Ended),
             }
         }
-        state.queue = Vec::new();
-        state.sent = 0;
+        state.queue = VecDeque::new();
         if state.phase == Phase::Finishing || !self.register(Interest::READABLE) {
             self.end(&mut state, Phase::Ended);
         }
@@ -191,7 +197,7 @@ impl Outbox {
 
     /// Octets that the kernel has not taken yet.
     pub fn waiting(&self) -> usize {
-        self.state.lock().waiting()
+        self.state.lock().queue.len()
     }
 
     /// How far the connection has come.
@@ -238,25 +244,9 @@ impl Outbox {
 
     fn end(&self, state: &mut State, phase: Phase) {
         state.phase = phase;
-        state.queue = Vec::new();
-        state.sent = 0;
+        state.queue = VecDeque::new();
         // It fails only if the other end is gone already.
         let _ = self.stream.shutdown(Shutdown::Both);
-    }
-}
-
-impl State {
-    fn waiting(&self) -> usize {
-        self.queue.len() - self.sent
-    }
-
-    /// Lets go of what was sent once it is the larger part.
-    fn compact(&mut self) {
-        if self.sent > self.queue.len() / 2 {
-            self.queue.drain(..self.sent);
-            self.queue.shrink_to(self.queue.len() * 2);
-            self.sent = 0;
-        }
     }
 }
 
