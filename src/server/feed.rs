@@ -43,6 +43,8 @@ pub(super) struct Tor {
     pub(super) identifiers: Identifiers,
     feed: Option<Box<Own>>,
     pub(super) spare: Option<Link>,
+    /// A controller has taken the spare connection, and no other was tried to be had since.
+    pub(super) spare_is_due: bool,
     /// The version of the Tor that is there, or was last.
     pub(super) version: Option<String>,
     /// When it is tried again, if it is not there, and how long the wait was.
@@ -86,6 +88,7 @@ impl Tor {
             identifiers: Identifiers::default(),
             feed: None,
             spare: None,
+            spare_is_due: false,
             version: None,
             retry: None,
             wait: RETRY.0,

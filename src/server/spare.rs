@@ -10,7 +10,10 @@ use super::{SPARE, Server};
 impl Server {
     /// A connection to Tor for a controller, to be registered under `token`.
     pub(super) fn take_link(&mut self, token: Token) -> Result<Link, String> {
-        let spare = self.tor.as_mut().and_then(|tor| tor.spare.take());
+        let spare = self.tor.as_mut().and_then(|tor| {
+            tor.spare_is_due = true;
+            tor.spare.take()
+        });
         if let Some(mut link) = spare
             && link.pass_on(token, self.poll.registry())
         {
@@ -20,9 +23,10 @@ impl Server {
     }
 
     /// Sees to it that there is one for the next controller. To be called when Tor has answered one:
-    /// to open another keeps Tor busy for a moment.
+    /// to open another keeps Tor busy for a moment. It is tried once for each that was taken: where
+    /// none can be had, Tor would be asked for one at every answer.
     pub(super) fn keep_spare(&mut self) {
-        if self.tor.as_ref().is_some_and(|tor| tor.spare.is_none()) {
+        if self.tor.as_ref().is_some_and(|tor| tor.spare_is_due) {
             self.ready.push(Token(SPARE));
         }
     }
@@ -41,10 +45,13 @@ impl Server {
 
     /// A turn of the spare connection: it is opened, goes on with its login, or has ended.
     pub(super) fn take_spare_turn(&mut self) {
-        let spare = match self.tor.as_mut().and_then(|tor| tor.spare.take()) {
+        let Some(tor) = &mut self.tor else { return };
+        let is_due = std::mem::take(&mut tor.spare_is_due);
+        let spare = match tor.spare.take() {
             Some(mut link) => goes_on(&mut link, self.poll.registry()).then_some(link),
             // If none can be had, the controller that needs one is told why.
-            None => self.open_link(Token(SPARE)).ok(),
+            None if is_due => self.open_link(Token(SPARE)).ok(),
+            None => None,
         };
         if let Some(tor) = &mut self.tor {
             tor.spare = spare;

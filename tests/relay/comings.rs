@@ -1,7 +1,10 @@
 //! Tor comes and goes; the bus stays.
 
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{BufRead, BufReader, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use crate::support::{Controller, Place, eventually};
@@ -291,4 +294,54 @@ fn fifty_restarts_lose_no_message() {
     eventually("Tor has only the connections that are in use", || {
         pair.tor.descriptors() < 30
     });
+}
+
+/// Answers as a Tor would that has no login, until the other end closes.
+fn plays_tor(stream: UnixStream) {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    while stream.read_line(&mut line).is_ok_and(|length| length > 0) {
+        let answer = match line.trim_end() {
+            "PROTOCOLINFO 1" => "250-PROTOCOLINFO 1\r\n250-AUTH METHODS=NULL\r\n\
+                 250-VERSION Tor=\"0.4.9.11\"\r\n250 OK\r\n"
+                .to_owned(),
+            fence if fence.starts_with("ONIONBUS") => {
+                format!("510 Unrecognized command \"{fence}\"\r\n")
+            }
+            _ => "250 OK\r\n".to_owned(),
+        };
+        if stream.get_mut().write_all(answer.as_bytes()).is_err() {
+            return;
+        }
+        line.clear();
+    }
+}
+
+/// One that lets in no more than it must is asked for a connection to spare once, not at every answer.
+#[test]
+fn what_cannot_be_had_to_spare_is_tried_once() {
+    let place = Place::new();
+    let listener = UnixListener::bind(place.path("tor")).expect("a socket");
+    let came = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&came);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            // The daemon's own, and one controller's.
+            if counted.fetch_add(1, Ordering::SeqCst) < 2 {
+                thread::spawn(|| plays_tor(stream.expect("a connection")));
+            }
+        }
+    });
+    let option = format!("BusTor unix:{}", place.path("tor").display());
+    let daemon = place.serve().set(&option).ready();
+    is_connected(&daemon);
+    let mut controller = daemon.connect();
+    for _ in 0..100 {
+        controller.ok("GETINFO version");
+    }
+    eventually("one to spare is tried", || came.load(Ordering::SeqCst) > 2);
+    for _ in 0..100 {
+        controller.ok("GETINFO version");
+    }
+    assert_eq!(came.load(Ordering::SeqCst), 3);
 }
