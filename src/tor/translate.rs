@@ -138,6 +138,10 @@ fn of_tor(request: &TorRequest<'_>, identifiers: &Identifiers) -> Result<Vec<u8>
             words.ok_or(Refusal::Malformed("a mapping is two addresses"))?
         }
         TorRequest::ExtendCircuit { circuit, path } => {
+            // Tor would take `purpose=x` for an argument of its own, and choose a path itself.
+            if !path.starts_with(b"$") && path.contains(&b'=') {
+                return Err(Refusal::Malformed("a path is names of routers"));
+            }
             vec![identifiers.name(*circuit), checked(path)?]
         }
         TorRequest::AttachStream { stream, circuit } => {
@@ -439,6 +443,9 @@ mod tests {
                 assert!(commanded(&request).is_err(), "{request:?}");
             }
         }
+        let path = b"purpose=general";
+        let option = Request::Tor(TorRequest::ExtendCircuit { circuit: 0, path });
+        assert!(commanded(&option).is_err());
         let name = b"Log=x".to_vec();
         let assigned = Request::SetConf(vec![Setting { name, value: None }]);
         assert!(commanded(&assigned).is_err());
