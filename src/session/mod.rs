@@ -190,10 +190,16 @@ impl Session {
                     return Step::Gathered { length, kind, body };
                 }
                 Gathered::Broken { length, refusal } => {
+                    // What is too long ends the connection, logged in or not.
+                    let is_too_long = refusal == Refusal::LineTooLong;
+                    let (refusal, logs_in) = match self.admit(None) {
+                        Err(unauthorized) if !is_too_long => (unauthorized, false),
+                        admitted => (refusal, admitted == Ok(true)),
+                    };
                     return Step::Command {
                         length,
                         request: Err(refusal),
-                        logs_in: false,
+                        logs_in,
                         text: None,
                     };
                 }
@@ -369,6 +375,22 @@ mod tests {
         assert!(session.authenticate(&[7; 31]).is_err());
         assert!(session.authenticate(&[8; 32]).is_err());
         assert_eq!(session.authenticate(&[7; 32]), Ok(true));
+    }
+
+    #[test]
+    fn broken_fragments_are_a_command_like_any_other() {
+        let octets = b"\0\0\0\x11";
+        let v0 = |cookie| Session::new(1, PEER, Some(Dialect::V0), cookie);
+        let mut open = v0(None);
+        let Step::Command { logs_in, .. } = open.step(octets) else {
+            panic!()
+        };
+        assert!(logs_in && open.is_logged_in());
+        let mut closed = v0(Some(Arc::new(Cookie::from([7; 32]))));
+        let refused = refusal(&mut closed, octets);
+        assert_eq!(refused, Some(Refusal::AuthenticationRequired));
+        let endless = b"\0\x06\0\x10\0\x02\xFF\xFF\xFF\xFF";
+        assert_eq!(refusal(&mut closed, endless), Some(Refusal::LineTooLong));
     }
 
     #[test]

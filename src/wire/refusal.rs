@@ -122,8 +122,8 @@ impl Refusal {
         }
     }
 
-    /// Whether the connection ends with it. The binary dialects end it only for a wrong cookie
-    /// and where there is no room for one more.
+    /// Whether the connection ends with it. The binary dialects end it only for a wrong cookie,
+    /// where there is no room for one more, and for a message that is too long.
     #[must_use]
     pub const fn closes(&self, dialect: Dialect) -> bool {
         match self {
