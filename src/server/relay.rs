@@ -17,7 +17,7 @@ use crate::outbox::Phase;
 use crate::tor::fence::Gate;
 use crate::tor::mixed::{Mixed, Then};
 use crate::tor::replies::Replies;
-use crate::tor::route::{MOST_KEYS, Route, route, route_request};
+use crate::tor::route::{self, MOST_KEYS, Route, route_request};
 use crate::tor::translate::{self, Question};
 use crate::wire::refusal::Refusal;
 use crate::wire::request::Request;
@@ -27,13 +27,10 @@ use crate::wire::text::Command;
 const WINDOW: usize = 64;
 
 /// So many fences may be on their way. Tor holds every reply that is not read, so what it is asked
-/// must have a bound: the lower one, until its replies to a window of commands are known to be
-/// short. Tor takes 16 KiB of commands at a time, which are many short ones, and answers none
-/// before it has carried out all: with the lower one alone it would wait for more at every turn.
+/// must have a bound: the second one if all its replies are known to be short. Tor takes 16 KiB of
+/// commands at a time, which are many short ones, and answers none before it has carried out all:
+/// with the first one it would wait for more at every turn.
 const FENCES: (usize, usize) = (2, 32);
-
-/// The replies to a window of commands are short if they have no more octets than this.
-const SHORT: usize = 64 * 1024;
 
 /// No more commands are sent while so many octets wait for Tor to take them.
 const WAITING: usize = 64 * 1024;
@@ -43,12 +40,8 @@ pub(super) struct Relay {
     pub(super) link: Link,
     gate: Gate,
     replies: Replies,
-    /// Commands sent since the last fence.
+    /// Commands sent since the last fence, each counted by how much Tor may reply.
     unfenced: usize,
-    /// How many fences may be on their way.
-    fences: usize,
-    /// Octets that Tor has replied since a fence came back.
-    heard: usize,
     /// Commands sent and replies ended since Tor was known to have answered everything.
     sent: usize,
     answered: usize,
@@ -170,14 +163,17 @@ impl Server {
         if self.tor.is_none() || !self.connections[key].session.is_logged_in() {
             return Passed::Here;
         }
-        let route = route(command.keyword, command.arguments, request);
+        let route = route::route(command.keyword, command.arguments, request);
         let relay = self.connections[key].relay.as_ref();
         if relay.is_some_and(|relay| !relay.may_follow(&route)) {
             return Passed::Later;
         }
         let follows = relay.is_some_and(|relay| !relay.asked.is_empty());
         match route {
-            Route::Tor => self.forward(key, command.keyword, octets),
+            Route::Tor => {
+                let weight = route::weight(octets, request);
+                self.forward(key, command.keyword, octets, weight)
+            }
             Route::Both(mixed) if follows => self.ask(key, mixed, None),
             // Whatever the bus answers must stand behind what Tor answers.
             _ if !self.is_quiet(key) => Passed::Later,
@@ -226,8 +222,8 @@ impl Server {
         }
     }
 
-    /// Sends a command to Tor as it came.
-    fn forward(&mut self, key: usize, keyword: &[u8], octets: &[u8]) -> Passed {
+    /// Sends a command to Tor as it came. `weight` is how many of its replies may be long.
+    fn forward(&mut self, key: usize, keyword: &[u8], octets: &[u8], weight: usize) -> Passed {
         match self.connect(key) {
             Passed::Yes => {}
             other => return other,
@@ -241,10 +237,13 @@ impl Server {
                 return Passed::Later;
             }
         }
-        if relay.unfenced >= WINDOW {
-            if relay.gate.outstanding() >= relay.fences {
-                return Passed::Later;
-            }
+        let most = if weight == 0 { FENCES.1 } else { FENCES.0 };
+        let outstanding = relay.gate.outstanding();
+        let full = relay.unfenced >= WINDOW;
+        if outstanding > most || (full && outstanding == most) {
+            return Passed::Later;
+        }
+        if full {
             self.send_fence(key);
         }
         let Some(relay) = &mut self.connections[key].relay else {
@@ -256,7 +255,7 @@ impl Server {
             relay.uncountable = false;
         }
         relay.link.send(octets);
-        relay.unfenced += 1;
+        relay.unfenced += weight.max(1);
         relay.sent += 1;
         if has_odd_replies(keyword) {
             relay.uncountable = true;
@@ -317,8 +316,6 @@ impl Server {
                     gate: Gate::default(),
                     replies: Replies::default(),
                     unfenced: 0,
-                    fences: FENCES.0,
-                    heard: 0,
                     sent: 0,
                     answered: 0,
                     uncountable: false,
@@ -410,12 +407,6 @@ impl Server {
             through = &passed;
         }
         let fenced = outstanding - relay.gate.outstanding();
-        relay.heard += through.len();
-        if fenced > 0 {
-            let short = relay.heard <= fenced * SHORT;
-            relay.fences = if short { FENCES.1 } else { FENCES.0 };
-            relay.heard = 0;
-        }
         if !relay.asked.is_empty() {
             through = self.tor_answered(key, through, room);
         }

@@ -9,6 +9,44 @@ use crate::wire::text::is_space;
 /// command could take all its memory.
 pub const MOST_KEYS: usize = 1000;
 
+/// Keys of GETINFO whose value is one short line, whatever Tor does; controllers ask for some of
+/// them again and again.
+const SHORT_KEYS: [&[u8]; 16] = [
+    b"version",
+    b"uptime",
+    b"process/pid",
+    b"process/uid",
+    b"process/user",
+    b"process/descriptor-limit",
+    b"traffic/read",
+    b"traffic/written",
+    b"current-time/local",
+    b"current-time/utc",
+    b"dormant",
+    b"network-liveness",
+    b"accounting/enabled",
+    b"status/bootstrap-phase",
+    b"status/circuit-established",
+    b"status/enough-dir-info",
+];
+
+/// How many long replies, or parts of one, Tor may have to make for a command; 0 if what it
+/// replies is known to be short.
+#[must_use]
+pub fn weight(octets: &[u8], request: &Result<Request<'_>, Refusal>) -> usize {
+    // What it does not know, Tor quotes.
+    let quoted = octets.len() / 1024;
+    quoted
+        + match request {
+            Ok(Request::GetInfo(keys)) => {
+                let long = keys.iter().filter(|key| !SHORT_KEYS.contains(key));
+                long.count()
+            }
+            Ok(Request::GetConf(names)) => names.len(),
+            _ => 1,
+        }
+}
+
 /// Who carries out a command.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route {
@@ -106,6 +144,31 @@ mod tests {
             b"+LOADCONF\r\nContactInfo x\r\n.\r\n",
         ] {
             assert_eq!(routed(line), Route::Tor, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_known_to_be_short_weighs_nothing() {
+        let weight = |line: &[u8]| {
+            let Framed::Command(command) = Framer::default().next(line) else {
+                panic!("{line:?}")
+            };
+            let request = text::verb(command.keyword).and_then(|verb| text::parse(verb, &command));
+            weight(line, &request)
+        };
+        let many = format!("GETINFO{}\r\n", " config-text".repeat(1000));
+        let long = format!("FOO {}\r\n", "x".repeat(10_000));
+        for (line, expected) in [
+            ("GETINFO version uptime\r\n", 0),
+            ("GETINFO\r\n", 0),
+            ("GETINFO version ns/all\r\n", 1),
+            ("GETCONF Log ContactInfo\r\n", 2),
+            ("SIGNAL NEWNYM\r\n", 1),
+            ("FOO\r\n", 1),
+            (&many, 1011),
+            (&long, 10),
+        ] {
+            assert_eq!(weight(line.as_bytes()), expected, "{line:.40}");
         }
     }
 
