@@ -19,6 +19,7 @@ use crate::tor::mixed::{Mixed, Then};
 use crate::tor::replies::Replies;
 use crate::tor::route::{self, MOST_KEYS, Route, route_request};
 use crate::tor::translate::{self, Question};
+use crate::wire::Dialect;
 use crate::wire::refusal::Refusal;
 use crate::wire::request::Request;
 use crate::wire::text::Command;
@@ -459,6 +460,10 @@ impl Server {
     /// event stands inside a reply.
     fn send_tors(&mut self, key: usize, octets: &[u8], inside: bool) {
         let connection = &self.connections[key];
+        if connection.session.dialect() != Dialect::Text {
+            log::warn!("Tor has replied to {connection} what it was not asked");
+            return;
+        }
         if !connection.subscribed {
             return connection.outbox.send(&mut [IoSlice::new(octets)]);
         }
