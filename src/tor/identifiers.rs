@@ -1,21 +1,26 @@
 //! Identifiers of circuits and streams: words of Tor's, four octets in the binary dialects.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, VecDeque};
 
 /// So many identifiers that do not fit four octets are remembered; then the oldest is forgotten.
 const MOST: usize = 16 * 1024;
 
-/// The first number for one that does not fit, and then downwards. Tor counts upwards, so what it
-/// is near to is either far below or far above.
-const FIRST: u32 = u32::MAX / 2;
+/// How many numbers there are for those. Tor counts upwards, so its own are seldom among them.
+const NUMBERS: u32 = 1 << 20;
+
+/// The first of those numbers: far from where Tor's begin, and from where they stop to fit.
+const FIRST: u32 = 1 << 31;
 
 /// Gives each identifier a number, and finds it again. One that is a number of four octets stands
 /// for itself; Tor's all are, until it has seen 2^32 streams.
 #[derive(Debug, Default)]
 pub struct Identifiers {
     numbers: HashMap<Vec<u8>, u32>,
-    names: BTreeMap<u32, Vec<u8>>,
-    given: u32,
+    names: HashMap<u32, Vec<u8>>,
+    /// The numbers that are given, the oldest first.
+    given: VecDeque<u32>,
+    /// Where the next number is looked for, counted from the first.
+    next: u32,
 }
 
 impl Identifiers {
@@ -27,24 +32,41 @@ impl Identifiers {
 
     /// The number that stands for an identifier.
     pub fn number(&mut self, identifier: &[u8]) -> u32 {
-        if let Some(number) = itself(identifier)
-            && !self.names.contains_key(&number)
+        let itself = itself(identifier);
+        if let Some(number) = itself
+            && !(FIRST..FIRST + NUMBERS).contains(&number)
         {
             return number;
         }
         if let Some(&number) = self.numbers.get(identifier) {
             return number;
         }
-        let number = FIRST - self.given;
-        self.given = (self.given + 1) % FIRST;
-        // The largest was given first.
-        let oldest = (self.names.len() >= MOST).then(|| self.names.pop_last());
-        if let Some((_, forgotten)) = oldest.flatten() {
-            self.numbers.remove(&forgotten);
+        // One of Tor's own among the numbers that are given here takes its own, if that is free.
+        let number = match itself {
+            Some(number) if !self.names.contains_key(&number) => number,
+            _ => self.unused(),
+        };
+        if self.given.len() >= MOST
+            && let Some(oldest) = self.given.pop_front()
+            && let Some(name) = self.names.remove(&oldest)
+        {
+            self.numbers.remove(&name);
         }
         self.numbers.insert(identifier.to_vec(), number);
         self.names.insert(number, identifier.to_vec());
+        self.given.push_back(number);
         number
+    }
+
+    /// A number that is not given. There are more of them than are remembered.
+    fn unused(&mut self) -> u32 {
+        loop {
+            let number = FIRST + self.next;
+            self.next = (self.next + 1) % NUMBERS;
+            if !self.names.contains_key(&number) {
+                return number;
+            }
+        }
     }
 
     /// The identifier that a number stands for.
@@ -70,7 +92,7 @@ mod tests {
     #[test]
     fn a_number_of_four_octets_stands_for_itself() {
         let mut identifiers = Identifiers::default();
-        for number in [0, 7, u32::MAX] {
+        for number in [0, 7, FIRST - 1, FIRST, FIRST + NUMBERS, u32::MAX] {
             let name = number.to_string().into_bytes();
             assert_eq!(identifiers.number(&name), number);
             assert_eq!(identifiers.name(number), name);
@@ -82,8 +104,11 @@ mod tests {
     #[test]
     fn what_does_not_fit_has_a_number_of_its_own() {
         let mut identifiers = Identifiers::default();
+        let own = FIRST + 2;
+        identifiers.number(own.to_string().as_bytes());
         let names = ["4294967296", "18446744073709551615", "A1", "007", "+5", ""];
         let numbers = names.map(|name| identifiers.number(name.as_bytes()));
+        assert!(!numbers.contains(&own));
         for (name, number) in names.iter().zip(numbers) {
             assert_eq!(identifiers.name(number), name.as_bytes());
             assert_eq!(identifiers.number(name.as_bytes()), number);
@@ -93,6 +118,7 @@ mod tests {
             assert_ne!(other, number);
             assert_eq!(identifiers.name(other), taken);
         }
+        assert_eq!(identifiers.name(own), own.to_string().as_bytes());
     }
 
     #[test]
@@ -103,6 +129,10 @@ mod tests {
         }
         assert_eq!(identifiers.names.len(), MOST);
         assert_eq!(identifiers.numbers.len(), MOST);
+        assert_eq!(identifiers.given.len(), MOST);
         assert_eq!(identifiers.name(FIRST), FIRST.to_string().as_bytes());
+        let last = (MOST as u64 + 9 + (1 << 40)).to_string().into_bytes();
+        let number = identifiers.number(&last);
+        assert_eq!(identifiers.name(number), last);
     }
 }
