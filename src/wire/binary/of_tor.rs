@@ -24,9 +24,11 @@ pub(super) fn encode(
     encode_log(version, log, arguments, out);
 }
 
-/// What follows `650 KEYWORD ` in an event of one line.
-pub(super) fn arguments(kind: EventKind, line: &[u8]) -> &[u8] {
-    let line = line.strip_suffix(b"\r\n").unwrap_or(line);
+/// What follows `650 KEYWORD ` in the first line of an event. None that a binary dialect has a code
+/// for has more lines.
+pub(super) fn arguments(kind: EventKind, event: &[u8]) -> &[u8] {
+    let end = memchr::memchr2(b'\r', b'\n', event).unwrap_or(event.len());
+    let line = &event[..end];
     let start = "650 ".len() + kind.name().len() + 1;
     line.get(start..).unwrap_or_default()
 }
