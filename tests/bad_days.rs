@@ -38,6 +38,25 @@ fn what_was_asked_before_the_end_is_answered_to_the_last_octet() {
     }
 }
 
+/// Its replies take the way of its events, which the other thread sends.
+#[test]
+fn a_subscriber_that_asks_for_much_at_once_gets_it() {
+    let place = Place::new();
+    let daemon = place.serve().set("BusMaxQueue 1 MB").ready();
+    let mut poster = daemon.connect();
+    for _ in 0..8 {
+        poster.ok(&format!("POSTMESSAGE @all {}", "x".repeat(40_000)));
+    }
+    let mut subscriber = daemon.connect();
+    let count = 50;
+    let questions = "GETINFO recent-messages\r\n".repeat(count);
+    subscriber.send(format!("SETEVENTS POSTMESSAGE\r\n{questions}"));
+    assert_eq!(subscriber.reply(), "250 OK");
+    for _ in 0..count {
+        assert!(subscriber.reply().len() > 8 * 40_000);
+    }
+}
+
 #[test]
 fn asking_faster_than_reading_costs_no_memory() {
     let place = Place::new();

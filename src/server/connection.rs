@@ -23,6 +23,8 @@ pub(super) struct Connection {
     pub(super) ended: bool,
     /// `input` holds whole commands, which wait until replies are read or Tor has answered.
     pub(super) stalled: bool,
+    /// Long replies take the way through the fan-out thread: no more are made until it has sent them.
+    pub(super) much_handed_over: bool,
     /// It ends with what was sent last.
     pub(super) finishing: bool,
     /// It waits for its turn.
@@ -51,6 +53,7 @@ impl Connection {
             hung_up: false,
             ended: false,
             stalled: false,
+            much_handed_over: false,
             finishing: false,
             queued: false,
             subscribed: false,

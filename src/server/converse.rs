@@ -65,6 +65,11 @@ impl Server {
             Phase::Finishing => return Next::Wait,
             Phase::Ended | Phase::Overflowed => return Next::Close,
         }
+        // Until the other thread has sent those, nobody knows how much of them will wait.
+        if connection.much_handed_over && connection.outbox.is_behind() {
+            return Next::Again;
+        }
+        connection.much_handed_over = false;
         if connection.outbox.waiting() > self.pause() {
             return Next::Wait;
         }
@@ -220,8 +225,10 @@ impl Server {
                 self.send_replies(key);
                 let pause = self.pause();
                 let connection = &mut self.connections[key];
-                if connection.outbox.waiting() > pause {
+                connection.much_handed_over = connection.outbox.is_behind();
+                if connection.much_handed_over || connection.outbox.waiting() > pause {
                     connection.stalled = true;
+                    self.ready(Token(key));
                     break;
                 }
             }
