@@ -1,6 +1,7 @@
 //! The marks: how fast onionbus is meant to be, against the floor, its peers, and itself.
 
 use crate::peers::Server;
+use crate::report::number;
 use crate::results::Results;
 
 /// What a figure is compared with.
@@ -180,7 +181,7 @@ impl Mark {
         };
         Some(Verdict {
             what: format!("{}, {}: {}", self.load, self.variant, self.metric),
-            mark: format!("{word} {}{name}", self.limit),
+            mark: format!("{word} {}{name}", number(self.limit)),
             measured,
             met,
         })

@@ -46,7 +46,12 @@ pub struct Process {
 
 impl Process {
     /// Starts `command`, whose output goes into a file in `place`.
-    pub fn start(mut command: Command, place: &Path) -> Result<Self> {
+    pub fn start(command: Command, place: &Path) -> Result<Self> {
+        Self::start_with(command, place, Stdio::null())
+    }
+
+    /// As [`Process::start`], with this as its standard input.
+    pub fn start_with(mut command: Command, place: &Path, stdin: Stdio) -> Result<Self> {
         let name = Path::new(command.get_program()).file_name();
         let name = name.and_then(OsStr::to_str).unwrap_or("server").to_owned();
         let log = place.join(format!("{name}.log"));
@@ -54,7 +59,7 @@ impl Process {
         command
             .current_dir(place)
             .env("HOME", place)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(output.try_clone()?)
             .stderr(output);
         let child = command.spawn().with_context(|| format!("{command:?}"))?;

@@ -124,6 +124,9 @@ impl Crowd {
         let begin = chunks.start.checked_sub(1);
         let mut sent = begin.map_or(0, |before| script.chunks[before].posts);
         let mut progress = Progress::new(chunks.clone(), self.subscribers.len());
+        if script.replies.is_empty() {
+            progress.waiting.fill((self.subscribers.len(), true));
+        }
         let mut events = Events::with_capacity(1024);
         loop {
             while progress.done < chunks.end {

@@ -6,12 +6,13 @@ use super::{Case, Figure, Scale, figure, median};
 use crate::peers::{Running, Server, Speaker, speaker, text};
 use crate::script::{Crowd, Script};
 
-const SERVERS: [Server; 5] = [
+const SERVERS: [Server; 6] = [
     Server::Floor,
     Server::Floor2,
     Server::Onionbus,
     Server::Redis,
     Server::Tor,
+    Server::Dbus,
 ];
 
 /// So many octets of posts are sent at once, and two such chunks are on the way: a server that
@@ -26,6 +27,7 @@ pub fn pipelined(scale: &Scale) -> Vec<Case> {
             for server in SERVERS {
                 // About as long for each: so many deliveries, but not too many messages.
                 let deliveries = match server {
+                    Server::Dbus => 1_000_000,
                     Server::Redis | Server::Tor => 8_000_000,
                     _ => 20_000_000,
                 };

@@ -1,6 +1,7 @@
 //! The servers that are compared, and how each is talked to.
 
 mod bus;
+mod dbus;
 mod redis;
 mod tor;
 
@@ -33,6 +34,8 @@ pub enum Server {
     Redis,
     /// Tor: each MAPADDRESS is an ADDRMAP event for every controller that asked for them.
     Tor,
+    /// dbus-broker, with signals.
+    Dbus,
     /// socat between a controller and Tor.
     Socat,
 }
@@ -45,6 +48,7 @@ impl fmt::Display for Server {
             Self::Onionbus => "onionbus",
             Self::Redis => "redis",
             Self::Tor => "tor",
+            Self::Dbus => "dbus-broker",
             Self::Socat => "socat",
         })
     }
@@ -60,6 +64,9 @@ pub struct Running {
     pub place: TempDir,
     /// The server behind it, whose processes are among these: its socket and its files.
     pub behind: Option<(PathBuf, TempDir)>,
+    /// What must stay open as long as it is to run.
+    #[expect(dead_code, reason = "it is kept, not used")]
+    pub held: Option<UnixStream>,
 }
 
 impl Running {
@@ -71,6 +78,7 @@ impl Running {
             socket,
             place,
             behind: None,
+            held: None,
         })
     }
 
@@ -112,6 +120,7 @@ pub fn speaker(server: Server, onionbus: &Path) -> Box<dyn Speaker> {
     match server {
         Server::Redis => Box::new(redis::Redis::default()),
         Server::Tor | Server::Socat => Box::new(tor::Events),
+        Server::Dbus => Box::new(dbus::Dbus::default()),
         Server::Onionbus => Box::new(bus::Speaker::onionbus(onionbus)),
         Server::Floor => Box::new(bus::Speaker::floor(1)),
         Server::Floor2 => Box::new(bus::Speaker::floor(2)),

@@ -51,6 +51,7 @@ pub fn socat(behind: Running) -> Result<Running> {
         socket,
         place,
         behind: None,
+        held: None,
     })
 }
 

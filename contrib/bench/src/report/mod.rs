@@ -8,7 +8,7 @@ use crate::marks::Verdict;
 use crate::results::{Results, Row};
 
 /// Three significant digits or all before the point.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     if value == 0.0 {
         return "0".into();
     }
