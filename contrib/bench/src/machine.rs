@@ -9,6 +9,8 @@ use std::thread::available_parallelism;
 use anyhow::Result;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::process::find;
+
 /// Ten thousand controllers need as many descriptors, here and in the servers, which inherit it.
 const DESCRIPTORS: u64 = 32_768;
 
@@ -41,14 +43,12 @@ pub fn description(onionbus: &Path) -> String {
         kernel.trim(),
         load.split(' ').next().unwrap_or_default()
     );
-    let onionbus = onionbus.to_string_lossy();
-    for program in [&onionbus, "tor", "redis-server", "dbus-broker", "socat"] {
-        let argument = if program == "socat" {
-            "-V"
-        } else {
-            "--version"
-        };
-        let Ok(said) = Command::new(program).arg(argument).output() else {
+    let peers = ["tor", "redis-server", "dbus-broker", "socat"];
+    let peers = peers.into_iter().filter_map(|name| find(name).ok());
+    for program in std::iter::once(onionbus.to_owned()).chain(peers) {
+        let is_socat = program.ends_with("socat");
+        let argument = if is_socat { "-V" } else { "--version" };
+        let Ok(said) = Command::new(&program).arg(argument).output() else {
             continue;
         };
         let said = String::from_utf8_lossy(&said.stdout);

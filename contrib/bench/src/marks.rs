@@ -127,6 +127,7 @@ const MARKS: &[Mark] = &[
     most("login", LOGIN, "first reply after", 3.0, DIRECT),
     most("idle", LOGGED_IN, "memory each", 1024.0, Itself),
     most("idle", NAMED, "memory each", 1024.0, Itself),
+    most("idle", LOGGED_IN, "wake-ups at rest", 0.0, Itself),
     most("idle", NAMED, "wake-ups at rest", 0.0, Itself),
     most("churn", CHURN, "post to delivery (p99)", 2.0, Variant(REST)),
     most("start", START, "first reply after", 10.0, Itself),

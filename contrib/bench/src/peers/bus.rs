@@ -5,11 +5,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
 use super::{Running, ask, connect};
-use crate::process::{Missing, place};
+use crate::process::place;
 
 /// Starts `program` as an onionbus, with further `options` as `--set` takes them.
 pub fn onionbus(program: &Path, options: &[&str]) -> Result<Running> {
@@ -24,9 +24,7 @@ pub fn onionbus_command(
     place: &TempDir,
     options: &[&str],
 ) -> Result<(Command, PathBuf)> {
-    if !program.is_file() {
-        return Err(Missing(format!("{} is not built", program.display())).into());
-    }
+    ensure!(program.is_file(), "{} is not built", program.display());
     let socket = place.path().join("control");
     let mut command = Command::new(program);
     command.arg("serve").arg("--socket").arg(&socket);
