@@ -62,8 +62,11 @@ impl Play {
         let path: Vec<_> = path.iter().map(|&exit| &*self.exits[exit]).collect();
         let command = format!("EXTENDCIRCUIT 0 {}", path.join(","));
         let answer = self.actor.first_line(&command);
-        assert!(answer.starts_with("250 EXTENDED "), "{command}: {answer}");
-        answer["250 EXTENDED ".len()..].to_owned()
+        let Some(circuit) = answer.strip_prefix("250 EXTENDED ") else {
+            let state = self.actor.ask("GETINFO orconn-status circuit-status");
+            panic!("{command}: {answer}: {state}");
+        };
+        circuit.to_owned()
     }
 
     /// Launches one, waits until it is in this state, and returns its number.
@@ -105,10 +108,12 @@ impl Play {
             self.watch.sees(&["STREAM", "CLOSED", &target, reason]);
         }
 
-        let nobody = port();
-        let (_, refused) = socks::does(proxy, Command::Connect, &host, nobody);
-        assert_ne!(refused, 0);
-        self.stream("CLOSED", &format!("{host}:{nobody}"));
+        // Nobody listens there. What does not resolve is detached and tried elsewhere first.
+        for (host, port) in [(&*host, port()), ("nobody.test", 7)] {
+            let (_, refused) = socks::does(proxy, Command::Connect, host, port);
+            assert_ne!(refused, 0);
+            self.stream("CLOSED", &format!("{host}:{port}"));
+        }
 
         for (command, asked, answers) in [
             (Command::Resolve, NAME, true),
