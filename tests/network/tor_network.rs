@@ -95,10 +95,7 @@ impl Network {
         home.add(&format!("{everywhere}SocksPort {socks}"));
         let client = Node::start(home);
         for node in exits.iter().chain([&client]) {
-            let phase = "GETINFO status/bootstrap-phase";
-            node.awaits("STATUS_CLIENT", phase, |phase| {
-                phase.contains(" PROGRESS=100 ")
-            });
+            node.is_ready(exits.len() + 1);
         }
         Self {
             client,
@@ -140,6 +137,21 @@ impl Node {
     fn reload(&self) {
         let answer = self.controller().first_line("SIGNAL RELOAD");
         assert_eq!(answer, "250 OK");
+    }
+
+    /// Waits until it can build circuits over any of `count` servers.
+    #[track_caller]
+    fn is_ready(&self, count: usize) {
+        let phase = "GETINFO status/bootstrap-phase";
+        self.awaits("STATUS_CLIENT", phase, |phase| {
+            phase.contains(" PROGRESS=100 ")
+        });
+        // It may know too little of one of them yet, and it does not tell when it knows more.
+        let mut controller = self.controller();
+        eventually("it knows all servers", || {
+            let known = controller.ask("GETINFO md/all");
+            lines_with(&known, "ntor-onion-key ") == count
+        });
     }
 
     /// Asks until the answer is right: at once, and after each of these events.
