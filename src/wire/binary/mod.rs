@@ -148,10 +148,21 @@ fn strings<const N: usize>(body: &[u8]) -> Result<[&[u8]; N], Refusal> {
     let body = body
         .strip_suffix(b"\0")
         .ok_or(Refusal::Malformed("a string must end with NUL"))?;
-    body.split(|&octet| octet == 0)
-        .collect::<Vec<_>>()
-        .try_into()
-        .map_err(|_| Refusal::Malformed("too few or too many strings"))
+    let wrong_number = Refusal::Malformed("too few or too many strings");
+    let mut strings = [&b""[..]; N];
+    let mut rest = Some(body);
+    for string in &mut strings {
+        let Some(octets) = rest else {
+            return Err(wrong_number);
+        };
+        let end = memchr::memchr(0, octets);
+        *string = &octets[..end.unwrap_or(octets.len())];
+        rest = end.map(|end| &octets[end + 1..]);
+    }
+    if rest.is_some() {
+        return Err(wrong_number);
+    }
+    Ok(strings)
 }
 
 fn empty<'a>(body: &[u8], request: Request<'a>) -> Result<Request<'a>, Refusal> {
