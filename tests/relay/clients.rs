@@ -176,9 +176,14 @@ fn nyx_shows(way: &Way) -> String {
     // What Tor says while it looks on.
     other.ask("SIGNAL HEARTBEAT");
     terminal.shows("[NOTICE] Heartbeat: ");
-    let screen = terminal.screen();
-    // Behind the name of the machine: curses does not always draw what stands before it.
-    let (_, header) = screen.split_once("Tor ").expect("nyx tells the version");
+    // Behind the name of the machine: curses does not always draw what stands before it. The log
+    // has the word too, and may be there first.
+    let mut screen = String::new();
+    eventually("nyx tells the version", || {
+        screen = terminal.screen();
+        screen.contains("Tor 0.")
+    });
+    let (_, header) = screen.split_once("Tor 0.").expect("it was there");
     let header: Vec<_> = header.lines().take(2).collect();
     for page in ["page 2 / 5", "page 3 / 5", "page 4 / 5"] {
         terminal.press("Right");
@@ -207,6 +212,6 @@ fn nyx_shows_the_same() {
         return;
     }
     let direct = nyx_shows(&Way::direct());
-    assert!(direct.starts_with("0.4."), "{direct}");
+    assert!(direct.starts_with("4."), "{direct}");
     assert_eq!(direct, nyx_shows(&Way::through_the_bus()));
 }
