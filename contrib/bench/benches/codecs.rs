@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use onionbus::wire::binary::{self, kind};
+use onionbus::wire::binary::{self, Version, kind};
 use onionbus::wire::message::{ControllerId, Destination, Message};
 use onionbus::wire::text::{self, Framed, Framer};
 use onionbus::wire::{Dialect, Event, Refusal, Reply};
@@ -73,7 +73,7 @@ fn parse(criterion: &mut Criterion) {
         let mut read = || {
             let mut rest = &octets[..];
             while let Some(frame) = binary::next(rest) {
-                assert!(black_box(binary::parse(frame)).is_ok());
+                assert!(black_box(binary::parse(Version::Tc, frame)).is_ok());
                 rest = &rest[frame.length()..];
             }
             assert!(rest.is_empty());
