@@ -224,15 +224,11 @@ impl Server {
     }
 
     /// Notes what the loop has heard of the daemon's own connection.
-    pub(super) fn feed_is_ready(&mut self, readable: bool, writable: bool, hung_up: bool) {
+    pub(super) fn feed_is_ready(&mut self, event: &mio::event::Event) {
         if let Some(tor) = &mut self.tor
             && let Some(own) = &mut tor.feed
         {
-            own.link.readable |= readable;
-            own.link.hung_up |= hung_up;
-            if writable {
-                own.link.flush(self.poll.registry());
-            }
+            own.link.heard(event, self.poll.registry());
             if !std::mem::replace(&mut tor.queued, true) {
                 self.ready.push(Token(FEED));
             }

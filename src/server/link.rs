@@ -120,6 +120,15 @@ impl Link {
         }
     }
 
+    /// Notes what the loop has heard of it, and sends what waits if that can be sent.
+    pub(super) fn heard(&mut self, event: &mio::event::Event, registry: &Registry) {
+        self.hung_up |= event.is_read_closed() || event.is_error();
+        self.readable |= event.is_readable() || self.hung_up;
+        if event.is_writable() {
+            self.flush(registry);
+        }
+    }
+
     /// Sends what waits, as far as Tor takes it now, and the rest as soon as it takes more.
     pub(super) fn flush(&mut self, registry: &Registry) {
         let mut sent = 0;

@@ -213,25 +213,15 @@ impl Server {
         for event in events.iter() {
             match event.token() {
                 SIGNALS => self.take_signals(),
-                Token(FEED) => {
-                    let hung_up = event.is_read_closed() || event.is_error();
-                    let readable = event.is_readable() || hung_up;
-                    self.feed_is_ready(readable, event.is_writable(), hung_up);
-                }
-                Token(SPARE) => {
-                    let hung_up = event.is_read_closed() || event.is_error();
-                    let readable = event.is_readable() || hung_up;
-                    self.spare_is_ready(readable, event.is_writable(), hung_up);
-                }
+                Token(FEED) => self.feed_is_ready(event),
+                Token(SPARE) => self.spare_is_ready(event),
                 Token(TOR_SOCKET) => self.tor_socket_changed(),
                 Token(listener) if listener >= LISTENERS => self.ready(event.token()),
                 Token(link) if link >= LINKS => {
                     let connection = self.connections.get_mut(link - LINKS);
                     if let Some(relay) = connection.and_then(|held| held.relay.as_mut()) {
-                        relay.link.hung_up |= event.is_read_closed() || event.is_error();
-                        relay.link.readable |= event.is_readable() || relay.link.hung_up;
+                        relay.link.heard(event, self.poll.registry());
                         if event.is_writable() {
-                            relay.link.flush(self.poll.registry());
                             // Commands may wait for Tor to take those before.
                             self.ready(Token(link - LINKS));
                         }

@@ -2,6 +2,7 @@
 //! round trips. There is at most one, opened once a controller has needed its own, so that a bus
 //! nobody asks about Tor keeps none.
 
+use mio::event::Event;
 use mio::{Registry, Token};
 
 use super::link::{Got, Link};
@@ -32,13 +33,9 @@ impl Server {
     }
 
     /// Notes what the loop has heard of the spare connection.
-    pub(super) fn spare_is_ready(&mut self, readable: bool, writable: bool, hung_up: bool) {
+    pub(super) fn spare_is_ready(&mut self, event: &Event) {
         if let Some(link) = self.tor.as_mut().and_then(|tor| tor.spare.as_mut()) {
-            link.readable |= readable;
-            link.hung_up |= hung_up;
-            if writable {
-                link.flush(self.poll.registry());
-            }
+            link.heard(event, self.poll.registry());
             self.ready.push(Token(SPARE));
         }
     }
