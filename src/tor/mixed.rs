@@ -90,7 +90,7 @@ impl Mixed {
                 if of_tor.is_empty() {
                     return Route::Here;
                 }
-                let command = line(b"GETINFO ", &of_tor.join(&b' '));
+                let command = line("GETINFO", &of_tor);
                 both(command, Then::Info(owned(keys)))
             }
             Request::GetConf(names) => {
@@ -100,7 +100,7 @@ impl Mixed {
                     (true, _) => Route::Tor,
                     (false, true) => Route::Here,
                     (false, false) => {
-                        let command = line(b"GETCONF ", &of_tor.join(&b' '));
+                        let command = line("GETCONF", &of_tor);
                         both(command, Then::Conf(owned(names)))
                     }
                 }
@@ -170,8 +170,16 @@ pub fn assignments(keyword: &[u8], settings: &[Setting]) -> Vec<u8> {
     command
 }
 
-fn line(keyword: &[u8], rest: &[u8]) -> Vec<u8> {
-    [keyword, rest, b"\r\n"].concat()
+/// A command of these words.
+#[must_use]
+pub fn line(keyword: &str, words: &[&[u8]]) -> Vec<u8> {
+    let mut line = keyword.as_bytes().to_vec();
+    for word in words {
+        line.push(b' ');
+        line.extend_from_slice(word);
+    }
+    line.extend_from_slice(b"\r\n");
+    line
 }
 
 fn owned(words: &[&[u8]]) -> Vec<Vec<u8>> {

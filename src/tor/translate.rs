@@ -1,7 +1,7 @@
 //! What binary controllers ask, as commands of today's Tor, and its answers back.
 
 use super::identifiers::Identifiers;
-use super::mixed::{self, parts};
+use super::mixed::{self, line, parts};
 use crate::wire::refusal::Refusal;
 use crate::wire::reply::{OptionValue, Reply, Value};
 use crate::wire::request::{Request, TorRequest};
@@ -182,16 +182,6 @@ fn is_word(octets: &[u8]) -> bool {
     !octets.is_empty() && !octets.iter().any(|&octet| octet <= b' ' || octet == 0x7F)
 }
 
-fn line(keyword: &str, words: &[&[u8]]) -> Vec<u8> {
-    let mut line = keyword.as_bytes().to_vec();
-    for word in words {
-        line.push(b' ');
-        line.extend_from_slice(word);
-    }
-    line.extend_from_slice(b"\r\n");
-    line
-}
-
 /// The reply that Tor's answer is, or one made from Tor's and the bus's.
 pub fn answer(
     question: &Question,
@@ -217,12 +207,12 @@ pub fn answer(
     }
     Ok(match question {
         Question::Conf => Reply::Conf(
-            pairs(reply)
+            pairs(&parts)
                 .map(|(name, value)| option(name, value))
                 .collect(),
         ),
         Question::Info(keys) => {
-            let values = pairs(reply).map(|(_, value)| value.unwrap_or_default());
+            let values = pairs(&parts).map(|(_, value)| value.unwrap_or_default());
             let of_key = |(key, value): (&Vec<u8>, Vec<u8>)| {
                 let is_mapping = key.starts_with(OLD_MAPPINGS);
                 let value = if is_mapping {
@@ -236,7 +226,7 @@ pub fn answer(
         }
         Question::Map => {
             let mut mapped = Vec::new();
-            for (from, to) in pairs(reply) {
+            for (from, to) in pairs(&parts) {
                 mapped.extend_from_slice(from);
                 mapped.push(b' ');
                 mapped.extend_from_slice(&to.unwrap_or_default());
@@ -267,9 +257,9 @@ fn rest(reply: &[u8]) -> &[u8] {
     line.get(4..).unwrap_or_default()
 }
 
-/// The `key=value` lines of a reply; no value where no `=` stands.
-fn pairs(reply: &[u8]) -> impl Iterator<Item = (&[u8], Option<Vec<u8>>)> {
-    parts(reply).into_iter().map(|part| {
+/// The `key=value` parts of a reply; no value where no `=` stands.
+fn pairs<'a>(parts: &[&'a [u8]]) -> impl Iterator<Item = (&'a [u8], Option<Vec<u8>>)> {
+    parts.iter().map(|&part| {
         let end = memchr::memchr(b'\n', part).map_or(part.len(), |end| end + 1);
         let (first, data) = part.split_at(end);
         let text = rest(first);
