@@ -20,7 +20,7 @@
 //!              |                                                             ^
 //!   server     v  hand_over: Events, subscriptions -> channel                |
 //!   bus        v  fanout: who subscribed? encode_event once for each dialect |
-//!   outbox     +---------------- send, one vectored write for each reader ----
+//!   outbox     +---------------- send, one write for each reader, or pages ---
 //! ```
 //!
 //! [`wire`], [`session`] and [`bus::Bus`] do no I/O, read no clock and hold no lock: they are
@@ -45,8 +45,8 @@
 //!   each command is, and what binary requests are in its words. No sockets.
 //! - [`server`]: the loop: listeners, turns, timers, signals; carries out requests. No parsing, no
 //!   wording of the protocols.
-//! - [`sys`]: paths, sockets with modes, peers, the state directory, descriptors, the clock. No
-//!   policy.
+//! - [`sys`]: paths, sockets with modes, peers, the state directory, descriptors, pages, the clock.
+//!   No policy.
 //! - [`logging`]: the log, to standard error and as events.
 //!
 //! A line of code knows its room: it spells a CRLF, a status or a type number: `wire`; it names an
@@ -63,8 +63,8 @@
 //!    thread: it reads, decides, gives each message its `MessageID`, answers. So a `250` or `552` is
 //!    true when it is sent. It never waits for a controller.
 //! 2. **The fan-out thread** ([`bus::fanout`]) takes events in order from a bounded channel, and
-//!    gives each outbox its whole share in one write. It never waits for the loop, so the loop may
-//!    wait for it when the channel is full.
+//!    gives each outbox its whole share in one write, or many the same pages. It never waits for
+//!    the loop, so the loop may wait for it when the channel is full.
 //!
 //! A third only writes the log to standard error, so that nobody waits for whoever reads that: a
 //! line is rather lost, and counted. Signals reach the loop through a pipe.

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice, Write as _};
 use std::net::Shutdown;
+use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,6 +16,8 @@ use mio::net::UnixStream;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use parking_lot::Mutex;
+
+use crate::sys::pages::Pages;
 
 /// What all outboxes have in common.
 #[derive(Debug)]
@@ -84,6 +87,23 @@ impl Outbox {
     pub fn send(&self, slices: &mut [IoSlice<'_>]) {
         let mut state = self.state.lock();
         self.write(&mut state, slices);
+    }
+
+    /// Sends the octets of `range`, which are in `pages` too, like [`send`](Self::send).
+    pub fn send_pages(&self, pages: &Pages, octets: &[u8], mut range: Range<usize>) {
+        let mut state = self.state.lock();
+        while state.phase == Phase::Open && state.queue.is_empty() && !range.is_empty() {
+            match pages.send(&self.stream, &range) {
+                Ok(taken @ 1..) => {
+                    self.count(taken);
+                    range.start += taken;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // A write finds out what the matter is, or succeeds where this cannot.
+                Ok(0) | Err(_) => break,
+            }
+        }
+        self.write(&mut state, &mut [IoSlice::new(&octets[range])]);
     }
 
     fn write(&self, state: &mut State, mut slices: &mut [IoSlice<'_>]) {
@@ -298,6 +318,28 @@ mod tests {
             outbox.outlet.written.load(Ordering::Relaxed),
             data.len() as u64
         );
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_take_of_pages_waits_too() {
+        let (_poll, outbox, mut there) = pair(1 << 24);
+        let data: Vec<u8> = (0..1_000_000u32).map(|n| (n % 251) as u8).collect();
+        let pages = Pages::of(&data).unwrap();
+        outbox.send_pages(&pages, &data, 10..400_000);
+        outbox.send_pages(&pages, &data, 400_000..data.len());
+        drop(pages);
+        assert!((1..data.len() - 10).contains(&outbox.waiting()));
+        outbox.finish();
+        there.set_nonblocking(true).unwrap();
+        let mut read = Vec::new();
+        while outbox.phase() != Phase::Ended {
+            let _ = there.read_to_end(&mut read);
+            outbox.flush();
+        }
+        there.read_to_end(&mut read).unwrap();
+        assert!(read == data[10..]);
+        let written = outbox.outlet.written.load(Ordering::Relaxed);
+        assert_eq!(written, read.len() as u64);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The fan-out thread: takes events in order and delivers each to those who subscribed.
 //!
 //! It empties the channel, encodes every event once per dialect, and then hands each outbox its
-//! whole share in one vectored write: the number of writes is what a delivery costs. Changes of
-//! subscription come through the same channel, so an event is judged by what was subscribed to
+//! whole share in one vectored write: the number of writes is what a delivery costs. Where many
+//! have a large share, the octets are what it costs: then the kernel gets them once, in pages that
+//! all sockets refer to. Changes of subscription come through the same channel, so an event is judged by what was subscribed to
 //! when it happened.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::io::IoSlice;
 use std::ops::Range;
@@ -16,6 +18,7 @@ use slab::Slab;
 
 use super::{SessionId, To};
 use crate::outbox::Outbox;
+use crate::sys::pages::Pages;
 use crate::wire::Dialect;
 use crate::wire::binary;
 use crate::wire::event::{Event, EventKind, EventMask};
@@ -25,6 +28,10 @@ const CHANNEL: usize = 64;
 
 /// Once so many octets are encoded they are delivered, whatever else waits.
 const BATCH: usize = 128 * 1024;
+
+/// From so many octets for each of so many controllers on, sending pages is cheaper than writing.
+const LARGE: usize = 16 * 1024;
+const MANY: usize = 16;
 
 /// What the loop hands to the fan-out thread.
 #[derive(Debug)]
@@ -243,20 +250,29 @@ impl Fanout {
     fn deliver(&mut self) {
         self.share_run();
         let mut slices = Vec::new();
+        let many = self.touched.len() >= MANY;
+        let pages = [const { OnceCell::new() }; Dialect::ALL.len()];
         for key in self.touched.drain(..) {
             // One that has left since has nothing to wait for any more.
             let Some(subscriber) = self.subscribers.all.get_mut(key) else {
                 continue;
             };
             let octets = &self.lanes[subscriber.dialect as usize].octets;
-            slices.extend(
-                subscriber
-                    .share
-                    .iter()
-                    .map(|range| IoSlice::new(&octets[range.clone()])),
-            );
-            subscriber.outbox.send(&mut slices);
-            slices.clear();
+            let in_pages = match &subscriber.share[..] {
+                [range] if many && range.len() >= LARGE => pages[subscriber.dialect as usize]
+                    .get_or_init(|| Pages::of(octets).ok())
+                    .as_ref()
+                    .map(|pages| (pages, range.clone())),
+                _ => None,
+            };
+            if let Some((pages, range)) = in_pages {
+                subscriber.outbox.send_pages(pages, octets, range);
+            } else {
+                let share = subscriber.share.iter();
+                slices.extend(share.map(|range| IoSlice::new(&octets[range.clone()])));
+                subscriber.outbox.send(&mut slices);
+                slices.clear();
+            }
             subscriber.share.clear();
             subscriber.share.shrink_to(SHARE);
         }
@@ -519,6 +535,33 @@ mod tests {
             )
         };
         assert_eq!(binary.read(), format!("[2]{}{}", frame(1), frame(2)));
+    }
+
+    #[test]
+    fn large_shares_of_many_are_the_same_as_small_ones() {
+        let poll = Poll::new().unwrap();
+        let dialects = [Dialect::Text, Dialect::Tc];
+        let mut peers: Vec<_> = (0..MANY)
+            .map(|index| (dialects[index % 2], Peer::new(&poll)))
+            .collect();
+        let mut fanout = Fanout::default();
+        for (session, (dialect, peer)) in (0..).zip(&peers) {
+            fanout.take(peer.subscribe(session, *dialect, &[EventKind::PostMessage]));
+        }
+        fanout.deliver();
+        let posts = |ids: Range<u64>| ids.map(|id| (message(id), To::Subscribers)).collect();
+        fanout.take(Item::Events(vec![(message(1), To::One(1))]));
+        fanout.take(Item::Events(posts(1000..3000)));
+        fanout.deliver();
+        fanout.take(Item::Events(posts(3000..4000)));
+        fanout.deliver();
+        for (session, (dialect, peer)) in peers.iter_mut().enumerate() {
+            let mut octets = b"[1]".to_vec();
+            for id in (1..2).filter(|_| session == 1).chain(1000..4000) {
+                dialect.encode_event(&message(id), &mut octets);
+            }
+            assert_eq!(peer.read(), String::from_utf8_lossy(&octets), "{session}");
+        }
     }
 
     #[test]

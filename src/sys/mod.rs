@@ -4,6 +4,7 @@
 pub mod activation;
 pub mod clock;
 pub mod file;
+pub mod pages;
 pub mod paths;
 pub mod peer;
 pub mod process;
