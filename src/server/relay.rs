@@ -24,14 +24,18 @@ use crate::wire::refusal::Refusal;
 use crate::wire::request::Request;
 use crate::wire::text::Command;
 
-/// So many commands go to Tor before a fence.
+/// So many commands whose replies may be long go to Tor before a fence.
 const WINDOW: usize = 64;
 
-/// So many fences may be on their way. Tor holds every reply that is not read, so what it is asked
-/// must have a bound: the second one if all its replies are known to be short. Tor takes 16 KiB of
-/// commands at a time, which are many short ones, and answers none before it has carried out all:
-/// with the first one it would wait for more at every turn.
-const FENCES: (usize, usize) = (2, 32);
+/// So many commands whose replies are known to be short count as one of those. Tor takes 16 KiB of
+/// commands at a time, and answers none before it has carried out all: with fewer it would wait for
+/// more at every turn, and have more fences to answer.
+const SHORT: usize = 8;
+
+/// So many fences may be on their way before a command whose replies may be long, and before one
+/// whose reply is short. Tor holds every reply that is not read, so what it is asked must have a
+/// bound.
+const FENCES: (usize, usize) = (2, 4);
 
 /// No more commands are sent while so many octets wait for Tor to take them.
 const WAITING: usize = 64 * 1024;
@@ -41,7 +45,7 @@ pub(super) struct Relay {
     pub(super) link: Link,
     gate: Gate,
     replies: Replies,
-    /// Commands sent since the last fence, each counted by how much Tor may reply.
+    /// What was sent since the last fence: commands, each counted by how much Tor may reply.
     unfenced: usize,
     /// Commands sent and replies ended since Tor was known to have answered everything.
     sent: usize,
@@ -240,7 +244,7 @@ impl Server {
         }
         let most = if weight == 0 { FENCES.1 } else { FENCES.0 };
         let outstanding = relay.gate.outstanding();
-        let full = relay.unfenced >= WINDOW;
+        let full = relay.unfenced >= WINDOW * SHORT;
         if outstanding > most || (full && outstanding == most) {
             return Passed::Later;
         }
@@ -256,7 +260,7 @@ impl Server {
             relay.uncountable = false;
         }
         relay.link.send(octets);
-        relay.unfenced += weight.max(1);
+        relay.unfenced += (weight * SHORT).max(1);
         relay.sent += 1;
         if has_odd_replies(keyword) {
             relay.uncountable = true;
