@@ -103,9 +103,7 @@ fn measure(choice: &Choice) -> Result<ExitCode> {
         cases.retain(|case| choice.servers.is_empty() || choice.servers.contains(&case.server));
         for group in cases.chunk_by(|one, other| one.variant == other.variant) {
             for round in 1..=rounds {
-                for case in group {
-                    results.run(case, round);
-                }
+                results.run(group, round);
             }
             print!("{}", report::table(&results, name, &group[0].variant));
         }

@@ -1,6 +1,6 @@
 //! What was measured, in the order in which it was.
 
-use crate::loads::{Case, median};
+use crate::loads::{Case, Figure, Round, TURNS, median};
 use crate::peers::Server;
 use crate::process::Missing;
 
@@ -39,48 +39,72 @@ pub struct Results {
 }
 
 impl Results {
-    /// Runs a case and keeps its figures. One that has failed is not tried again.
-    pub fn run(&mut self, case: &Case, round: usize) {
-        let (load, variant, server) = (case.load, &case.variant, case.server);
-        let title = format!("{load}, {variant}, {server}");
-        let is_missing = self
-            .missing
-            .iter()
-            .any(|(held, form, who, _)| (*held, form, *who) == (load, variant, server));
-        if is_missing || self.failures.iter().any(|text| text.starts_with(&title)) {
-            return;
-        }
-        eprintln!("round {round}: {title}");
-        match (case.run)() {
-            Ok(figures) => {
-                for figure in figures {
-                    let is_it = |row: &&mut Row| {
-                        (row.load, &row.variant, row.server, row.metric)
-                            == (load, variant, server, figure.metric)
-                    };
-                    if let Some(row) = self.rows.iter_mut().find(is_it) {
-                        row.values.push(figure.value);
-                        continue;
-                    }
-                    self.rows.push(Row {
-                        load,
-                        variant: variant.clone(),
-                        server,
-                        metric: figure.metric,
-                        unit: figure.unit,
-                        values: vec![figure.value],
-                    });
-                }
+    /// Runs a round of cases that are compared, and keeps their figures. One that has failed is
+    /// not tried again.
+    pub fn run(&mut self, cases: &[Case], round: usize) {
+        let mut turns = Vec::new();
+        for case in cases {
+            if self.is_left_out(case) {
+                continue;
             }
-            Err(error) => match error.downcast_ref::<Missing>() {
-                Some(Missing(why)) => {
-                    let missing = (load, variant.clone(), server, why.clone());
-                    self.missing.push(missing);
-                }
-                None => self
-                    .failures
-                    .push(format!("{title}, round {round}: {error:#}")),
-            },
+            eprintln!("round {round}: {case}");
+            match (case.start)() {
+                Ok(Round::Done(figures)) => self.keep(case, figures),
+                Ok(Round::Turns(started)) => turns.push((case, started)),
+                Err(error) => self.note(case, round, &error),
+            }
+        }
+        for _ in 0..TURNS {
+            turns.retain_mut(|(case, turns)| {
+                let went = turns.turn();
+                went.map_err(|error| self.note(case, round, &error)).is_ok()
+            });
+        }
+        for (case, mut turns) in turns {
+            match turns.figures() {
+                Ok(figures) => self.keep(case, figures),
+                Err(error) => self.note(case, round, &error),
+            }
+        }
+    }
+
+    fn is_left_out(&self, case: &Case) -> bool {
+        let is_missing = self.missing.iter().any(|(load, variant, server, _)| {
+            (*load, variant, *server) == (case.load, &case.variant, case.server)
+        });
+        let title = case.to_string();
+        is_missing || self.failures.iter().any(|text| text.starts_with(&title))
+    }
+
+    fn note(&mut self, case: &Case, round: usize, error: &anyhow::Error) {
+        if let Some(Missing(why)) = error.downcast_ref() {
+            let variant = case.variant.clone();
+            let missing = (case.load, variant, case.server, why.clone());
+            self.missing.push(missing);
+        } else {
+            self.failures
+                .push(format!("{case}, round {round}: {error:#}"));
+        }
+    }
+
+    fn keep(&mut self, case: &Case, figures: Vec<Figure>) {
+        for figure in figures {
+            let is_it = |row: &&mut Row| {
+                (row.load, &row.variant, row.server, row.metric)
+                    == (case.load, &case.variant, case.server, figure.metric)
+            };
+            if let Some(row) = self.rows.iter_mut().find(is_it) {
+                row.values.push(figure.value);
+                continue;
+            }
+            self.rows.push(Row {
+                load: case.load,
+                variant: case.variant.clone(),
+                server: case.server,
+                metric: figure.metric,
+                unit: figure.unit,
+                values: vec![figure.value],
+            });
         }
     }
 

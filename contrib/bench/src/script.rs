@@ -112,6 +112,13 @@ impl Crowd {
         })
     }
 
+    /// Lets a script begin with its first chunk, after all of the last one was played.
+    pub fn begin_again(&mut self) {
+        for party in self.subscribers.iter_mut().chain([&mut self.publisher]) {
+            (party.got, party.chunk) = (0, 0);
+        }
+    }
+
     /// Plays those `chunks` of `script`, at most `in_flight` of them on the way at a time, and
     /// returns how long each took from its first octet posted until the last subscriber (without
     /// any: the publisher) had it. The chunks before must have been played.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Case, Figure, Scale, figure, median};
+use super::{Case, Figure, Scale, alone, figure, median};
 use crate::peers::{Running, Server, Speaker, speaker, text};
 use crate::script::{Crowd, Script};
 
@@ -39,7 +39,7 @@ pub fn pipelined(scale: &Scale) -> Vec<Case> {
                     load: "broadcast",
                     variant: format!("{size} B to {subscribers}"),
                     server,
-                    run: Box::new(move || {
+                    start: alone(move || {
                         let mut speaker = speaker(server, &onionbus);
                         let running = speaker.start()?;
                         pipeline(&mut *speaker, &running, subscribers, messages, size)
@@ -84,7 +84,7 @@ pub fn single(scale: &Scale) -> Vec<Case> {
                 load: "single",
                 variant: format!("{size} B to {subscribers}"),
                 server,
-                run: Box::new(move || {
+                start: alone(move || {
                     let mut speaker = speaker(server, &onionbus);
                     let running = speaker.start()?;
                     one_at_a_time(&mut *speaker, &running, subscribers, messages, size)

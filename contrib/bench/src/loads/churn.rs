@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::directed::controller;
-use super::{Case, Figure, Scale, figure, median, percentile};
+use super::{Case, Figure, Scale, alone, figure, median, percentile};
 use crate::peers::{Server, speaker, take, text};
 
 /// Joining and leaving each second.
@@ -33,7 +33,7 @@ pub fn cases(scale: &Scale) -> Vec<Case> {
                 load: "churn",
                 variant: format!("{controllers} controllers, {form}"),
                 server,
-                run: Box::new(move || run(server, &program, controllers, churn, time)),
+                start: alone(move || run(server, &program, controllers, churn, time)),
             });
         }
     }

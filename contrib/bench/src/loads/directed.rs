@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token};
 
-use super::{Case, Figure, Scale, figure, median};
+use super::{Case, Figure, Scale, alone, figure, median};
 use crate::peers::{Running, Server, ask, connect, speaker, take, text};
 use crate::process::PATIENCE;
 
@@ -48,7 +48,7 @@ pub fn round_trip(scale: &Scale) -> Vec<Case> {
             load: "round-trip",
             variant: format!("{SIZE} B to one"),
             server,
-            run: Box::new(move || trip(server, &program, trips)),
+            start: alone(move || trip(server, &program, trips)),
         }
     })
     .collect()
@@ -110,7 +110,7 @@ pub fn many(scale: &Scale) -> Vec<Case> {
                 load: "directed",
                 variant: format!("{active} of {connected} post"),
                 server,
-                run: Box::new(move || post_around(server, &program, active, connected, messages)),
+                start: alone(move || post_around(server, &program, active, connected, messages)),
             });
         }
     }

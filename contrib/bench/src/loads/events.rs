@@ -2,7 +2,7 @@
 //! once.
 
 use super::relay::way;
-use super::{Case, Scale, broadcast};
+use super::{Case, Scale, alone, broadcast};
 use crate::peers::{Server, TorEvents, tor};
 
 /// Pipelined, and one at a time.
@@ -18,7 +18,7 @@ pub fn cases(scale: &Scale) -> Vec<Case> {
                 load: "tor-events",
                 variant: format!("64 B to {subscribers}, {form}"),
                 server,
-                run: Box::new(move || {
+                start: alone(move || {
                     let running = way(server, &program, tor()?)?;
                     let speaker = &mut TorEvents;
                     if single {

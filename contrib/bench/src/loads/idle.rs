@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Case, Figure, Scale, figure};
+use super::{Case, Figure, Scale, alone, figure};
 use crate::peers::{Server, ask, connect, onionbus};
 
 /// Those who have only logged in, and those with a name who wait for messages.
@@ -25,7 +25,7 @@ pub fn cases(scale: &Scale) -> Vec<Case> {
                 load: "idle",
                 variant: format!("{controllers} controllers, {what}"),
                 server: Server::Onionbus,
-                run: Box::new(move || idle(&program, controllers, named, rest)),
+                start: alone(move || idle(&program, controllers, named, rest)),
             }
         })
         .collect()

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::relay::{WAYS, way};
-use super::{Case, Figure, Scale, figure, median, percentile};
+use super::{Case, Figure, Scale, alone, figure, median, percentile};
 use crate::peers::{Running, ask, connect, take, tor};
 
 /// One controller after the other.
@@ -19,7 +19,7 @@ pub fn cases(scale: &Scale) -> Vec<Case> {
                 load: "login",
                 variant: "connect, AUTHENTICATE, GETINFO version".into(),
                 server,
-                run: Box::new(move || log_in(&way(server, &program, tor()?)?, logins)),
+                start: alone(move || log_in(&way(server, &program, tor()?)?, logins)),
             }
         })
         .collect()

@@ -9,6 +9,7 @@ mod login;
 mod relay;
 mod start;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -57,8 +58,35 @@ fn figure(metric: &'static str, unit: &'static str, value: f64) -> Figure {
     }
 }
 
-/// What runs a case once, with everything started anew.
-type Run = Box<dyn Fn() -> Result<Vec<Figure>>>;
+/// A round of a case.
+pub enum Round {
+    /// It is over: it had the machine for itself.
+    Done(Vec<Figure>),
+    /// It takes turns with those of the other servers.
+    Turns(Box<dyn Turns>),
+}
+
+/// A round in parts. What a process gets of the machine changes from one second to the next: where
+/// throughput is compared, all servers must have the same of it. Latencies want a server alone:
+/// they depend on where the kernel puts its threads, and that takes a while to settle.
+pub trait Turns {
+    /// One of [`TURNS`].
+    fn turn(&mut self) -> Result<()>;
+
+    /// What was measured in all of them.
+    fn figures(&mut self) -> Result<Vec<Figure>>;
+}
+
+/// How many turns a round has.
+pub const TURNS: usize = 20;
+
+/// Starts everything anew for a round.
+type Start = Box<dyn Fn() -> Result<Round>>;
+
+/// A round that is over once it has `run`.
+fn alone(run: impl Fn() -> Result<Vec<Figure>> + 'static) -> Start {
+    Box::new(move || Ok(Round::Done(run()?)))
+}
 
 /// One server under one load. Those of the same load and variant are compared.
 pub struct Case {
@@ -68,8 +96,14 @@ pub struct Case {
     pub variant: String,
     /// The server, or the way to one.
     pub server: Server,
-    /// Runs it.
-    pub run: Run,
+    /// Starts a round of it.
+    pub start: Start,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}, {}", self.load, self.variant, self.server)
+    }
 }
 
 /// What makes the cases of a load.

@@ -1,14 +1,15 @@
 //! One controller and a Tor: directly, through onionbus, and through socat, which only copies.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
-use super::{Case, Figure, Scale, figure, median};
+use super::{Case, Figure, Round, Scale, TURNS, Turns, alone, figure, median};
 use crate::fake_tor;
-use crate::peers::{Running, Server, ask, connect, onionbus, socat, take, tor};
+use crate::peers::{Running, Server, ask, connect, onionbus, socat, take, tor, tor_with_addresses};
 use crate::script::{Crowd, Script};
 
 /// The ways to Tor.
@@ -36,58 +37,90 @@ pub fn way(server: Server, program: &Path, behind: Running) -> Result<Running> {
     }
 }
 
-/// The four ways to use the relay.
+/// The ways to use the relay.
 pub fn cases(scale: &Scale) -> Vec<Case> {
     let mut cases = Vec::new();
-    let (trips, replies) = (scale.of(20_000, 20), scale.of(200_000, 20));
-    let (large, huge) = (scale.of(5_000, 20), scale.of(60, 10));
     for server in WAYS {
-        let program = scale.onionbus.clone();
-        let mut case = |variant: &str, run: super::Run| {
+        let mut case = |variant: &str, start: super::Start| {
             cases.push(Case {
                 load: "relay",
                 variant: variant.into(),
                 server,
-                run,
+                start,
             });
         };
-        let path = program.clone();
+        let program = scale.onionbus.clone();
+        let trips = scale.of(20_000, 20);
         case(
             "GETINFO version, one at a time",
-            Box::new(move || round_trips(&way(server, &path, tor()?)?, trips)),
+            alone(move || round_trips(&way(server, &program, tor()?)?, trips)),
         );
-        let path = program.clone();
-        case(
-            "GETINFO version, pipelined",
-            Box::new(move || {
-                let running = way(server, &path, tor()?)?;
-                let command = b"GETINFO version\r\n";
-                throughput(server, &running, command, replies, 64 * 1024, 2)
-            }),
-        );
-        let path = program.clone();
-        case(
-            "config/names info/names",
-            Box::new(move || {
-                let running = way(server, &path, tor()?)?;
-                let command = b"GETINFO config/names info/names\r\n";
-                throughput(server, &running, command, large, 0, 4)
-            }),
-        );
-        let path = program.clone();
-        case(
-            "replies of 10 MB",
-            Box::new(move || {
-                let running = way(server, &path, fake_tor::start()?)?;
-                let command = b"GETINFO ns/all\r\n";
-                throughput(server, &running, command, huge, 0, 2)
-            }),
-        );
+        for used in USES {
+            let program = scale.onionbus.clone();
+            let each = scale.of(used.commands / TURNS, 20);
+            case(
+                used.variant,
+                Box::new(move || {
+                    let running = way(server, &program, (used.behind)()?)?;
+                    let stream = Stream::new(&used, each, server, running)?;
+                    Ok(Round::Turns(Box::new(stream)))
+                }),
+            );
+        }
     }
     // Those that are compared stand together.
     cases.sort_by(|one, other| one.variant.cmp(&other.variant));
     cases
 }
+
+/// A way to use the relay as fast as it goes.
+#[derive(Clone, Copy)]
+struct Use {
+    variant: &'static str,
+    behind: fn() -> Result<Running>,
+    command: &'static [u8],
+    /// How often, in a whole round.
+    commands: usize,
+    /// So many octets of them are sent at once, or one.
+    chunk: usize,
+    /// So many such chunks are on the way.
+    in_flight: usize,
+}
+
+const USES: [Use; 4] = [
+    Use {
+        variant: "GETINFO version, pipelined",
+        behind: tor,
+        command: b"GETINFO version\r\n",
+        commands: 400_000,
+        chunk: 64 * 1024,
+        in_flight: 2,
+    },
+    Use {
+        variant: "config/names info/names",
+        behind: tor,
+        command: b"GETINFO config/names info/names\r\n",
+        commands: 5000,
+        chunk: 0,
+        in_flight: 4,
+    },
+    Use {
+        variant: "replies of 10 MB",
+        behind: tor_with_addresses,
+        command: b"GETINFO address-mappings/all\r\n",
+        commands: 20,
+        chunk: 0,
+        in_flight: 2,
+    },
+    Use {
+        variant: "replies of 10 MB, made faster",
+        behind: fake_tor::start,
+        command: b"GETINFO ns/all\r\n",
+        commands: 60,
+        chunk: 0,
+        in_flight: 2,
+    },
+];
 
 /// What comes for `command`, as Tor says it: until the final `250 OK`.
 pub fn reply(socket: &Path, command: &[u8]) -> Result<Vec<u8>> {
@@ -104,11 +137,11 @@ pub fn reply(socket: &Path, command: &[u8]) -> Result<Vec<u8>> {
     Ok(reply)
 }
 
+/// One controller that waits for each reply.
 fn round_trips(running: &Running, trips: usize) -> Result<Vec<Figure>> {
     let command = b"GETINFO version\r\n";
     let reply = reply(&running.socket, command)?;
-    let mut stream = connect(&running.socket)?;
-    ask(&mut stream, b"AUTHENTICATE\r\n", b"250 OK\r\n")?;
+    let mut stream = logged_in(running)?;
     let mut times = Vec::with_capacity(trips);
     for _ in 0..trips {
         let begun = Instant::now();
@@ -119,40 +152,71 @@ fn round_trips(running: &Running, trips: usize) -> Result<Vec<Figure>> {
     Ok(vec![figure("round trip", "us", median(&mut times))])
 }
 
-fn throughput(
-    server: Server,
-    running: &Running,
-    command: &[u8],
-    replies: usize,
-    chunk: usize,
+/// One controller that asks the same as fast as it is answered.
+struct Stream {
+    crowd: Crowd,
+    /// What is played in each turn.
+    script: Script,
     in_flight: usize,
-) -> Result<Vec<Figure>> {
-    let reply = reply(&running.socket, command)?;
-    let mut script = Script::default();
-    for _ in 0..replies {
-        script.message(chunk, |post, expected, _| {
-            post.extend_from_slice(command);
-            expected.extend_from_slice(&reply);
-        });
+    seconds: f64,
+    turns: usize,
+    /// The most memory that was used before.
+    memory: f64,
+    server: Server,
+    running: Running,
+}
+
+impl Stream {
+    fn new(used: &Use, each: usize, server: Server, running: Running) -> Result<Self> {
+        let reply = reply(&running.socket, used.command)?;
+        let mut script = Script::default();
+        for _ in 0..each {
+            script.message(used.chunk, |post, expected, _| {
+                post.extend_from_slice(used.command);
+                expected.extend_from_slice(&reply);
+            });
+        }
+        let mut crowd = Crowd::new(logged_in(&running)?, Vec::new())?;
+        crowd.play(&script, 0..script.chunks(), used.in_flight)?;
+        Ok(Self {
+            crowd,
+            script,
+            in_flight: used.in_flight,
+            seconds: 0.0,
+            turns: 0,
+            memory: running.processes[0].memory("VmHWM:")?,
+            server,
+            running,
+        })
     }
+}
+
+impl Turns for Stream {
+    fn turn(&mut self) -> Result<()> {
+        self.crowd.begin_again();
+        let begun = Instant::now();
+        let chunks = 0..self.script.chunks();
+        self.crowd.play(&self.script, chunks, self.in_flight)?;
+        self.seconds += begun.elapsed().as_secs_f64();
+        self.turns += 1;
+        Ok(())
+    }
+
+    fn figures(&mut self) -> Result<Vec<Figure>> {
+        let octets = (self.script.replied() * self.turns) as f64;
+        let peak = self.running.processes[0].memory("VmHWM:")?;
+        let mut figures = vec![figure("throughput", "MB/s", octets / self.seconds / 1e6)];
+        if self.server == Server::Onionbus {
+            figures.push(figure("peak memory", "KiB", peak));
+            let growth = peak - self.memory;
+            figures.push(figure("growth after the first turn", "KiB", growth));
+        }
+        Ok(figures)
+    }
+}
+
+fn logged_in(running: &Running) -> Result<UnixStream> {
     let mut stream = connect(&running.socket)?;
     ask(&mut stream, b"AUTHENTICATE\r\n", b"250 OK\r\n")?;
-    let mut crowd = Crowd::new(stream, Vec::new())?;
-    let warm = script.chunks() / 10 + 1;
-    crowd.play(&script, 0..warm, in_flight)?;
-    let memory = || running.processes[0].memory("VmHWM:");
-    let before = memory()?;
-    let begun = Instant::now();
-    crowd.play(&script, warm..script.chunks(), in_flight)?;
-    let seconds = begun.elapsed().as_secs_f64();
-    let share = (script.chunks() - warm) as f64 / script.chunks() as f64;
-    let octets = script.replied() as f64 * share;
-    let peak = memory()?;
-    let mut figures = vec![figure("throughput", "MB/s", octets / seconds / 1e6)];
-    if server == Server::Onionbus {
-        figures.push(figure("peak memory", "KiB", peak));
-        let growth = peak - before;
-        figures.push(figure("growth after the first tenth", "KiB", growth));
-    }
-    Ok(figures)
+    Ok(stream)
 }

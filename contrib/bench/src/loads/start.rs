@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Case, Figure, Scale, figure, median};
+use super::{Case, Figure, Scale, alone, figure, median};
 use crate::peers::{Server, onionbus_command};
 use crate::process::{PATIENCE, Process, place};
 
@@ -20,7 +20,7 @@ pub fn cases(scale: &Scale) -> Vec<Case> {
         load: "start",
         variant: "exec to first reply".into(),
         server: Server::Onionbus,
-        run: Box::new(move || start(&program, starts)),
+        start: alone(move || start(&program, starts)),
     }]
 }
 

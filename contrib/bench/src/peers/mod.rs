@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
 pub use bus::{onionbus, onionbus_command};
-pub use tor::{Events as TorEvents, socat, tor};
+pub use tor::{Events as TorEvents, socat, tor, tor_with_addresses};
 
 use crate::process::{PATIENCE, Process};
 

@@ -30,6 +30,33 @@ pub fn tor() -> Result<Running> {
     Running::start(command, place, socket)
 }
 
+/// A Tor whose `GETINFO address-mappings/all` has 10 MB.
+pub fn tor_with_addresses() -> Result<Running> {
+    const ADDRESSES: usize = 100_000;
+    let running = tor()?;
+    let mut stream = connect(&running.socket)?;
+    ask(&mut stream, b"AUTHENTICATE\r\n", b"250 OK\r\n")?;
+    let numbers: Vec<_> = (0..ADDRESSES).collect();
+    for numbers in numbers.chunks(100) {
+        let addresses = numbers.iter().map(|number| {
+            let (from, to) = (format!("from{number:06}"), format!("to{number:06}"));
+            format!(
+                "{from}.a-rather-long-name.example.com={to}.another-rather-long-name.example.net"
+            )
+        });
+        let addresses: Vec<_> = addresses.collect();
+        let last = addresses.len() - 1;
+        let lines = addresses.iter().enumerate().map(|(index, address)| {
+            let divider = if index == last { ' ' } else { '-' };
+            format!("250{divider}{address}\r\n")
+        });
+        let reply: String = lines.collect();
+        let command = format!("MAPADDRESS {}\r\n", addresses.join(" "));
+        ask(&mut stream, command.as_bytes(), reply.as_bytes())?;
+    }
+    Ok(running)
+}
+
 /// Puts a socat before `behind`, whose socket is then that of socat.
 pub fn socat(behind: Running) -> Result<Running> {
     let socket = behind.place.path().join("socat");
