@@ -1,8 +1,10 @@
 //! One controller and a Tor: directly, through onionbus, and through socat, which only copies.
 
+use std::cell::RefCell;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::rc::{Rc, Weak};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
@@ -18,28 +20,38 @@ pub const WAYS: [Server; 3] = [Server::Tor, Server::Onionbus, Server::Socat];
 /// A way to the Tor `behind`, which stays alive as long as this: its socket is where to connect, and
 /// its first process is what was put before Tor, if anything was.
 pub fn way(server: Server, program: &Path, behind: Running) -> Result<Running> {
+    let Some(mut front) = front(server, program, &behind.socket)? else {
+        return Ok(behind);
+    };
+    front.processes.extend(behind.processes);
+    front.behind = Some((behind.socket, behind.place));
+    Ok(front)
+}
+
+/// What is to be put before the Tor at `socket`, if anything is.
+fn front(server: Server, program: &Path, socket: &Path) -> Result<Option<Running>> {
     match server {
-        Server::Socat => socat(behind),
+        Server::Socat => Ok(Some(socat(socket)?)),
         Server::Onionbus => {
-            let tor = format!("BusTor unix:{}", behind.socket.display());
-            let mut bus = onionbus(program, &[&tor])?;
-            bus.processes.extend(behind.processes);
-            bus.behind = Some((behind.socket, behind.place));
+            let tor = format!("BusTor unix:{}", socket.display());
+            let bus = onionbus(program, &[&tor])?;
             // It takes commands for Tor once it has logged in there.
             let mut stream = connect(&bus.socket)?;
             stream.write_all(b"GETINFO version\r\nQUIT\r\n")?;
             let mut said = Vec::new();
             stream.read_to_end(&mut said)?;
             ensure!(said.starts_with(b"250-version="), "onionbus has no Tor");
-            Ok(bus)
+            Ok(Some(bus))
         }
-        _ => Ok(behind),
+        _ => Ok(None),
     }
 }
 
 /// The ways to use the relay.
 pub fn cases(scale: &Scale) -> Vec<Case> {
     let mut cases = Vec::new();
+    // All ways of a round lead to the same: one Tor is a tenth faster than the next.
+    let shared: [Rc<RefCell<Weak<Running>>>; USES.len()] = Default::default();
     for server in WAYS {
         let mut case = |variant: &str, start: super::Start| {
             cases.push(Case {
@@ -55,14 +67,20 @@ pub fn cases(scale: &Scale) -> Vec<Case> {
             "GETINFO version, one at a time",
             alone(move || round_trips(&way(server, &program, tor()?)?, trips)),
         );
-        for used in USES {
-            let program = scale.onionbus.clone();
+        for (used, shared) in USES.into_iter().zip(&shared) {
+            let (program, shared) = (scale.onionbus.clone(), Rc::clone(shared));
             let each = scale.of(used.commands / TURNS, 20);
             case(
                 used.variant,
                 Box::new(move || {
-                    let running = way(server, &program, (used.behind)()?)?;
-                    let stream = Stream::new(&used, each, server, running)?;
+                    let mut shared = shared.borrow_mut();
+                    let behind = match shared.upgrade() {
+                        Some(behind) => behind,
+                        None => Rc::new((used.behind)()?),
+                    };
+                    *shared = Rc::downgrade(&behind);
+                    let front = front(server, &program, &behind.socket)?;
+                    let stream = Stream::new(&used, each, server, front, behind)?;
                     Ok(Round::Turns(Box::new(stream)))
                 }),
             );
@@ -163,11 +181,19 @@ struct Stream {
     /// The most memory that was used before.
     memory: f64,
     server: Server,
-    running: Running,
+    front: Option<Running>,
+    _behind: Rc<Running>,
 }
 
 impl Stream {
-    fn new(used: &Use, each: usize, server: Server, running: Running) -> Result<Self> {
+    fn new(
+        used: &Use,
+        each: usize,
+        server: Server,
+        front: Option<Running>,
+        behind: Rc<Running>,
+    ) -> Result<Self> {
+        let running = front.as_ref().unwrap_or(&behind);
         let reply = reply(&running.socket, used.command)?;
         let mut script = Script::default();
         for _ in 0..each {
@@ -176,7 +202,7 @@ impl Stream {
                 expected.extend_from_slice(&reply);
             });
         }
-        let mut crowd = Crowd::new(logged_in(&running)?, Vec::new())?;
+        let mut crowd = Crowd::new(logged_in(running)?, Vec::new())?;
         crowd.play(&script, 0..script.chunks(), used.in_flight)?;
         Ok(Self {
             crowd,
@@ -186,7 +212,8 @@ impl Stream {
             turns: 0,
             memory: running.processes[0].memory("VmHWM:")?,
             server,
-            running,
+            front,
+            _behind: behind,
         })
     }
 }
@@ -204,9 +231,9 @@ impl Turns for Stream {
 
     fn figures(&mut self) -> Result<Vec<Figure>> {
         let octets = (self.script.replied() * self.turns) as f64;
-        let peak = self.running.processes[0].memory("VmHWM:")?;
         let mut figures = vec![figure("throughput", "MB/s", octets / self.seconds / 1e6)];
-        if self.server == Server::Onionbus {
+        if let (Server::Onionbus, Some(front)) = (self.server, &self.front) {
+            let peak = front.processes[0].memory("VmHWM:")?;
             figures.push(figure("peak memory", "KiB", peak));
             let growth = peak - self.memory;
             figures.push(figure("growth after the first turn", "KiB", growth));

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::{Running, Speaker, ask, connect};
-use crate::process::{Process, find, place};
+use crate::process::{find, place};
 
 /// Starts a Tor with a control socket and no login.
 pub fn tor() -> Result<Running> {
@@ -57,29 +57,17 @@ pub fn tor_with_addresses() -> Result<Running> {
     Ok(running)
 }
 
-/// Puts a socat before `behind`, whose socket is then that of socat.
-pub fn socat(behind: Running) -> Result<Running> {
-    let socket = behind.place.path().join("socat");
+/// Starts a socat before the Tor at `behind`.
+pub fn socat(behind: &Path) -> Result<Running> {
+    let place = place()?;
+    let socket = place.path().join("socat");
     let mut command = Command::new(find("socat")?);
     command.arg(format!(
         "UNIX-LISTEN:{},fork,backlog=1024",
         socket.display()
     ));
-    command.arg(format!("UNIX-CONNECT:{}", behind.socket.display()));
-    let process = Process::start(command, behind.place.path())?.listens(&socket)?;
-    let Running {
-        mut processes,
-        place,
-        ..
-    } = behind;
-    processes.insert(0, process);
-    Ok(Running {
-        processes,
-        socket,
-        place,
-        behind: None,
-        held: None,
-    })
+    command.arg(format!("UNIX-CONNECT:{}", behind.display()));
+    Running::start(command, place, socket)
 }
 
 /// Each MAPADDRESS makes an ADDRMAP event, which costs Tor less than any other that one can make
