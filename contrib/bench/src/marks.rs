@@ -76,6 +76,8 @@ const LOGIN: &str = "connect, AUTHENTICATE, GETINFO version";
 const LOGGED_IN: &str = "10000 controllers, logged in";
 const NAMED: &str = "10000 controllers, named and subscribed";
 
+const ASKED: &str = "5000 controllers, the same, and have asked Tor";
+
 const MARKS: &[Mark] = &[
     most("broadcast", "64 B to 1000", CPU, 1.6, FLOOR),
     most("broadcast", "64 B to 1000", CPU, 0.25, PEERS),
@@ -121,8 +123,10 @@ const MARKS: &[Mark] = &[
     most("login", LOGIN, "first reply after", 3.0, DIRECT),
     most("idle", LOGGED_IN, "memory each", 1024.0, Itself),
     most("idle", NAMED, "memory each", 1024.0, Itself),
+    most("idle", ASKED, "memory each", 1024.0, Itself),
     most("idle", LOGGED_IN, "wake-ups at rest", 0.0, Itself),
     most("idle", NAMED, "wake-ups at rest", 0.0, Itself),
+    most("idle", ASKED, "wake-ups at rest", 0.0, Itself),
     most("churn", CHURN, "post to delivery (p99)", 2.0, Variant(REST)),
     most("start", START, "first reply after", 10.0, Itself),
     most("start", START, "program", 3072.0, Itself),

@@ -1,60 +1,99 @@
 //! Controllers that are connected and say nothing: what they cost at rest.
 
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
 
+use super::relay::{reply, way};
 use super::{Case, Figure, Scale, alone, figure};
-use crate::peers::{Server, ask, connect, onionbus};
+use crate::peers::{Running, Server, ask, connect, onionbus, take, tor};
 
-/// Those who have only logged in, and those with a name who wait for messages.
+/// What controllers have done before they rest.
+#[derive(Clone, Copy)]
+struct Life {
+    what: &'static str,
+    number: usize,
+    named: bool,
+    /// They have asked Tor something, and so have a connection to it.
+    tor: bool,
+}
+
+const LIVES: [Life; 3] = [
+    Life {
+        what: "logged in",
+        number: 10_000,
+        named: false,
+        tor: false,
+    },
+    Life {
+        what: "named and subscribed",
+        number: 10_000,
+        named: true,
+        tor: false,
+    },
+    Life {
+        what: "the same, and have asked Tor",
+        number: 5000,
+        named: true,
+        tor: true,
+    },
+];
+
+/// One case for each life.
 pub fn cases(scale: &Scale) -> Vec<Case> {
-    let controllers = scale.of(10_000, 20);
     let rest = Duration::from_secs(if scale.quick { 1 } else { 3 });
-    [false, true]
+    LIVES
         .into_iter()
-        .map(|named| {
+        .map(|life| {
             let program = scale.onionbus.clone();
-            let what = if named {
-                "named and subscribed"
-            } else {
-                "logged in"
-            };
+            let number = scale.of(life.number, 20);
             Case {
                 load: "idle",
-                variant: format!("{controllers} controllers, {what}"),
+                variant: format!("{number} controllers, {}", life.what),
                 server: Server::Onionbus,
-                start: alone(move || idle(&program, controllers, named, rest)),
+                start: alone(move || {
+                    let running = if life.tor {
+                        way(Server::Onionbus, &program, tor()?)?
+                    } else {
+                        onionbus(&program, &[])?
+                    };
+                    idle(&running, life, number, rest)
+                }),
             }
         })
         .collect()
 }
 
-fn idle(
-    program: &std::path::Path,
-    controllers: usize,
-    named: bool,
-    rest: Duration,
-) -> Result<Vec<Figure>> {
-    let running = onionbus(program, &[])?;
+fn idle(running: &Running, life: Life, number: usize, rest: Duration) -> Result<Vec<Figure>> {
     let daemon = &running.processes[0];
-    let join = |number: usize| {
+    let version = if life.tor {
+        reply(&running.socket, b"GETINFO version\r\n")?
+    } else {
+        Vec::new()
+    };
+    let join = |number: usize| -> Result<UnixStream> {
         let mut stream = connect(&running.socket)?;
         ask(&mut stream, b"AUTHENTICATE\r\n", b"250 OK\r\n")?;
-        if named {
+        if life.named {
             let name = format!("CONTROLLERNAME controller{number}\r\n");
             ask(&mut stream, name.as_bytes(), b"250 OK\r\n")?;
             ask(&mut stream, b"SETEVENTS POSTMESSAGE\r\n", b"250 OK\r\n")?;
+        }
+        if life.tor {
+            stream.write_all(b"GETINFO version\r\n")?;
+            take(&mut stream, &version)?;
         }
         Ok(stream)
     };
     // The first one makes what is there only once.
     let _first = join(0)?;
     let before = daemon.memory("VmRSS:")?;
-    let _others: Vec<_> = (1..=controllers).map(join).collect::<Result<_>>()?;
+    let _others: Vec<_> = (1..=number).map(join).collect::<Result<_>>()?;
     running.cpu()?;
-    let each = (daemon.memory("VmRSS:")? - before) * 1024.0 / controllers as f64;
+    let each = (daemon.memory("VmRSS:")? - before) * 1024.0 / number as f64;
     let switches = daemon.switches()?;
     thread::sleep(rest);
     let wakes = (daemon.switches()? - switches) as f64 / rest.as_secs_f64();
