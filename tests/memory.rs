@@ -3,7 +3,11 @@
 
 mod support;
 
-use support::{Controller, Place};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::thread;
+
+use support::{Controller, Daemon, Place, Start};
 
 /// How many do all of it.
 const GREEDY: u64 = 40;
@@ -23,33 +27,96 @@ const MAIL: u64 = 10;
 /// `BusHistory`.
 const HISTORY: u64 = 50;
 
-#[test]
-fn it_is_no_more_than_the_options_allow() {
-    let place = Place::new();
-    let daemon = place
+/// The most that each takes without a Tor.
+const EACH: u64 = QUEUE + COMMAND + MAIL * MESSAGE;
+
+/// The most that each takes besides with one.
+const EACH_WITH_TOR: u64 = QUEUE / 2 + 2 * COMMAND;
+
+fn limited(place: &Place) -> Start {
+    place
         .serve()
         .set(&format!("BusMaxQueue {QUEUE}"))
         .set(&format!("BusMaxMessageLength {MESSAGE}"))
         .set(&format!("BusHistory {HISTORY}"))
-        .ready();
-    let mut poster = daemon.connect();
-    let mut greedy: Vec<Controller> = (0..GREEDY)
-        .map(|number| daemon.named(&format!("greedy{number}")))
-        .collect();
-    let before = daemon.memory() * 1024;
+}
 
-    // Mail to their names, and the history.
-    let text = "x".repeat(usize::try_from(MESSAGE).expect("it is small"));
-    for number in 0..GREEDY {
-        for _ in 0..MAIL {
-            poster.ok(&format!("POSTMESSAGE @greedy{number} {text}"));
-        }
-    }
+/// Those who do all of it, with mail to their names and as much history as there can be.
+fn with_mail(daemon: &Daemon, poster: &mut Controller) -> Vec<Controller> {
+    let text = "x".repeat(octets(MESSAGE));
+    let greedy = (0..GREEDY)
+        .map(|number| {
+            let name = format!("greedy{number}");
+            let controller = daemon.named(&name);
+            for _ in 0..MAIL {
+                poster.ok(&format!("POSTMESSAGE @{name} {text}"));
+            }
+            controller
+        })
+        .collect();
     for _ in 0..HISTORY {
         poster.ok(&format!("POSTMESSAGE @all {text}"));
     }
+    greedy
+}
+
+/// One who makes events for whoever has subscribed to CONTROLLER, and one who reads them, so that
+/// none is on its way any more.
+struct Renamer {
+    poster: Controller,
+    reader: Controller,
+}
+
+impl Renamer {
+    fn of(daemon: &Daemon) -> Self {
+        let mut reader = daemon.connect();
+        reader.ok("SETEVENTS CONTROLLER");
+        let poster = daemon.connect();
+        Self { poster, reader }
+    }
+
+    fn rename(&mut self, times: usize) {
+        let names = ["a", "b"].map(|end| format!("CONTROLLERNAME {end:_>60}\r\n"));
+        self.poster.send(names.concat().repeat(times));
+        for _ in 0..2 * times {
+            assert_eq!(self.poster.reply(), "250 OK");
+            while !self.reader.line().contains("____") {}
+        }
+    }
+
+    /// Until the one with this name is cut off.
+    fn drown(&mut self, name: &str) {
+        while self.poster.ask("GETINFO list-controllers").contains(name) {
+            self.rename(25);
+        }
+    }
+}
+
+/// It was really filled, nobody was cut off, and it is no more than onionbus(8) says.
+fn is_filled(daemon: &Daemon, before: u64, each: u64) {
+    let held = daemon.memory() * 1024 - before;
+    let most = GREEDY * each + HISTORY * MESSAGE;
+    assert!(held > most / 4 * 3, "only {held} of {most} octets");
+    let names = daemon.connect().ask("GETINFO list-controllers");
+    assert_eq!(names.matches("greedy").count() as u64, GREEDY);
+    // What the allocator needs, and what is on its way.
+    let beside = most / 20 + (4 << 20);
+    assert!(held < most + beside, "{held} octets, more than {most}");
+}
+
+fn octets(number: u64) -> usize {
+    usize::try_from(number).expect("it is small")
+}
+
+#[test]
+fn it_is_no_more_than_the_options_allow() {
+    let place = Place::new();
+    let daemon = limited(&place).ready();
+    let mut renamer = Renamer::of(&daemon);
+    let before = daemon.memory() * 1024;
+    let mut greedy = with_mail(&daemon, &mut renamer.poster);
     // The beginning of a command.
-    let command = vec![b'x'; usize::try_from(COMMAND).expect("it is small") - 1];
+    let command = vec![b'x'; octets(COMMAND) - 1];
     for controller in &mut greedy {
         controller.ok("SETEVENTS CONTROLLER");
         controller.send(&command);
@@ -59,22 +126,77 @@ fn it_is_no_more_than_the_options_allow() {
     let mut first = daemon.named("first");
     first.ok("SETEVENTS CONTROLLER");
     first.send("GETINFO info/names\r\n".repeat(250));
-    while !daemon.log().contains("named first, was dropped") {
-        let names = ["a", "b"].map(|end| format!("CONTROLLERNAME {end:_>60}\r\n"));
-        poster.send(names.concat().repeat(25));
-        for _ in 0..50 {
-            assert_eq!(poster.reply(), "250 OK");
+    renamer.drown("first");
+    is_filled(&daemon, before, EACH);
+}
+
+/// Plays a Tor that stops in the middle of its replies.
+fn stops(stream: UnixStream) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    loop {
+        // Of a long command it reads no more than this.
+        let begun = stream.fill_buf()?;
+        let is_long = begun.starts_with(b"GETINFO info/names ");
+        let answer = if is_long {
+            format!("250-{}\r\n", "x".repeat(octets(QUEUE) / 2 - 1024))
+        } else {
+            line.clear();
+            stream.read_line(&mut line)?;
+            match line.trim_end() {
+                "PROTOCOLINFO 1" => "250-PROTOCOLINFO 1\r\n250-AUTH METHODS=NULL\r\n\
+                     250-VERSION Tor=\"0.4.9.11\"\r\n250 OK\r\n"
+                    .into(),
+                "GETINFO ns/all" => "250+ns/all=\r\n".into(),
+                _ => "250 OK\r\n".to_owned(),
+            }
+        };
+        stream.get_mut().write_all(answer.as_bytes())?;
+        while is_long || answer.starts_with("250+") {
+            thread::park();
         }
     }
+}
 
-    let held = daemon.memory() * 1024 - before;
-    let each = QUEUE + COMMAND + MAIL * MESSAGE;
-    let most = GREEDY * each + HISTORY * MESSAGE;
-    // It was really filled, and nobody else was cut off.
-    assert!(held > most / 4 * 3, "{held} of {most} octets");
-    let names = daemon.connect().ask("GETINFO list-controllers");
-    assert_eq!(names.matches("greedy").count() as u64, GREEDY);
-    // What the allocator needs, and what is on its way.
-    let beside = most / 20 + (4 << 20);
-    assert!(held < most + beside, "{held} octets, more than {most}");
+#[test]
+fn a_tor_that_stops_makes_it_no_more_either() {
+    let place = Place::new();
+    let listener = UnixListener::bind(place.path("tor")).expect("a socket");
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            // It ends with the daemon.
+            thread::spawn(|| stops(stream.expect("a connection")));
+        }
+    });
+    let tor = format!("BusTor unix:{}", place.path("tor").display());
+    let daemon = limited(&place).set(&tor).ready();
+    let mut renamer = Renamer::of(&daemon);
+    let before = daemon.memory() * 1024;
+    let mut first = daemon.named("first");
+    let mut greedy = with_mail(&daemon, &mut renamer.poster);
+    let inside = |controller: &mut Controller| {
+        controller.ok("SETEVENTS CONTROLLER");
+        controller.send("GETINFO ns/all\r\n");
+        assert_eq!(controller.line(), "250+ns/all=");
+    };
+    // The first is ahead of the others.
+    inside(&mut first);
+    renamer.rename(500);
+    let (half, others) = greedy.split_at_mut(octets(GREEDY / 2));
+    // Events wait for the end of a reply; then a command that this Tor does not take, and the
+    // beginning of one more.
+    let command = vec![b'x'; octets(COMMAND) - 100];
+    for controller in half {
+        inside(controller);
+        controller.send([b"+FOO\r\n", &command[..], b"\r\n.\r\n", &command[..]].concat());
+    }
+    // Half of the reply to a command of both, which is kept, and as much as can be of the command.
+    let key = format!(" {}", "k".repeat(1000));
+    let both = format!("GETINFO info/names{}\r\n", key.repeat(999));
+    for controller in others {
+        controller.ok("SETEVENTS CONTROLLER");
+        controller.send([both.as_bytes(), &command[..]].concat());
+    }
+    renamer.drown("first");
+    is_filled(&daemon, before, EACH + EACH_WITH_TOR);
 }
