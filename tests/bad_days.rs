@@ -460,3 +460,36 @@ fn of_many_posters_everybody_gets_each_message_once_and_in_order() {
         }
     });
 }
+
+/// Much of the same for many is kept in a file in memory. Where files may not be that large, it is
+/// written to each.
+#[test]
+fn much_for_many_arrives_whole_whatever_files_may_be() {
+    for limit in ["--fsize=unlimited", "--fsize=8192"] {
+        let place = Place::new();
+        let daemon = place.serve().under(&["prlimit", limit]).ready();
+        let mut readers: Vec<Controller> = (0..20).map(|_| daemon.connect()).collect();
+        for reader in &mut readers {
+            reader.ok("SETEVENTS POSTMESSAGE");
+        }
+        let _stalled = readers.pop();
+        let mut poster = daemon.named("poster");
+        let text = |number: usize| format!("{number:1000}");
+        let mut due = String::new();
+        for burst in 0..10 {
+            let numbers = burst * 100 + 1..=burst * 100 + 100;
+            let post = |number| format!("POSTMESSAGE @all {}\r\n", text(number));
+            poster.send(numbers.clone().map(post).collect::<String>());
+            for number in numbers {
+                assert_eq!(poster.reply(), "250 OK");
+                let head = format!("650 POSTMESSAGE {number} poster @all ");
+                due.extend([&head, &text(number), "\r\n"].map(str::to_owned));
+            }
+        }
+        let mut got = vec![0; due.len()];
+        for reader in &mut readers {
+            reader.read_exact(&mut got);
+            assert!(got == due.as_bytes(), "{limit}");
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::io;
 
 use mio::{Interest, Registry};
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook_mio::v1_0::Signals as Pipe;
 
 use super::{SIGNALS, Server};
@@ -16,7 +16,9 @@ pub(super) struct Signals(Pipe);
 
 impl Signals {
     pub(super) fn start(registry: &Registry) -> io::Result<Self> {
-        let mut pipe = Pipe::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2])?;
+        // A write beyond the limit for files (`ulimit -f`) fails; without a handler it ends all.
+        let all = [SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ];
+        let mut pipe = Pipe::new(all)?;
         registry.register(&mut pipe, SIGNALS, Interest::READABLE)?;
         Ok(Self(pipe))
     }
@@ -32,6 +34,7 @@ impl Server {
                 SIGINT => Signal::Shutdown,
                 SIGUSR1 => Signal::Dump,
                 SIGUSR2 => Signal::Debug,
+                SIGXFSZ => continue,
                 _ => Signal::Halt,
             };
             // Whoever sent it reads the log, which has said why it failed.
