@@ -97,6 +97,8 @@ struct Lane {
     octets: Vec<u8>,
     /// Where the current run of broadcast events begins.
     run: usize,
+    /// The octets as [`pages`](Self::pages), once somebody's share was large enough.
+    pages: OnceCell<Option<Pages>>,
 }
 
 impl Fanout {
@@ -251,25 +253,22 @@ impl Fanout {
         self.share_run();
         let mut slices = Vec::new();
         let many = self.touched.len() >= MANY;
-        let pages = [const { OnceCell::new() }; Dialect::ALL.len()];
         for key in self.touched.drain(..) {
             // One that has left since has nothing to wait for any more.
             let Some(subscriber) = self.subscribers.all.get_mut(key) else {
                 continue;
             };
-            let octets = &self.lanes[subscriber.dialect as usize].octets;
-            let in_pages = match &subscriber.share[..] {
-                [range] if many && range.len() >= LARGE => pages[subscriber.dialect as usize]
-                    .get_or_init(|| Pages::of(octets).ok())
-                    .as_ref()
-                    .map(|pages| (pages, range.clone())),
-                _ => None,
-            };
-            if let Some((pages, range)) = in_pages {
-                subscriber.outbox.send_pages(pages, octets, range);
+            let lane = &self.lanes[subscriber.dialect as usize];
+            if let [range] = &subscriber.share[..]
+                && many
+                && range.len() >= LARGE
+                && let Some(pages) = lane.pages()
+            {
+                let outbox = &subscriber.outbox;
+                outbox.send_pages(pages, &lane.octets, range.clone());
             } else {
                 let share = subscriber.share.iter();
-                slices.extend(share.map(|range| IoSlice::new(&octets[range.clone()])));
+                slices.extend(share.map(|range| IoSlice::new(&lane.octets[range.clone()])));
                 subscriber.outbox.send(&mut slices);
                 slices.clear();
             }
@@ -285,7 +284,16 @@ impl Fanout {
         for lane in &mut self.lanes {
             lane.octets.clear();
             lane.octets.shrink_to(2 * BATCH);
+            lane.pages.take();
         }
+    }
+}
+
+impl Lane {
+    /// The octets as pages, if there can be any.
+    fn pages(&self) -> Option<&Pages> {
+        let pages = || Pages::of(&self.octets).ok();
+        self.pages.get_or_init(pages).as_ref()
     }
 }
 
