@@ -76,7 +76,8 @@
 //! nothing is sent into a channel, and no other lock is taken: so there is no order of locks to
 //! keep. What else both threads see are atomics: the limits and counters of [`outbox::Outlet`],
 //! the levels of [`logging::Logging`], whose lines wait to become events behind a lock that nothing
-//! else is done under, and how much an outbox has in the channel.
+//! else is done under, how much an outbox has in the channel, and whether the
+//! loop waits for that.
 //!
 //! # What holds
 //!

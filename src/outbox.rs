@@ -5,16 +5,16 @@
 //! once the socket is writable again. The lock guards that queue and this socket and nothing else.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, IoSlice, Write as _};
+use std::io::{self, ErrorKind, IoSlice, Write as _};
 use std::net::Shutdown;
 use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use mio::net::UnixStream;
 use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Registry, Token, Waker};
 use parking_lot::Mutex;
 
 use crate::sys::pages::Pages;
@@ -23,11 +23,26 @@ use crate::sys::pages::Pages;
 #[derive(Debug)]
 pub struct Outlet {
     /// Where a socket that must become writable is registered.
-    pub registry: Registry,
+    registry: Registry,
     /// `BusMaxQueue`: the most octets that may wait for one controller.
     pub max_queue: AtomicUsize,
     /// Octets written to controllers since the daemon started.
     pub written: AtomicU64,
+    /// Wakes the loop, which waits for a [delivery](Outbox::await_delivery).
+    waker: Waker,
+}
+
+impl Outlet {
+    /// For the sockets registered with the loop that `registry` is of. `delivered` is what the loop
+    /// is told when something was delivered that it waits for: one such for each loop.
+    pub fn new(registry: &Registry, delivered: Token, max_queue: usize) -> io::Result<Self> {
+        Ok(Self {
+            waker: Waker::new(registry, delivered)?,
+            registry: registry.try_clone()?,
+            max_queue: AtomicUsize::new(max_queue),
+            written: AtomicU64::new(0),
+        })
+    }
 }
 
 /// The write half of one connection.
@@ -37,6 +52,8 @@ pub struct Outbox {
     token: Token,
     outlet: Arc<Outlet>,
     behind: AtomicUsize,
+    /// The loop waits until nothing is behind.
+    awaited: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -68,6 +85,7 @@ impl Outbox {
             token,
             outlet,
             behind: AtomicUsize::new(0),
+            awaited: AtomicBool::new(false),
             state: Mutex::new(State {
                 queue: VecDeque::new(),
                 phase: Phase::Open,
@@ -233,7 +251,23 @@ impl Outbox {
 
     /// The fan-out thread has sent what was [`handed_over`](Self::handed_over).
     pub fn delivered(&self) {
-        self.behind.fetch_sub(1, Ordering::Release);
+        let was_last = self.behind.fetch_sub(1, Ordering::SeqCst) == 1;
+        if was_last && self.awaited.swap(false, Ordering::SeqCst) {
+            // It fails only where the loop can have no more wake-ups than it has.
+            let _ = self.outlet.waker.wake();
+        }
+    }
+
+    /// Whether something handed over is still to be delivered. If so, the loop is woken once
+    /// nothing is.
+    pub fn await_delivery(&self) -> bool {
+        self.awaited.store(true, Ordering::SeqCst);
+        // Only now: what was delivered before that wakes nobody.
+        let is_behind = self.behind.load(Ordering::SeqCst) > 0;
+        if !is_behind {
+            self.awaited.store(false, Ordering::SeqCst);
+        }
+        is_behind
     }
 
     /// How many things handed over are still to be delivered.
@@ -282,13 +316,9 @@ mod tests {
         poll.registry()
             .register(&mut here, Token(0), Interest::READABLE)
             .unwrap();
-        let outlet = Arc::new(Outlet {
-            registry: poll.registry().try_clone().unwrap(),
-            max_queue: AtomicUsize::new(max_queue),
-            written: AtomicU64::new(0),
-        });
+        let outlet = Outlet::new(poll.registry(), Token(1), max_queue).unwrap();
         let there = std::os::unix::net::UnixStream::from(std::os::fd::OwnedFd::from(there));
-        (poll, Outbox::new(here, Token(0), outlet), there)
+        (poll, Outbox::new(here, Token(0), Arc::new(outlet)), there)
     }
 
     #[test]
@@ -340,6 +370,28 @@ mod tests {
         assert!(read == data[10..]);
         let written = outbox.outlet.written.load(Ordering::Relaxed);
         assert_eq!(written, read.len() as u64);
+    }
+
+    #[test]
+    fn the_loop_is_woken_once_all_is_delivered_that_it_waits_for() {
+        let (mut poll, outbox, _there) = pair(1000);
+        let mut events = mio::Events::with_capacity(4);
+        let mut is_woken = || {
+            let now = Some(std::time::Duration::ZERO);
+            poll.poll(&mut events, now).unwrap();
+            events.iter().any(|event| event.token() == Token(1))
+        };
+        assert!(!outbox.await_delivery());
+        outbox.handed_over();
+        outbox.handed_over();
+        assert!(outbox.await_delivery());
+        outbox.delivered();
+        assert!(!is_woken());
+        outbox.delivered();
+        assert!(is_woken());
+        outbox.handed_over();
+        outbox.delivered();
+        assert!(!is_woken());
     }
 
     #[test]

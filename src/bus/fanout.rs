@@ -435,7 +435,6 @@ mod tests {
     use std::io::Read as _;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
-    use std::sync::atomic::{AtomicU64, AtomicUsize};
 
     use mio::{Interest, Poll, Token};
 
@@ -448,24 +447,34 @@ mod tests {
         stream: UnixStream,
     }
 
-    impl Peer {
-        fn new(poll: &Poll) -> Self {
+    /// What is the loop's.
+    struct Here {
+        poll: Poll,
+        outlet: Arc<Outlet>,
+    }
+
+    impl Here {
+        fn new() -> Self {
+            let poll = Poll::new().unwrap();
+            let outlet = Outlet::new(poll.registry(), Token(1), 1 << 24).unwrap();
+            let outlet = Arc::new(outlet);
+            Self { poll, outlet }
+        }
+
+        fn peer(&self) -> Peer {
             let (mut here, there) = mio::net::UnixStream::pair().unwrap();
-            let registry = poll.registry();
+            let registry = self.poll.registry();
             registry
                 .register(&mut here, Token(0), Interest::READABLE)
                 .unwrap();
-            let outlet = Arc::new(Outlet {
-                registry: registry.try_clone().unwrap(),
-                max_queue: AtomicUsize::new(1 << 24),
-                written: AtomicU64::new(0),
-            });
             let stream = UnixStream::from(OwnedFd::from(there));
             stream.set_nonblocking(true).unwrap();
-            let outbox = Arc::new(Outbox::new(here, Token(0), outlet));
-            Self { outbox, stream }
+            let outbox = Arc::new(Outbox::new(here, Token(0), Arc::clone(&self.outlet)));
+            Peer { outbox, stream }
         }
+    }
 
+    impl Peer {
         fn subscribe(&self, session: SessionId, dialect: Dialect, kinds: &[EventKind]) -> Item {
             self.outbox.handed_over();
             Item::Subscribe {
@@ -505,8 +514,8 @@ mod tests {
 
     #[test]
     fn each_gets_what_it_subscribed_to_in_order() {
-        let poll = Poll::new().unwrap();
-        let [mut messages, mut both, mut binary] = [(); 3].map(|()| Peer::new(&poll));
+        let here = Here::new();
+        let [mut messages, mut both, mut binary] = [(); 3].map(|()| here.peer());
         let signal = || (Event::Signal("HUP"), To::Subscribers);
         play(vec![
             messages.subscribe(1, Dialect::Text, &[EventKind::PostMessage]),
@@ -547,10 +556,10 @@ mod tests {
 
     #[test]
     fn large_shares_of_many_are_the_same_as_small_ones() {
-        let poll = Poll::new().unwrap();
+        let here = Here::new();
         let dialects = [Dialect::Text, Dialect::Tc];
         let mut peers: Vec<_> = (0..MANY)
-            .map(|index| (dialects[index % 2], Peer::new(&poll)))
+            .map(|index| (dialects[index % 2], here.peer()))
             .collect();
         let mut fanout = Fanout::default();
         for (session, (dialect, peer)) in (0..).zip(&peers) {
@@ -574,8 +583,8 @@ mod tests {
 
     #[test]
     fn no_event_stands_inside_a_reply() {
-        let poll = Poll::new().unwrap();
-        let mut peer = Peer::new(&poll);
+        let here = Here::new();
+        let mut peer = here.peer();
         let part = |octets: &[u8], inside| {
             peer.outbox.handed_over();
             Item::Reply {
@@ -608,8 +617,8 @@ mod tests {
 
     #[test]
     fn nothing_follows_the_reply_that_unsubscribed() {
-        let poll = Poll::new().unwrap();
-        let mut peer = Peer::new(&poll);
+        let here = Here::new();
+        let mut peer = here.peer();
         peer.outbox.handed_over();
         let items = vec![
             peer.subscribe(1, Dialect::Text, &[EventKind::PostMessage]),

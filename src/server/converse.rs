@@ -66,8 +66,9 @@ impl Server {
             Phase::Ended | Phase::Overflowed => return Next::Close,
         }
         // Until the other thread has sent those, nobody knows how much of them will wait.
-        if connection.much_handed_over && connection.outbox.is_behind() {
-            return Next::Again;
+        if connection.much_handed_over && connection.outbox.await_delivery() {
+            self.awaiting.insert(Token(key));
+            return Next::Wait;
         }
         connection.much_handed_over = false;
         if connection.outbox.waiting() > self.pause() {

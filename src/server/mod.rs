@@ -20,10 +20,9 @@ mod signals;
 mod spare;
 mod timers;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -71,6 +70,9 @@ const SPARE: usize = usize::MAX - 4;
 
 const SIGNALS: Token = Token(usize::MAX - 1);
 
+/// Something was delivered that the loop waits for.
+const DELIVERED: Token = Token(usize::MAX - 5);
+
 /// The daemon.
 pub struct Server {
     poll: Poll,
@@ -81,6 +83,8 @@ pub struct Server {
     users: HashMap<u32, usize>,
     /// Who has more to read or to answer, in the order of their turns.
     ready: Vec<Token>,
+    /// Who has no turn until the fan-out thread has sent what it has of theirs.
+    awaiting: HashSet<Token>,
     bus: Bus,
     options: Options,
     state: StateDirectory,
@@ -117,11 +121,8 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
     let state = StateDirectory::open(&settings.state_directory)?;
     let bus = Bus::new(state.last_id()?, settings.history);
     let poll = Poll::new().map_err(ServeError::Start)?;
-    let outlet = Arc::new(Outlet {
-        registry: poll.registry().try_clone().map_err(ServeError::Start)?,
-        max_queue: AtomicUsize::new(settings.max_queue),
-        written: AtomicU64::new(0),
-    });
+    let outlet = Outlet::new(poll.registry(), DELIVERED, settings.max_queue);
+    let outlet = Arc::new(outlet.map_err(ServeError::Start)?);
     let signals = Signals::start(poll.registry()).map_err(ServeError::Start)?;
     let listeners = accept::listen(&options, poll.registry())?;
     if limit < wanted {
@@ -147,6 +148,7 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
         connections: Slab::new(),
         users: HashMap::new(),
         ready: Vec::new(),
+        awaiting: HashSet::new(),
         bus,
         options,
         state,
@@ -216,6 +218,11 @@ impl Server {
                 Token(FEED) => self.feed_is_ready(event),
                 Token(SPARE) => self.spare_is_ready(event),
                 Token(TOR_SOCKET) => self.tor_socket_changed(),
+                DELIVERED => {
+                    for token in std::mem::take(&mut self.awaiting) {
+                        self.ready(token);
+                    }
+                }
                 Token(listener) if listener >= LISTENERS => self.ready(event.token()),
                 Token(link) if link >= LINKS => {
                     let connection = self.connections.get_mut(link - LINKS);

@@ -358,9 +358,10 @@ impl Server {
             return;
         };
         connection.link_queued = false;
-        if connection.outbox.behind() * READ > pause {
-            // The fan-out thread has enough of it to send.
-            return self.ready(Token(LINKS + key));
+        let is_far_behind = connection.outbox.behind() * READ > pause;
+        if is_far_behind && connection.outbox.await_delivery() {
+            self.awaiting.insert(Token(LINKS + key));
+            return;
         }
         let slow = connection.outbox.waiting() > pause;
         let Some(relay) = &mut connection.relay else {

@@ -149,6 +149,28 @@ fn who_reads_late_gets_it_all() {
     );
 }
 
+/// Long replies to one who has subscribed take the way through the other thread, which has no more
+/// of them than it can send: the rest must follow.
+#[test]
+fn who_has_subscribed_gets_it_all_too() {
+    if !has_tor() {
+        return;
+    }
+    let pair = Pair::start();
+    let mut controller = Wire::at(&pair.place.socket());
+    let addresses = (0..1000).map(|n| format!("a{n:08}.net=b{n:08}.net"));
+    let addresses: Vec<_> = addresses.collect();
+    controller.ask(&format!("MAPADDRESS {}", addresses.join(" ")));
+    let command = format!("GETINFO{}", " address-mappings/all".repeat(200));
+    let all = controller.ask(&command);
+    assert!(all.len() > 5_000_000, "{}", all.len());
+    assert_eq!(controller.ask("SETEVENTS SIGNAL"), "250 OK\r\n");
+    for _ in 0..15 {
+        let again = controller.ask(&command);
+        assert!(again == all, "{} of {}", again.len(), all.len());
+    }
+}
+
 /// Tor takes long commands in pieces, and the next waits for that: it must not wait for ever.
 #[test]
 fn long_commands_all_get_their_replies() {
