@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 
-use support::{Controller, Daemon, Place, Start};
+use support::{Controller, Daemon, Place, Start, eventually};
 
 /// How many do all of it.
 const GREEDY: u64 = 40;
@@ -86,9 +86,11 @@ impl Renamer {
 
     /// Until the one with this name is cut off.
     fn drown(&mut self, name: &str) {
-        while self.poster.ask("GETINFO list-controllers").contains(name) {
+        eventually("it is cut off", || {
             self.rename(25);
-        }
+            let there = self.poster.ask("GETINFO list-controllers");
+            !there.contains(name)
+        });
     }
 }
 

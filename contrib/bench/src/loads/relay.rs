@@ -126,7 +126,7 @@ const USES: [Use; 4] = [
         variant: "replies of 10 MB",
         behind: tor_with_addresses,
         command: b"GETINFO address-mappings/all\r\n",
-        commands: 20,
+        commands: 40,
         chunk: 0,
         in_flight: 2,
     },
