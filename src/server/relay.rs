@@ -24,7 +24,8 @@ use crate::wire::refusal::Refusal;
 use crate::wire::request::Request;
 use crate::wire::text::Command;
 
-/// So many commands whose replies may be long go to Tor before a fence.
+/// So many commands whose replies may be long go to Tor before a fence; one that counts as more
+/// goes alone.
 const WINDOW: usize = 64;
 
 /// So many commands whose replies are known to be short count as one of those. Tor takes 16 KiB of
@@ -244,7 +245,8 @@ impl Server {
         }
         let most = if weight == 0 { FENCES.1 } else { FENCES.0 };
         let outstanding = relay.gate.outstanding();
-        let full = relay.unfenced >= WINDOW * SHORT;
+        let cost = (weight * SHORT).max(1);
+        let full = relay.unfenced > 0 && relay.unfenced + cost > WINDOW * SHORT;
         if outstanding > most || (full && outstanding == most) {
             return Passed::Later;
         }
@@ -260,7 +262,7 @@ impl Server {
             relay.uncountable = false;
         }
         relay.link.send(octets);
-        relay.unfenced += (weight * SHORT).max(1);
+        relay.unfenced += cost;
         relay.sent += 1;
         if has_odd_replies(keyword) {
             relay.uncountable = true;

@@ -96,9 +96,10 @@ pub fn route(keyword: &[u8], arguments: &[u8], request: &Result<Request<'_>, Ref
 /// Says who carries out a request that can be Tor's.
 pub fn route_request(request: &Request<'_>) -> Route {
     match request {
-        Request::GetInfo(keys) if keys.len() > MOST_KEYS => Route::Nobody(Refusal::Failed(
-            format!("Too many keys: Tor is asked for {MOST_KEYS} at a time at most"),
-        )),
+        Request::GetInfo(keys) | Request::GetConf(keys) if keys.len() > MOST_KEYS => {
+            let why = format!("Too many keys: Tor is asked for {MOST_KEYS} at a time at most");
+            Route::Nobody(Refusal::Failed(why))
+        }
         request => Mixed::of(request),
     }
 }
@@ -169,6 +170,17 @@ mod tests {
             (&long, 10),
         ] {
             assert_eq!(weight(line.as_bytes()), expected, "{line:.40}");
+        }
+    }
+
+    #[test]
+    fn tor_makes_no_reply_to_more_keys_than_it_may() {
+        for keyword in ["GETINFO version", "GETCONF Log"] {
+            let (keyword, key) = keyword.split_once(' ').unwrap();
+            let line = |count| format!("{keyword}{}\r\n", format!(" {key}").repeat(count));
+            assert_eq!(routed(line(MOST_KEYS).as_bytes()), Route::Tor);
+            let refused = routed(line(MOST_KEYS + 1).as_bytes());
+            assert!(matches!(refused, Route::Nobody(_)), "{keyword}");
         }
     }
 
