@@ -107,8 +107,8 @@ impl Outbox {
         self.write(&mut state, slices);
     }
 
-    /// Sends the octets of `range`, which are in `pages` too, like [`send`](Self::send).
-    pub fn send_pages(&self, pages: &Pages, octets: &[u8], mut range: Range<usize>) {
+    /// Sends the octets of `range`, like [`send`](Self::send).
+    pub fn send_pages(&self, pages: &Pages<'_>, mut range: Range<usize>) {
         let mut state = self.state.lock();
         while state.phase == Phase::Open && state.queue.is_empty() && !range.is_empty() {
             match pages.send(&self.stream, &range) {
@@ -121,7 +121,10 @@ impl Outbox {
                 Ok(0) | Err(_) => break,
             }
         }
-        self.write(&mut state, &mut [IoSlice::new(&octets[range])]);
+        if !range.is_empty() {
+            let rest = IoSlice::new(&pages.octets()[range]);
+            self.write(&mut state, &mut [rest]);
+        }
     }
 
     fn write(&self, state: &mut State, mut slices: &mut [IoSlice<'_>]) {
@@ -355,9 +358,8 @@ mod tests {
         let (_poll, outbox, mut there) = pair(1 << 24);
         let data: Vec<u8> = (0..1_000_000u32).map(|n| (n % 251) as u8).collect();
         let pages = Pages::of(&data).unwrap();
-        outbox.send_pages(&pages, &data, 10..400_000);
-        outbox.send_pages(&pages, &data, 400_000..data.len());
-        drop(pages);
+        outbox.send_pages(&pages, 10..400_000);
+        outbox.send_pages(&pages, 400_000..data.len());
         assert!((1..data.len() - 10).contains(&outbox.waiting()));
         outbox.finish();
         there.set_nonblocking(true).unwrap();

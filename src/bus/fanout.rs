@@ -3,25 +3,22 @@
 //! It empties the channel, encodes every event once per dialect, and then hands each outbox its
 //! whole share in one vectored write: the number of writes is what a delivery costs. Where many
 //! have a large share, the octets are what it costs: then the kernel gets them once, in pages that
-//! all sockets refer to. Changes of subscription come through the same channel, so an event is judged by what was subscribed to
-//! when it happened.
+//! all sockets refer to. Changes of subscription come through the same channel, so an event is
+//! judged by what was subscribed to when it happened.
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
 use std::io::IoSlice;
-use std::ops::Range;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender};
-use slab::Slab;
-
+use super::subscribers::{LARGE, SHARE, Subscribers};
 use super::{SessionId, To};
 use crate::outbox::Outbox;
-use crate::sys::pages::Pages;
+use crate::sys::pages::{self, Pages};
 use crate::wire::Dialect;
 use crate::wire::binary;
 use crate::wire::event::{Event, EventKind, EventMask};
+use crossbeam_channel::{Receiver, Sender};
 
 /// How many items may wait in the channel; the loop then waits for this thread.
 const CHANNEL: usize = 64;
@@ -29,8 +26,8 @@ const CHANNEL: usize = 64;
 /// Once so many octets are encoded they are delivered, whatever else waits.
 const BATCH: usize = 128 * 1024;
 
-/// From so many octets for each of so many controllers on, sending pages is cheaper than writing.
-const LARGE: usize = 16 * 1024;
+/// So many with a [large share](LARGE) are sent pages: for fewer, or on readers that share a core
+/// with this thread, a write to each costs no more.
 const MANY: usize = 16;
 
 /// What the loop hands to the fan-out thread.
@@ -97,8 +94,6 @@ struct Lane {
     octets: Vec<u8>,
     /// Where the current run of broadcast events begins.
     run: usize,
-    /// The octets as [`pages`](Self::pages), once somebody's share was large enough.
-    pages: OnceCell<Option<Pages>>,
 }
 
 impl Fanout {
@@ -251,30 +246,36 @@ impl Fanout {
     /// Writes every share, and forgets what was encoded.
     fn deliver(&mut self) {
         self.share_run();
+        let large = self.large_shares();
+        let pages = [const { OnceCell::new() }; Dialect::ALL.len()];
         let mut slices = Vec::new();
-        let many = self.touched.len() >= MANY;
         for key in self.touched.drain(..) {
             // One that has left since has nothing to wait for any more.
             let Some(subscriber) = self.subscribers.all.get_mut(key) else {
                 continue;
             };
-            let lane = &self.lanes[subscriber.dialect as usize];
-            if let [range] = &subscriber.share[..]
-                && many
-                && range.len() >= LARGE
-                && let Some(pages) = lane.pages()
+            let dialect = subscriber.dialect as usize;
+            let octets = &self.lanes[dialect].octets;
+            let in_pages = || {
+                pages[dialect]
+                    .get_or_init(|| Pages::of(octets).ok())
+                    .as_ref()
+            };
+            if large[dialect] >= MANY
+                && let Some(range) = subscriber.large_share()
+                && let Some(pages) = in_pages()
             {
-                let outbox = &subscriber.outbox;
-                outbox.send_pages(pages, &lane.octets, range.clone());
+                subscriber.outbox.send_pages(pages, range);
             } else {
                 let share = subscriber.share.iter();
-                slices.extend(share.map(|range| IoSlice::new(&lane.octets[range.clone()])));
+                slices.extend(share.map(|range| IoSlice::new(&octets[range.clone()])));
                 subscriber.outbox.send(&mut slices);
                 slices.clear();
             }
             subscriber.share.clear();
             subscriber.share.shrink_to(SHARE);
         }
+        drop(pages);
         for (outbox, finish) in self.handed_over.drain(..) {
             outbox.delivered();
             if finish {
@@ -284,155 +285,28 @@ impl Fanout {
         for lane in &mut self.lanes {
             lane.octets.clear();
             lane.octets.shrink_to(2 * BATCH);
-            lane.pages.take();
         }
     }
-}
 
-impl Lane {
-    /// The octets as pages, if there can be any.
-    fn pages(&self) -> Option<&Pages> {
-        let pages = || Pages::of(&self.octets).ok();
-        self.pages.get_or_init(pages).as_ref()
-    }
-}
-
-/// Who has subscribed, found by session and by kind.
-struct Subscribers {
-    all: Slab<Subscriber>,
-    keys: HashMap<SessionId, usize>,
-    by_kind: [Vec<usize>; EventKind::ALL.len()],
-    /// Those with [`EventMask::ANY_LOG`].
-    any_log: Vec<usize>,
-    speakers: [usize; Dialect::ALL.len()],
-}
-
-struct Subscriber {
-    dialect: Dialect,
-    events: EventMask,
-    outbox: Arc<Outbox>,
-    /// Which octets of its dialect's lane are for it.
-    share: Vec<Range<usize>>,
-    /// Part of a reply was sent and the rest has not come: no event may go between.
-    inside: bool,
-    /// Events that wait for the end of that reply.
-    held: Vec<u8>,
-}
-
-/// So many ranges of a share stay allocated between deliveries.
-const SHARE: usize = 4;
-
-impl Default for Subscribers {
-    fn default() -> Self {
-        Self {
-            all: Slab::new(),
-            keys: HashMap::new(),
-            by_kind: [const { Vec::new() }; EventKind::ALL.len()],
-            any_log: Vec::new(),
-            speakers: [0; Dialect::ALL.len()],
-        }
-    }
-}
-
-impl Subscribers {
-    fn subscribe(
-        &mut self,
-        session: SessionId,
-        dialect: Dialect,
-        events: EventMask,
-        outbox: Arc<Outbox>,
-    ) {
-        let key = *self.keys.entry(session).or_insert_with(|| {
-            self.speakers[dialect as usize] += 1;
-            self.all.insert(Subscriber {
-                dialect,
-                events: EventMask::NONE,
-                outbox,
-                share: Vec::new(),
-                inside: false,
-                held: Vec::new(),
-            })
-        });
-        let before = std::mem::replace(&mut self.all[key].events, events);
-        self.list(key, before, events);
-    }
-
-    fn leave(&mut self, session: SessionId) {
-        let Some(key) = self.keys.remove(&session) else {
-            return;
-        };
-        let subscriber = self.all.remove(key);
-        self.speakers[subscriber.dialect as usize] -= 1;
-        self.list(key, subscriber.events, EventMask::NONE);
-    }
-
-    /// Brings the lists by kind up to date.
-    fn list(&mut self, key: usize, before: EventMask, after: EventMask) {
-        let list = |list: &mut Vec<usize>, before, after| match (before, after) {
-            (false, true) => list.push(key),
-            (true, false) => {
-                if let Some(index) = list.iter().position(|&listed| listed == key) {
-                    list.swap_remove(index);
+    /// How many have a large share in each lane, if pages can be sent.
+    fn large_shares(&self) -> [usize; Dialect::ALL.len()] {
+        let mut large = [0; Dialect::ALL.len()];
+        if pages::can_be_sent() && self.lanes.iter().any(|lane| lane.octets.len() >= LARGE) {
+            for &key in &self.touched {
+                let subscriber = self.subscribers.all.get(key);
+                if let Some(subscriber) = subscriber.filter(|one| one.large_share().is_some()) {
+                    large[subscriber.dialect as usize] += 1;
                 }
             }
-            _ => {}
-        };
-        for (&kind, by_kind) in EventKind::ALL.iter().zip(&mut self.by_kind) {
-            list(by_kind, before.contains(kind), after.contains(kind));
         }
-        list(&mut self.any_log, before.has_any_log(), after.has_any_log());
-    }
-
-    /// Whether anybody here speaks this dialect.
-    fn speak(&self, dialect: Dialect) -> bool {
-        self.speakers[dialect as usize] > 0
-    }
-
-    fn find(&mut self, session: SessionId) -> Option<(usize, &mut Subscriber)> {
-        let key = *self.keys.get(&session)?;
-        Some((key, &mut self.all[key]))
-    }
-}
-
-impl Subscriber {
-    /// Adds an event, that is octets of its `lane`, to its share, or to what waits for the end of
-    /// a reply.
-    fn add_event(
-        &mut self,
-        key: usize,
-        lane: &[u8],
-        range: Range<usize>,
-        touched: &mut Vec<usize>,
-    ) {
-        if !self.inside {
-            return self.add(key, range, touched);
-        }
-        self.held.extend_from_slice(&lane[range]);
-        if self.held.len() > self.outbox.max_queue() {
-            self.held = Vec::new();
-            self.outbox.cut_off();
-        }
-    }
-
-    /// Adds octets of its lane to its share.
-    fn add(&mut self, key: usize, range: Range<usize>, touched: &mut Vec<usize>) {
-        if range.is_empty() {
-            return;
-        }
-        match self.share.last_mut() {
-            None => {
-                touched.push(key);
-                self.share.push(range);
-            }
-            Some(last) if last.end == range.start => last.end = range.end,
-            Some(_) => self.share.push(range),
-        }
+        large
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
+    use std::ops::Range;
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
 

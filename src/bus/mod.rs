@@ -5,6 +5,7 @@
 pub mod fanout;
 mod history;
 mod interest;
+mod subscribers;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;

@@ -1,0 +1,156 @@
+//! Who has subscribed to what, and what of the encoded events is for them.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::SessionId;
+use crate::outbox::Outbox;
+use crate::wire::Dialect;
+use crate::wire::event::{EventKind, EventMask};
+
+/// Who has subscribed, found by session and by kind.
+pub(super) struct Subscribers {
+    pub(super) all: Slab<Subscriber>,
+    keys: HashMap<SessionId, usize>,
+    pub(super) by_kind: [Vec<usize>; EventKind::ALL.len()],
+    /// Those with [`EventMask::ANY_LOG`].
+    pub(super) any_log: Vec<usize>,
+    speakers: [usize; Dialect::ALL.len()],
+}
+
+pub(super) struct Subscriber {
+    pub(super) dialect: Dialect,
+    events: EventMask,
+    pub(super) outbox: Arc<Outbox>,
+    /// Which octets of its dialect's lane are for it.
+    pub(super) share: Vec<Range<usize>>,
+    /// Part of a reply was sent and the rest has not come: no event may go between.
+    pub(super) inside: bool,
+    /// Events that wait for the end of that reply.
+    pub(super) held: Vec<u8>,
+}
+
+/// From so many octets on a share is large: to send it as pages is cheaper than to write it.
+pub(super) const LARGE: usize = 16 * 1024;
+
+/// So many ranges of a share stay allocated between deliveries.
+pub(super) const SHARE: usize = 4;
+
+impl Default for Subscribers {
+    fn default() -> Self {
+        Self {
+            all: Slab::new(),
+            keys: HashMap::new(),
+            by_kind: [const { Vec::new() }; EventKind::ALL.len()],
+            any_log: Vec::new(),
+            speakers: [0; Dialect::ALL.len()],
+        }
+    }
+}
+
+impl Subscribers {
+    pub(super) fn subscribe(
+        &mut self,
+        session: SessionId,
+        dialect: Dialect,
+        events: EventMask,
+        outbox: Arc<Outbox>,
+    ) {
+        let key = *self.keys.entry(session).or_insert_with(|| {
+            self.speakers[dialect as usize] += 1;
+            self.all.insert(Subscriber {
+                dialect,
+                events: EventMask::NONE,
+                outbox,
+                share: Vec::new(),
+                inside: false,
+                held: Vec::new(),
+            })
+        });
+        let before = std::mem::replace(&mut self.all[key].events, events);
+        self.list(key, before, events);
+    }
+
+    pub(super) fn leave(&mut self, session: SessionId) {
+        let Some(key) = self.keys.remove(&session) else {
+            return;
+        };
+        let subscriber = self.all.remove(key);
+        self.speakers[subscriber.dialect as usize] -= 1;
+        self.list(key, subscriber.events, EventMask::NONE);
+    }
+
+    /// Brings the lists by kind up to date.
+    fn list(&mut self, key: usize, before: EventMask, after: EventMask) {
+        let list = |list: &mut Vec<usize>, before, after| match (before, after) {
+            (false, true) => list.push(key),
+            (true, false) => {
+                if let Some(index) = list.iter().position(|&listed| listed == key) {
+                    list.swap_remove(index);
+                }
+            }
+            _ => {}
+        };
+        for (&kind, by_kind) in EventKind::ALL.iter().zip(&mut self.by_kind) {
+            list(by_kind, before.contains(kind), after.contains(kind));
+        }
+        list(&mut self.any_log, before.has_any_log(), after.has_any_log());
+    }
+
+    /// Whether anybody here speaks this dialect.
+    pub(super) fn speak(&self, dialect: Dialect) -> bool {
+        self.speakers[dialect as usize] > 0
+    }
+
+    pub(super) fn find(&mut self, session: SessionId) -> Option<(usize, &mut Subscriber)> {
+        let key = *self.keys.get(&session)?;
+        Some((key, &mut self.all[key]))
+    }
+}
+
+impl Subscriber {
+    /// Adds an event, that is octets of its `lane`, to its share, or to what waits for the end of
+    /// a reply.
+    pub(super) fn add_event(
+        &mut self,
+        key: usize,
+        lane: &[u8],
+        range: Range<usize>,
+        touched: &mut Vec<usize>,
+    ) {
+        if !self.inside {
+            return self.add(key, range, touched);
+        }
+        self.held.extend_from_slice(&lane[range]);
+        if self.held.len() > self.outbox.max_queue() {
+            self.held = Vec::new();
+            self.outbox.cut_off();
+        }
+    }
+
+    /// Its share, if that is one large piece.
+    pub(super) fn large_share(&self) -> Option<Range<usize>> {
+        match &self.share[..] {
+            [range] if range.len() >= LARGE => Some(range.clone()),
+            _ => None,
+        }
+    }
+
+    /// Adds octets of its lane to its share.
+    pub(super) fn add(&mut self, key: usize, range: Range<usize>, touched: &mut Vec<usize>) {
+        if range.is_empty() {
+            return;
+        }
+        match self.share.last_mut() {
+            None => {
+                touched.push(key);
+                self.share.push(range);
+            }
+            Some(last) if last.end == range.start => last.end = range.end,
+            Some(_) => self.share.push(range),
+        }
+    }
+}
