@@ -84,7 +84,8 @@
 //! - Replies come in the order of the commands, and events never inside one. A reply goes straight
 //!   to the outbox, unless something for this controller is in the channel
 //!   ([`outbox::Outbox::is_behind`]): then it goes the same way.
-//! - The events of a turn are handed over after its replies were sent.
+//! - The events of a turn are handed over after its replies were sent, or before them if nobody but
+//!   others gets one.
 //! - A change of subscription goes through the channel, and its `250 OK` with it: what happened
 //!   before is judged by the old one, and nothing comes after that was not asked for.
 //! - `MessageID`s ascend for every controller, because one thread gives them and one delivers.

@@ -7,6 +7,7 @@ use mio::Token;
 
 use super::relay::Passed;
 use super::{READ, Server};
+use crate::bus::To;
 use crate::bus::fanout::Item;
 use crate::outbox::Phase;
 use crate::session::Step;
@@ -323,9 +324,16 @@ impl Server {
         self.interest_changed();
     }
 
-    /// Sends the replies of this turn, and then hands over what its commands caused.
+    /// Sends the replies of this turn, and hands over what its commands caused: before them, if it
+    /// is for others only, who have it sooner so.
     pub(super) fn send_replies(&mut self, key: usize) {
         if !self.replies.is_empty() {
+            let connection = &self.connections[key];
+            let session = connection.session.id();
+            let is_for_it = |to: &To| *to == To::Subscribers || *to == To::One(session);
+            if !connection.subscribed || !self.events.iter().any(|(_, to)| is_for_it(to)) {
+                self.hand_over_noted();
+            }
             let connection = &self.connections[key];
             if connection.outbox.is_behind() {
                 self.reply_in_order(key, false);

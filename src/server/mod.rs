@@ -300,6 +300,11 @@ impl Server {
                 .into_iter()
                 .map(|event| (event, To::Subscribers)),
         );
+        self.hand_over_noted();
+    }
+
+    /// Hands the events that are noted to the fan-out thread, and not those of the log.
+    fn hand_over_noted(&mut self) {
         if !self.events.is_empty() {
             let events = std::mem::take(&mut self.events);
             self.hand_over(Item::Events(events));
