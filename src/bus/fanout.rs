@@ -11,6 +11,8 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use crossbeam_channel::{Receiver, Sender};
+
 use super::subscribers::{LARGE, SHARE, Subscribers};
 use super::{SessionId, To};
 use crate::outbox::Outbox;
@@ -18,7 +20,6 @@ use crate::sys::pages::{self, Pages};
 use crate::wire::Dialect;
 use crate::wire::binary;
 use crate::wire::event::{Event, EventKind, EventMask};
-use crossbeam_channel::{Receiver, Sender};
 
 /// How many items may wait in the channel; the loop then waits for this thread.
 const CHANNEL: usize = 64;
