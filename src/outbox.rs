@@ -265,12 +265,10 @@ impl Outbox {
     /// nothing is.
     pub fn await_delivery(&self) -> bool {
         self.awaited.store(true, Ordering::SeqCst);
-        // Only now: what was delivered before that wakes nobody.
-        let is_behind = self.behind.load(Ordering::SeqCst) > 0;
-        if !is_behind {
-            self.awaited.store(false, Ordering::SeqCst);
-        }
-        is_behind
+        // Only now: what was delivered before that wakes nobody. The mark stays if nothing is behind:
+        // the loop may wait for the same on behalf of another token, and one wake-up too many is
+        // better than none.
+        self.behind.load(Ordering::SeqCst) > 0
     }
 
     /// How many things handed over are still to be delivered.
