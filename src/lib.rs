@@ -59,25 +59,27 @@
 //!
 //! # The threads
 //!
-//! 1. **The loop** ([`server::run`], the main thread) owns everything but the lanes of the other
-//!    thread: it reads, decides, gives each message its `MessageID`, answers. So a `250` or `552` is
-//!    true when it is sent. It never waits for a controller.
+//! 1. **The loop** ([`server::run`], the main thread) owns everything but what delivery needs: it
+//!    reads, decides, gives each message its `MessageID`, answers. So a `250` or `552` is true when
+//!    it is sent. It never waits for a controller.
 //! 2. **The fan-out thread** ([`bus::fanout`]) takes events in order from a bounded channel, and
 //!    gives each outbox its whole share in one write, or many the same pages. It never waits for
-//!    the loop, so the loop may wait for it when the channel is full.
+//!    the loop, so the loop may wait for it when the channel is full. A few events for a few
+//!    controllers, while nothing else is to be done, are not worth waking it: those the loop
+//!    delivers, with the same code and the same state, which whoever delivers has to itself.
 //!
 //! A third only writes the log to standard error, so that nobody waits for whoever reads that: a
 //! line is rather lost, and counted. Signals reach the loop through a pipe.
 //!
 //! # The locks
 //!
-//! There is one that matters, in [`outbox::Outbox`], around what the kernel did not take. Both threads send, and
-//! whoever holds it writes, without blocking. While it is held nothing is encoded or logged,
+//! There is one that matters, in [`outbox::Outbox`], around what the kernel did not take. Both
+//! threads send, and whoever holds it writes, without blocking. While it is held nothing is encoded or logged,
 //! nothing is sent into a channel, and no other lock is taken: so there is no order of locks to
 //! keep. What else both threads see are atomics: the limits and counters of [`outbox::Outlet`],
 //! the levels of [`logging::Logging`], whose lines wait to become events behind a lock that nothing
-//! else is done under, how much an outbox has in the channel, and whether the
-//! loop waits for that.
+//! else is done under, how much is in the channel, in all and for each outbox, and whether the loop
+//! waits for that.
 //!
 //! # What holds
 //!
@@ -86,9 +88,10 @@
 //!   ([`outbox::Outbox::is_behind`]): then it goes the same way.
 //! - The events of a turn are handed over after its replies were sent, or before them if nobody but
 //!   others gets one.
-//! - A change of subscription goes through the channel, and its `250 OK` with it: what happened
+//! - A change of subscription goes the way of the events, and its `250 OK` with it: what happened
 //!   before is judged by the old one, and nothing comes after that was not asked for.
-//! - `MessageID`s ascend for every controller, because one thread gives them and one delivers.
+//! - `MessageID`s ascend for every controller, because one thread gives them, and the loop delivers
+//!   only while nothing is in the channel.
 //! - Nothing that a controller sends or leaves unread takes memory without a bound: commands end
 //!   at 1 MiB, a queue at `BusMaxQueue`, and who does not read replies is not read from.
 #![forbid(unsafe_code)]

@@ -1,35 +1,41 @@
-//! The fan-out thread: takes events in order and delivers each to those who subscribed.
+//! The fan-out: what happened goes to whoever subscribed, in order.
 //!
-//! It empties the channel, encodes every event once per dialect, and then hands each outbox its
-//! whole share in one vectored write: the number of writes is what a delivery costs. Where many
-//! have a large share, the octets are what it costs: then the kernel gets them once, in pages that
-//! all sockets refer to. Changes of subscription come through the same channel, so an event is
-//! judged by what was subscribed to when it happened.
+//! Its thread takes from a channel all there is, and delivers it together. To wake the thread costs
+//! more than to write to a [few](super::delivery::FEW) controllers: so where everything before has
+//! been delivered, the loop may deliver to so many itself. Whoever delivers has taken the [`Delivery`] out of its place.
 
-use std::cell::OnceCell;
-use std::io::IoSlice;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::subscribers::{LARGE, SHARE, Subscribers};
+use super::delivery::Delivery;
 use super::{SessionId, To};
 use crate::outbox::Outbox;
-use crate::sys::pages::{self, Pages};
 use crate::wire::Dialect;
-use crate::wire::binary;
-use crate::wire::event::{Event, EventKind, EventMask};
+use crate::wire::event::{Event, EventMask};
 
 /// How many items may wait in the channel; the loop then waits for this thread.
 const CHANNEL: usize = 64;
 
-/// Once so many octets are encoded they are delivered, whatever else waits.
-const BATCH: usize = 128 * 1024;
+/// The fan-out, as the loop has it.
+#[derive(Debug)]
+pub struct Fanout {
+    items: Sender<Item>,
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
 
-/// So many with a [large share](LARGE) are sent pages: for fewer, or on readers that share a core
-/// with this thread, a write to each costs no more.
-const MANY: usize = 16;
+/// What the loop and the thread both see.
+#[derive(Debug)]
+struct Shared {
+    /// How many items the thread has not delivered yet. It is the loop that adds to them, so while
+    /// it sees none, the thread does nothing.
+    pending: AtomicUsize,
+    /// Where the fan-out lies while nobody delivers.
+    idle: (Sender<Box<Delivery>>, Receiver<Box<Delivery>>),
+}
 
 /// What the loop hands to the fan-out thread.
 #[derive(Debug)]
@@ -68,239 +74,97 @@ pub enum Item {
     Stop,
 }
 
-/// Starts the thread.
-pub fn start() -> std::io::Result<(Sender<Item>, JoinHandle<()>)> {
-    let (sender, receiver) = crossbeam_channel::bounded(CHANNEL);
-    let thread = thread::Builder::new()
-        .name("fan-out".into())
-        .spawn(move || Fanout::default().run(&receiver))?;
-    Ok((sender, thread))
-}
-
-#[derive(Default)]
-struct Fanout {
-    subscribers: Subscribers,
-    lanes: [Lane; Dialect::ALL.len()],
-    /// The kind of the broadcast events at the end of the lanes that nobody has a share in yet.
-    run: Option<EventKind>,
-    /// Who has a share in the lanes.
-    touched: Vec<usize>,
-    /// Who has to hear that its replies were sent.
-    handed_over: Vec<(Arc<Outbox>, bool)>,
-}
-
-/// What is encoded for one dialect since the last delivery.
-#[derive(Default)]
-struct Lane {
-    octets: Vec<u8>,
-    /// Where the current run of broadcast events begins.
-    run: usize,
-}
-
 impl Fanout {
-    fn run(mut self, items: &Receiver<Item>) {
+    /// Starts the thread.
+    pub fn start() -> std::io::Result<Self> {
+        let (items, receiver) = bounded(CHANNEL);
+        let shared = Arc::new(Shared::default());
+        let thread = thread::Builder::new().name("fan-out".into()).spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.run(&receiver)
+        })?;
+        Ok(Self {
+            items,
+            shared,
+            thread,
+        })
+    }
+
+    /// Hands something over. If the loop is `calm`, it is little, and everything before has been
+    /// delivered, then it is too when this returns. Else it is left to the thread, and that is waited
+    /// for if it is behind: it never waits for the loop.
+    ///
+    /// # Panics
+    ///
+    /// If the thread has failed, which is a bug.
+    pub fn hand_over(&self, item: Item, calm: bool) {
+        let all_delivered = self.shared.pending.load(Ordering::Acquire) == 0;
+        if calm
+            && all_delivered
+            && let Ok(mut delivery) = self.shared.idle.1.try_recv()
+        {
+            if delivery.is_little(&item) {
+                delivery.take(item);
+                delivery.deliver();
+                return self.shared.put_back(delivery);
+            }
+            self.shared.put_back(delivery);
+        }
+        self.shared.pending.fetch_add(1, Ordering::Relaxed);
+        self.items
+            .send(item)
+            .expect("the fan-out thread ends only when it is told to");
+    }
+
+    /// Ends the thread once it has delivered everything. An error is a bug in the thread.
+    pub fn end(self) -> thread::Result<()> {
+        self.hand_over(Item::Stop, false);
+        self.thread.join()
+    }
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        let shared = Self {
+            pending: AtomicUsize::new(0),
+            idle: bounded(1),
+        };
+        shared.put_back(Box::default());
+        shared
+    }
+}
+
+impl Shared {
+    fn put_back(&self, delivery: Box<Delivery>) {
+        // It has room for one, and there is but one.
+        let _ = self.idle.0.try_send(delivery);
+    }
+
+    /// The thread.
+    fn run(&self, items: &Receiver<Item>) {
         while let Ok(mut item) = items.recv() {
+            let Ok(mut delivery) = self.idle.1.recv() else {
+                return;
+            };
+            let mut taken = 1;
             loop {
-                if !self.take(item) {
-                    self.deliver();
+                if !delivery.take(item) {
+                    delivery.deliver();
                     return;
                 }
-                let encoded: usize = self.lanes.iter().map(|lane| lane.octets.len()).sum();
                 match items.try_recv() {
-                    Ok(next) if encoded < BATCH => item = next,
-                    Ok(next) => {
-                        self.deliver();
-                        item = next;
-                    }
+                    Ok(next) => item = next,
                     Err(_) => break,
                 }
-            }
-            self.deliver();
-        }
-    }
-
-    /// Takes one item into the lanes; `false` ends the thread.
-    fn take(&mut self, item: Item) -> bool {
-        match item {
-            Item::Events(events) => {
-                for (event, to) in events {
-                    match to {
-                        To::Subscribers => {
-                            self.broadcast(&event);
-                            self.broadcast_any_log(&event);
-                        }
-                        To::One(session) => self.direct(session, &event),
-                        To::Nobody => {}
-                    }
+                if delivery.is_full() {
+                    delivery.deliver();
                 }
+                taken += 1;
             }
-            Item::Subscribe {
-                session,
-                dialect,
-                events,
-                outbox,
-                reply,
-            } => {
-                self.share_run();
-                self.subscribers
-                    .subscribe(session, dialect, events, Arc::clone(&outbox));
-                self.reply(session, &reply, false);
-                self.handed_over.push((outbox, false));
-            }
-            Item::Reply {
-                outbox,
-                session,
-                octets,
-                inside,
-                finish,
-            } => {
-                self.share_run();
-                self.reply(session, &octets, inside);
-                self.handed_over.push((outbox, finish));
-            }
-            Item::Leave(session) => {
-                // What is in its share was said before it left.
-                self.deliver();
-                self.subscribers.leave(session);
-            }
-            Item::Stop => return false,
+            delivery.deliver();
+            self.put_back(delivery);
+            self.pending.fetch_sub(taken, Ordering::Release);
         }
-        true
-    }
-
-    /// Encodes an event for everybody who subscribed to its kind.
-    fn broadcast(&mut self, event: &Event) {
-        let kind = event.kind();
-        if self.run != Some(kind) {
-            self.share_run();
-            self.run = Some(kind);
-            for lane in &mut self.lanes {
-                lane.run = lane.octets.len();
-            }
-        }
-        for dialect in Dialect::ALL {
-            if self.subscribers.speak(dialect) {
-                dialect.encode_event(event, &mut self.lanes[dialect as usize].octets);
-            }
-        }
-    }
-
-    /// Encodes a notice, warning or error for those who asked for them under one code.
-    fn broadcast_any_log(&mut self, event: &Event) {
-        if self.subscribers.any_log.is_empty() {
-            return;
-        }
-        self.share_run();
-        let octets = &mut self.lanes[Dialect::V0 as usize].octets;
-        let start = octets.len();
-        binary::encode_any_log(event, octets);
-        let share = start..octets.len();
-        for &key in &self.subscribers.any_log {
-            let subscriber = &mut self.subscribers.all[key];
-            subscriber.add_event(key, octets, share.clone(), &mut self.touched);
-        }
-    }
-
-    /// Gives those who subscribed their share in the run of broadcast events, if there is one.
-    fn share_run(&mut self) {
-        let Some(kind) = self.run.take() else { return };
-        let shares = self
-            .lanes
-            .each_ref()
-            .map(|lane| lane.run..lane.octets.len());
-        for &key in &self.subscribers.by_kind[kind as usize] {
-            let subscriber = &mut self.subscribers.all[key];
-            let octets = &self.lanes[subscriber.dialect as usize].octets;
-            let share = shares[subscriber.dialect as usize].clone();
-            subscriber.add_event(key, octets, share, &mut self.touched);
-        }
-    }
-
-    fn direct(&mut self, session: SessionId, event: &Event) {
-        self.share_run();
-        let Some((key, subscriber)) = self.subscribers.find(session) else {
-            return;
-        };
-        let lane = &mut self.lanes[subscriber.dialect as usize];
-        let start = lane.octets.len();
-        subscriber.dialect.encode_event(event, &mut lane.octets);
-        let share = start..lane.octets.len();
-        subscriber.add_event(key, &lane.octets, share, &mut self.touched);
-    }
-
-    /// Replies, and behind the last whole one the events that waited for its end.
-    fn reply(&mut self, session: SessionId, octets: &[u8], inside: bool) {
-        let Some((key, subscriber)) = self.subscribers.find(session) else {
-            return;
-        };
-        let lane = &mut self.lanes[subscriber.dialect as usize];
-        let start = lane.octets.len();
-        lane.octets.extend_from_slice(octets);
-        subscriber.inside = inside;
-        if !inside {
-            lane.octets.append(&mut subscriber.held);
-            subscriber.held = Vec::new();
-        }
-        subscriber.add(key, start..lane.octets.len(), &mut self.touched);
-    }
-
-    /// Writes every share, and forgets what was encoded.
-    fn deliver(&mut self) {
-        self.share_run();
-        let large = self.large_shares();
-        let pages = [const { OnceCell::new() }; Dialect::ALL.len()];
-        let mut slices = Vec::new();
-        for key in self.touched.drain(..) {
-            // One that has left since has nothing to wait for any more.
-            let Some(subscriber) = self.subscribers.all.get_mut(key) else {
-                continue;
-            };
-            let dialect = subscriber.dialect as usize;
-            let octets = &self.lanes[dialect].octets;
-            let in_pages = || {
-                pages[dialect]
-                    .get_or_init(|| Pages::of(octets).ok())
-                    .as_ref()
-            };
-            if large[dialect] >= MANY
-                && let Some(range) = subscriber.large_share()
-                && let Some(pages) = in_pages()
-            {
-                subscriber.outbox.send_pages(pages, range);
-            } else {
-                let share = subscriber.share.iter();
-                slices.extend(share.map(|range| IoSlice::new(&octets[range.clone()])));
-                subscriber.outbox.send(&mut slices);
-                slices.clear();
-            }
-            subscriber.share.clear();
-            subscriber.share.shrink_to(SHARE);
-        }
-        drop(pages);
-        for (outbox, finish) in self.handed_over.drain(..) {
-            outbox.delivered();
-            if finish {
-                outbox.finish();
-            }
-        }
-        for lane in &mut self.lanes {
-            lane.octets.clear();
-            lane.octets.shrink_to(2 * BATCH);
-        }
-    }
-
-    /// How many have a large share in each lane, if pages can be sent.
-    fn large_shares(&self) -> [usize; Dialect::ALL.len()] {
-        let mut large = [0; Dialect::ALL.len()];
-        if pages::can_be_sent() && self.lanes.iter().any(|lane| lane.octets.len() >= LARGE) {
-            for &key in &self.touched {
-                let subscriber = self.subscribers.all.get(key);
-                if let Some(subscriber) = subscriber.filter(|one| one.large_share().is_some()) {
-                    large[subscriber.dialect as usize] += 1;
-                }
-            }
-        }
-        large
     }
 }
 
@@ -314,7 +178,10 @@ mod tests {
     use mio::{Interest, Poll, Token};
 
     use super::*;
+    use crate::bus::delivery::{FEW, MANY};
+    use crate::bus::subscribers::LARGE;
     use crate::outbox::Outlet;
+    use crate::wire::event::EventKind;
     use crate::wire::message::{ControllerId, Destination, Message};
 
     struct Peer {
@@ -378,13 +245,25 @@ mod tests {
         }))
     }
 
+    /// A fan-out whose thread does not take what is left to it.
+    fn without_thread() -> (Fanout, Receiver<Item>) {
+        let (items, receiver) = bounded(CHANNEL);
+        let shared = Arc::new(Shared::default());
+        let thread = thread::spawn(|| ());
+        let fanout = Fanout {
+            items,
+            shared,
+            thread,
+        };
+        (fanout, receiver)
+    }
+
     fn play(items: Vec<Item>) {
-        let (sender, thread) = start().unwrap();
+        let fanout = Fanout::start().unwrap();
         for item in items {
-            sender.send(item).unwrap();
+            fanout.hand_over(item, false);
         }
-        sender.send(Item::Stop).unwrap();
-        thread.join().unwrap();
+        fanout.end().unwrap();
     }
 
     #[test]
@@ -436,17 +315,17 @@ mod tests {
         let mut peers: Vec<_> = (0..MANY)
             .map(|index| (dialects[index % 2], here.peer()))
             .collect();
-        let mut fanout = Fanout::default();
+        let mut delivery = Delivery::default();
         for (session, (dialect, peer)) in (0..).zip(&peers) {
-            fanout.take(peer.subscribe(session, *dialect, &[EventKind::PostMessage]));
+            delivery.take(peer.subscribe(session, *dialect, &[EventKind::PostMessage]));
         }
-        fanout.deliver();
+        delivery.deliver();
         let posts = |ids: Range<u64>| ids.map(|id| (message(id), To::Subscribers)).collect();
-        fanout.take(Item::Events(vec![(message(1), To::One(1))]));
-        fanout.take(Item::Events(posts(1000..3000)));
-        fanout.deliver();
-        fanout.take(Item::Events(posts(3000..4000)));
-        fanout.deliver();
+        delivery.take(Item::Events(vec![(message(1), To::One(1))]));
+        delivery.take(Item::Events(posts(1000..3000)));
+        delivery.deliver();
+        delivery.take(Item::Events(posts(3000..4000)));
+        delivery.deliver();
         for (session, (dialect, peer)) in peers.iter_mut().enumerate() {
             let mut octets = b"[1]".to_vec();
             for id in (1..2).filter(|_| session == 1).chain(1000..4000) {
@@ -454,6 +333,75 @@ mod tests {
             }
             assert_eq!(peer.read(), String::from_utf8_lossy(&octets), "{session}");
         }
+    }
+
+    #[test]
+    fn little_is_delivered_at_once_unless_something_is_before_it() {
+        let here = Here::new();
+        let mut peers: Vec<_> = (0..=FEW).map(|_| here.peer()).collect();
+        let post = |ids: Range<u64>, to| Item::Events(ids.map(|id| (message(id), to)).collect());
+        let posted = "650 POSTMESSAGE 1 a @all x\r\n";
+        let reply = |octets: usize| {
+            peers[0].outbox.handed_over();
+            Item::Reply {
+                outbox: Arc::clone(&peers[0].outbox),
+                session: 0,
+                octets: vec![b'r'; octets],
+                inside: false,
+                finish: false,
+            }
+        };
+        let (all, one) = (To::Subscribers, To::One(3));
+        for (item, is_little) in [
+            (post(1..2, one), true),
+            (post(1..1 + FEW as u64, one), true),
+            (post(1..100, one), false),
+            (post(1..2, all), false),
+            (reply(1000), true),
+            (reply(LARGE), false),
+            (Item::Leave(0), true),
+            (Item::Stop, false),
+        ] {
+            let (fanout, thread) = without_thread();
+            for (session, peer) in (0..).zip(&peers) {
+                let kinds = &[EventKind::PostMessage];
+                fanout.hand_over(peer.subscribe(session, Dialect::Text, kinds), true);
+            }
+            let what = format!("{item:?}");
+            fanout.hand_over(item, true);
+            assert_eq!(thread.is_empty(), is_little, "{what}");
+        }
+        let said: Vec<_> = peers.iter_mut().map(Peer::read).collect();
+        assert_eq!(said[1], "[1]".repeat(8));
+        assert!(said[3].starts_with(&format!("[1]{posted}[1]{posted}")));
+        let (fanout, thread) = without_thread();
+        fanout.hand_over(Item::Leave(0), false);
+        fanout.hand_over(Item::Leave(1), true);
+        assert_eq!(thread.len(), 2);
+    }
+
+    #[test]
+    fn both_ways_together_keep_the_order() {
+        let here = Here::new();
+        let mut peer = here.peer();
+        let fanout = Fanout::start().unwrap();
+        let subscription = peer.subscribe(1, Dialect::Text, &[EventKind::PostMessage]);
+        fanout.hand_over(subscription, false);
+        let mut read = String::new();
+        for id in 1..=5000 {
+            let item = Item::Events(vec![(message(id), To::One(1))]);
+            fanout.hand_over(item, !id.is_multiple_of(3));
+            if id.is_multiple_of(10) {
+                while fanout.shared.pending.load(Ordering::Acquire) > 0 {
+                    thread::yield_now();
+                }
+                read += &peer.read();
+            }
+        }
+        fanout.end().unwrap();
+        read += &peer.read();
+        let posted = (1..=5000).map(|id| format!("650 POSTMESSAGE {id} a @all x\r\n"));
+        assert_eq!(read, format!("[1]{}", posted.collect::<String>()));
     }
 
     #[test]

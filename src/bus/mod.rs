@@ -1,7 +1,8 @@
 //! The bus: who is on it, what they are called, and what they post to each other (proposal 197).
 //!
-//! [`Bus`] decides, in the loop's thread; [`fanout`] delivers, in its own.
+//! [`Bus`] decides, in the loop's thread; [`fanout`] delivers, in its own where there is much to do.
 
+mod delivery;
 pub mod fanout;
 mod history;
 mod interest;

@@ -12,6 +12,7 @@ use crate::wire::Dialect;
 use crate::wire::event::{EventKind, EventMask};
 
 /// Who has subscribed, found by session and by kind.
+#[derive(Debug)]
 pub(super) struct Subscribers {
     pub(super) all: Slab<Subscriber>,
     keys: HashMap<SessionId, usize>,
@@ -21,6 +22,7 @@ pub(super) struct Subscribers {
     speakers: [usize; Dialect::ALL.len()],
 }
 
+#[derive(Debug)]
 pub(super) struct Subscriber {
     pub(super) dialect: Dialect,
     events: EventMask,

@@ -298,10 +298,13 @@ impl Server {
     /// SETEVENTS. Its reply goes through the fan-out thread, behind every event of before.
     pub(super) fn subscribe(&mut self, key: usize, events: EventMask) {
         self.hand_over_events();
-        let connection = &mut self.connections[key];
+        let connection = &self.connections[key];
         let dialect = connection.session.dialect();
         let session = connection.session.id();
         let unread = self.bus.subscribe(session, events);
+        // Before the reply: that is traffic already.
+        self.interest_changed();
+        let connection = &mut self.connections[key];
         let mut reply = std::mem::take(&mut self.replies);
         dialect.encode_reply(&Reply::Done, &mut reply);
         for message in unread {
@@ -321,7 +324,6 @@ impl Server {
         } else {
             self.replies = reply;
         }
-        self.interest_changed();
     }
 
     /// Sends the replies of this turn, and hands over what its commands caused: before them, if it

@@ -23,14 +23,12 @@ mod timers;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use mio::{Events, Poll, Token};
 use slab::Slab;
 
-use crate::bus::fanout::{self, Item};
+use crate::bus::fanout::{Fanout, Item};
 use crate::bus::{Bus, SessionId, To};
 use crate::logging::Logging;
 use crate::options::Options;
@@ -92,8 +90,9 @@ pub struct Server {
     /// The Tor behind the bus, if there is one.
     tor: Option<Tor>,
     outlet: Arc<Outlet>,
-    fanout: Sender<Item>,
-    fanout_thread: JoinHandle<()>,
+    fanout: Fanout,
+    /// Only one socket had a turn since the last wait: there is not much to do.
+    calm: bool,
     /// Events that happened in this turn and are not handed over yet.
     events: Vec<(Event, To)>,
     /// Replies of this turn that are not sent yet.
@@ -139,7 +138,6 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
         None
     };
     let tor = settings.tor.clone().map(Tor::new).transpose();
-    let (fanout, fanout_thread) = fanout::start().map_err(ServeError::Start)?;
     let mut server = Server {
         timers: Timers::new(started),
         poll,
@@ -155,8 +153,8 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
         cookie,
         tor: tor.map_err(ServeError::Start)?,
         outlet,
-        fanout,
-        fanout_thread,
+        fanout: Fanout::start().map_err(ServeError::Start)?,
+        calm: false,
         events: Vec::new(),
         replies: Vec::new(),
         buffer: vec![0; READ],
@@ -277,6 +275,7 @@ impl Server {
     /// Gives each socket that is ready one turn.
     fn take_turns(&mut self) {
         let turns = std::mem::take(&mut self.ready);
+        self.calm = turns.len() == 1;
         for token in &turns {
             match token.0 {
                 FEED => {}
@@ -292,7 +291,7 @@ impl Server {
         }
     }
 
-    /// Hands the events of this turn to the fan-out thread.
+    /// Hands the events of this turn to the fan-out.
     fn hand_over_events(&mut self) {
         self.events.extend(
             self.logging
@@ -303,7 +302,7 @@ impl Server {
         self.hand_over_noted();
     }
 
-    /// Hands the events that are noted to the fan-out thread, and not those of the log.
+    /// Hands the events that are noted to the fan-out, and not those of the log.
     fn hand_over_noted(&mut self) {
         if !self.events.is_empty() {
             let events = std::mem::take(&mut self.events);
@@ -311,12 +310,9 @@ impl Server {
         }
     }
 
-    /// Hands something to the fan-out thread, and waits for it if it is behind: it never waits
-    /// for this thread.
+    /// Hands something to the fan-out, which delivers it in its own thread, or sooner.
     fn hand_over(&self, item: Item) {
-        self.fanout
-            .send(item)
-            .expect("the fan-out thread ends only when it is told to");
+        self.fanout.hand_over(item, self.calm);
     }
 
     /// Notes an event, if anybody subscribed to its kind.

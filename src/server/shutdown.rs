@@ -7,7 +7,6 @@ use mio::Events;
 use sd_notify::NotifyState;
 
 use super::{Server, signals};
-use crate::bus::fanout::Item;
 use crate::outbox::Phase;
 
 /// How long what is queued has to be read.
@@ -21,8 +20,7 @@ impl Server {
         signals::notify(&[NotifyState::Stopping]);
         self.listeners.clear();
         self.hand_over_events();
-        self.hand_over(Item::Stop);
-        if self.fanout_thread.join().is_err() {
+        if self.fanout.end().is_err() {
             log::error!("the fan-out thread has failed: events were lost");
         }
         for (_, connection) in &self.connections {

@@ -1,0 +1,277 @@
+//! Encodes events and gives each subscriber its share of them.
+//!
+//! Every event is encoded once per dialect, and then each outbox gets its whole share in one
+//! vectored write: the number of writes is what a delivery costs. Where many have a large share,
+//! the octets are what it costs: then the kernel gets them once, in pages that all sockets refer
+//! to. Changes of subscription are taken in the same order as events, so an event is judged by
+//! what was subscribed to when it happened.
+
+use std::cell::OnceCell;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use super::fanout::Item;
+use super::subscribers::{LARGE, SHARE, Subscribers};
+use super::{SessionId, To};
+use crate::outbox::Outbox;
+use crate::sys::pages::{self, Pages};
+use crate::wire::Dialect;
+use crate::wire::binary;
+use crate::wire::event::{Event, EventKind};
+
+/// Once so many octets are encoded they are delivered, whatever else waits.
+const BATCH: usize = 128 * 1024;
+
+/// To write to so many costs no more than to wake a thread that does.
+pub(super) const FEW: usize = 8;
+
+/// So many with a [large share](LARGE) are sent pages: for fewer, or on readers that share a core
+/// with whoever delivers, a write to each costs no more.
+pub(super) const MANY: usize = 16;
+
+/// Who has subscribed to what, and what is to be delivered to them.
+#[derive(Debug, Default)]
+pub(super) struct Delivery {
+    subscribers: Subscribers,
+    lanes: [Lane; Dialect::ALL.len()],
+    /// The kind of the broadcast events at the end of the lanes that nobody has a share in yet.
+    run: Option<EventKind>,
+    /// Who has a share in the lanes.
+    touched: Vec<usize>,
+    /// Who has to hear that its replies were sent.
+    handed_over: Vec<(Arc<Outbox>, bool)>,
+}
+
+/// What is encoded for one dialect since the last delivery.
+#[derive(Debug, Default)]
+struct Lane {
+    octets: Vec<u8>,
+    /// Where the current run of broadcast events begins.
+    run: usize,
+}
+
+impl Delivery {
+    /// Takes one item into the lanes; `false` after the last.
+    pub(super) fn take(&mut self, item: Item) -> bool {
+        match item {
+            Item::Events(events) => {
+                for (event, to) in events {
+                    match to {
+                        To::Subscribers => {
+                            self.broadcast(&event);
+                            self.broadcast_any_log(&event);
+                        }
+                        To::One(session) => self.direct(session, &event),
+                        To::Nobody => {}
+                    }
+                }
+            }
+            Item::Subscribe {
+                session,
+                dialect,
+                events,
+                outbox,
+                reply,
+            } => {
+                self.share_run();
+                self.subscribers
+                    .subscribe(session, dialect, events, Arc::clone(&outbox));
+                self.reply(session, &reply, false);
+                self.handed_over.push((outbox, false));
+            }
+            Item::Reply {
+                outbox,
+                session,
+                octets,
+                inside,
+                finish,
+            } => {
+                self.share_run();
+                self.reply(session, &octets, inside);
+                self.handed_over.push((outbox, finish));
+            }
+            Item::Leave(session) => {
+                // What is in its share was said before it left.
+                self.deliver();
+                self.subscribers.leave(session);
+            }
+            Item::Stop => return false,
+        }
+        true
+    }
+
+    /// Whether enough is encoded to be delivered.
+    pub(super) fn is_full(&self) -> bool {
+        self.lanes
+            .iter()
+            .map(|lane| lane.octets.len())
+            .sum::<usize>()
+            >= BATCH
+    }
+
+    /// Whether to deliver this costs no more than to wake the thread for it.
+    pub(super) fn is_little(&self, item: &Item) -> bool {
+        match item {
+            Item::Events(events) => {
+                events.len() <= FEW
+                    && events
+                        .iter()
+                        .map(|event| self.recipients(event))
+                        .sum::<usize>()
+                        <= FEW
+            }
+            Item::Subscribe { reply: octets, .. } | Item::Reply { octets, .. } => {
+                octets.len() < LARGE
+            }
+            Item::Leave(_) => true,
+            Item::Stop => false,
+        }
+    }
+
+    /// How many get an event.
+    fn recipients(&self, (event, to): &(Event, To)) -> usize {
+        match to {
+            To::Subscribers => {
+                self.subscribers.by_kind[event.kind() as usize].len()
+                    + self.subscribers.any_log.len()
+            }
+            To::One(_) => 1,
+            To::Nobody => 0,
+        }
+    }
+
+    /// Encodes an event for everybody who subscribed to its kind.
+    fn broadcast(&mut self, event: &Event) {
+        let kind = event.kind();
+        if self.run != Some(kind) {
+            self.share_run();
+            self.run = Some(kind);
+            for lane in &mut self.lanes {
+                lane.run = lane.octets.len();
+            }
+        }
+        for dialect in Dialect::ALL {
+            if self.subscribers.speak(dialect) {
+                dialect.encode_event(event, &mut self.lanes[dialect as usize].octets);
+            }
+        }
+    }
+
+    /// Encodes a notice, warning or error for those who asked for them under one code.
+    fn broadcast_any_log(&mut self, event: &Event) {
+        if self.subscribers.any_log.is_empty() {
+            return;
+        }
+        self.share_run();
+        let octets = &mut self.lanes[Dialect::V0 as usize].octets;
+        let start = octets.len();
+        binary::encode_any_log(event, octets);
+        let share = start..octets.len();
+        for &key in &self.subscribers.any_log {
+            let subscriber = &mut self.subscribers.all[key];
+            subscriber.add_event(key, octets, share.clone(), &mut self.touched);
+        }
+    }
+
+    /// Gives those who subscribed their share in the run of broadcast events, if there is one.
+    fn share_run(&mut self) {
+        let Some(kind) = self.run.take() else { return };
+        let shares = self
+            .lanes
+            .each_ref()
+            .map(|lane| lane.run..lane.octets.len());
+        for &key in &self.subscribers.by_kind[kind as usize] {
+            let subscriber = &mut self.subscribers.all[key];
+            let octets = &self.lanes[subscriber.dialect as usize].octets;
+            let share = shares[subscriber.dialect as usize].clone();
+            subscriber.add_event(key, octets, share, &mut self.touched);
+        }
+    }
+
+    fn direct(&mut self, session: SessionId, event: &Event) {
+        self.share_run();
+        let Some((key, subscriber)) = self.subscribers.find(session) else {
+            return;
+        };
+        let lane = &mut self.lanes[subscriber.dialect as usize];
+        let start = lane.octets.len();
+        subscriber.dialect.encode_event(event, &mut lane.octets);
+        let share = start..lane.octets.len();
+        subscriber.add_event(key, &lane.octets, share, &mut self.touched);
+    }
+
+    /// Replies, and behind the last whole one the events that waited for its end.
+    fn reply(&mut self, session: SessionId, octets: &[u8], inside: bool) {
+        let Some((key, subscriber)) = self.subscribers.find(session) else {
+            return;
+        };
+        let lane = &mut self.lanes[subscriber.dialect as usize];
+        let start = lane.octets.len();
+        lane.octets.extend_from_slice(octets);
+        subscriber.inside = inside;
+        if !inside {
+            lane.octets.append(&mut subscriber.held);
+            subscriber.held = Vec::new();
+        }
+        subscriber.add(key, start..lane.octets.len(), &mut self.touched);
+    }
+
+    /// Writes every share, and forgets what was encoded.
+    pub(super) fn deliver(&mut self) {
+        self.share_run();
+        let large = self.large_shares();
+        let pages = [const { OnceCell::new() }; Dialect::ALL.len()];
+        let mut slices = Vec::new();
+        for key in self.touched.drain(..) {
+            // One that has left since has nothing to wait for any more.
+            let Some(subscriber) = self.subscribers.all.get_mut(key) else {
+                continue;
+            };
+            let dialect = subscriber.dialect as usize;
+            let octets = &self.lanes[dialect].octets;
+            let in_pages = || {
+                pages[dialect]
+                    .get_or_init(|| Pages::of(octets).ok())
+                    .as_ref()
+            };
+            if large[dialect] >= MANY
+                && let Some(range) = subscriber.large_share()
+                && let Some(pages) = in_pages()
+            {
+                subscriber.outbox.send_pages(pages, range);
+            } else {
+                let share = subscriber.share.iter();
+                slices.extend(share.map(|range| IoSlice::new(&octets[range.clone()])));
+                subscriber.outbox.send(&mut slices);
+                slices.clear();
+            }
+            subscriber.share.clear();
+            subscriber.share.shrink_to(SHARE);
+        }
+        drop(pages);
+        for (outbox, finish) in self.handed_over.drain(..) {
+            outbox.delivered();
+            if finish {
+                outbox.finish();
+            }
+        }
+        for lane in &mut self.lanes {
+            lane.octets.clear();
+            lane.octets.shrink_to(2 * BATCH);
+        }
+    }
+
+    /// How many have a large share in each lane, if pages can be sent.
+    fn large_shares(&self) -> [usize; Dialect::ALL.len()] {
+        let mut large = [0; Dialect::ALL.len()];
+        if pages::can_be_sent() && self.lanes.iter().any(|lane| lane.octets.len() >= LARGE) {
+            for &key in &self.touched {
+                let subscriber = self.subscribers.all.get(key);
+                if let Some(subscriber) = subscriber.filter(|one| one.large_share().is_some()) {
+                    large[subscriber.dialect as usize] += 1;
+                }
+            }
+        }
+        large
+    }
+}
