@@ -297,7 +297,7 @@ impl Server {
 
     /// SETEVENTS. Its reply goes through the fan-out thread, behind every event of before.
     pub(super) fn subscribe(&mut self, key: usize, events: EventMask) {
-        self.hand_over_events();
+        self.send_replies(key);
         let connection = &self.connections[key];
         let dialect = connection.session.dialect();
         let session = connection.session.id();
