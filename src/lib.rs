@@ -64,8 +64,8 @@
 //!    it is sent. It never waits for a controller.
 //! 2. **The fan-out thread** ([`bus::fanout`]) takes events in order from a bounded channel, and
 //!    gives each outbox its whole share in one write, or many the same pages. It never waits for
-//!    the loop, so the loop may wait for it when the channel is full. A few events for a few
-//!    controllers, while nothing else is to be done, are not worth waking it: those the loop
+//!    the loop, so the loop may wait for it when the channel is full. One event for a few
+//!    controllers, while nothing else is to be done, is not worth waking it: that the loop
 //!    delivers, with the same code and the same state, which whoever delivers has to itself.
 //!
 //! A third only writes the log to standard error, so that nobody waits for whoever reads that: a
@@ -74,24 +74,24 @@
 //! # The locks
 //!
 //! There is one that matters, in [`outbox::Outbox`], around what the kernel did not take. Both
-//! threads send, and whoever holds it writes, without blocking. While it is held nothing is encoded or logged,
-//! nothing is sent into a channel, and no other lock is taken: so there is no order of locks to
-//! keep. What else both threads see are atomics: the limits and counters of [`outbox::Outlet`],
-//! the levels of [`logging::Logging`], whose lines wait to become events behind a lock that nothing
-//! else is done under, how much is in the channel, in all and for each outbox, and whether the loop
-//! waits for that.
+//! threads send, and whoever holds it writes, without blocking. While it is held nothing is encoded
+//! or logged, nothing is sent into a channel, and no other lock is taken: so there is no order of
+//! locks to keep. Two more are held for no longer than to put something down or to take it: one
+//! where the lines of the log wait to become events, one where what delivery needs lies while
+//! nobody delivers. What else both threads see are atomics: the limits and counters of
+//! [`outbox::Outlet`], the levels of [`logging::Logging`], how much was handed over and is not
+//! delivered, in all and for each outbox, and whether the loop waits for that.
 //!
 //! # What holds
 //!
 //! - Replies come in the order of the commands, and events never inside one. A reply goes straight
-//!   to the outbox, unless something for this controller is in the channel
+//!   to the outbox, unless something for this controller is handed over and not delivered
 //!   ([`outbox::Outbox::is_behind`]): then it goes the same way.
-//! - The events of a turn are handed over after its replies were sent, or before them if nobody but
-//!   others gets one.
+//! - The events of a turn are handed over after its replies were sent.
 //! - A change of subscription goes the way of the events, and its `250 OK` with it: what happened
 //!   before is judged by the old one, and nothing comes after that was not asked for.
 //! - `MessageID`s ascend for every controller, because one thread gives them, and the loop delivers
-//!   only while nothing is in the channel.
+//!   only once the other has delivered everything that it was handed.
 //! - Nothing that a controller sends or leaves unread takes memory without a bound: commands end
 //!   at 1 MiB, a queue at `BusMaxQueue`, and who does not read replies is not read from.
 #![forbid(unsafe_code)]

@@ -1,6 +1,6 @@
 //! The write half of one connection, and the only place that writes to it.
 //!
-//! Both threads send: the loop its replies, the fan-out thread its events. Whoever holds the lock
+//! Both threads send: the loop its replies, the fan-out thread events. Whoever holds the lock
 //! writes, without blocking; what the kernel does not take is queued here, and the loop sends it
 //! once the socket is writable again. The lock guards that queue and this socket and nothing else.
 
@@ -246,13 +246,13 @@ impl Outbox {
         self.state.lock().phase
     }
 
-    /// The loop has handed something for this outbox to the fan-out thread. Until that is
+    /// The loop has handed something for this outbox to the fan-out. Until that is
     /// [`delivered`](Self::delivered), its replies must take the same way to stay in order.
     pub fn handed_over(&self) {
         self.behind.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The fan-out thread has sent what was [`handed_over`](Self::handed_over).
+    /// The fan-out has sent what was [`handed_over`](Self::handed_over).
     pub fn delivered(&self) {
         let was_last = self.behind.fetch_sub(1, Ordering::SeqCst) == 1;
         if was_last && self.awaited.swap(false, Ordering::SeqCst) {

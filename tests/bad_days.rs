@@ -38,6 +38,24 @@ fn what_was_asked_before_the_end_is_answered_to_the_last_octet() {
     }
 }
 
+/// What a controller's last commands caused is for itself too, in whichever thread it is sent.
+#[test]
+fn what_happened_before_the_end_is_told_before_it() {
+    let place = Place::new();
+    let daemon = place.daemon();
+    for id in 1..=100 {
+        let mut controller = daemon.connect();
+        controller.ok("SETEVENTS POSTMESSAGE");
+        controller.send("POSTMESSAGE @all bye\r\nQUIT\r\n");
+        let read = String::from_utf8(controller.rest()).expect("ASCII");
+        let posted = format!("650 POSTMESSAGE {id} unset @all bye\r\n");
+        assert_eq!(
+            read,
+            format!("250 OK\r\n250 closing connection\r\n{posted}")
+        );
+    }
+}
+
 /// Its replies take the way of its events, which the other thread sends.
 #[test]
 fn a_subscriber_that_asks_for_much_at_once_gets_it() {

@@ -8,6 +8,7 @@
 
 use std::cell::OnceCell;
 use std::io::IoSlice;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::fanout::Item;
@@ -22,7 +23,7 @@ use crate::wire::event::{Event, EventKind};
 /// Once so many octets are encoded they are delivered, whatever else waits.
 const BATCH: usize = 128 * 1024;
 
-/// To write to so many costs no more than to wake a thread that does.
+/// To write to so many takes the loop about as long as to wake the thread that would.
 pub(super) const FEW: usize = 8;
 
 /// So many with a [large share](LARGE) are sent pages: for fewer, or on readers that share a core
@@ -62,7 +63,6 @@ impl Delivery {
                             self.broadcast_any_log(&event);
                         }
                         To::One(session) => self.direct(session, &event),
-                        To::Nobody => {}
                     }
                 }
             }
@@ -109,23 +109,24 @@ impl Delivery {
             >= BATCH
     }
 
-    /// Whether to deliver this costs no more than to wake the thread for it.
-    pub(super) fn is_little(&self, item: &Item) -> bool {
+    /// Whether an item is one event for a few, or for one controller.
+    pub(super) fn is_for_few(&self, item: &Item) -> bool {
         match item {
-            Item::Events(events) => {
-                events.len() <= FEW
-                    && events
-                        .iter()
-                        .map(|event| self.recipients(event))
-                        .sum::<usize>()
-                        <= FEW
-            }
-            Item::Subscribe { reply: octets, .. } | Item::Reply { octets, .. } => {
-                octets.len() < LARGE
-            }
-            Item::Leave(_) => true,
+            Item::Events(events) => matches!(&events[..], [one] if self.recipients(one) <= FEW),
+            Item::Subscribe { .. } | Item::Reply { .. } | Item::Leave(_) => true,
             Item::Stop => false,
         }
+    }
+
+    /// Whether what was taken is no more than a few writes of some pages.
+    pub(super) fn is_little(&mut self) -> bool {
+        self.share_run();
+        let taken = self
+            .touched
+            .iter()
+            .filter_map(|&key| self.subscribers.all.get(key));
+        let octets: usize = taken.flat_map(|one| &one.share).map(Range::len).sum();
+        octets <= LARGE
     }
 
     /// How many get an event.
@@ -136,7 +137,6 @@ impl Delivery {
                     + self.subscribers.any_log.len()
             }
             To::One(_) => 1,
-            To::Nobody => 0,
         }
     }
 

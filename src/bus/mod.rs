@@ -1,6 +1,6 @@
 //! The bus: who is on it, what they are called, and what they post to each other (proposal 197).
 //!
-//! [`Bus`] decides, in the loop's thread; [`fanout`] delivers, in its own where there is much to do.
+//! [`Bus`] decides, in the loop's thread; [`fanout`] delivers, in its own unless it is little.
 
 mod delivery;
 pub mod fanout;
@@ -58,8 +58,6 @@ pub enum To {
     Subscribers,
     /// This controller only.
     One(SessionId),
-    /// Nobody: it waits as unread mail.
-    Nobody,
 }
 
 /// A message that got its id and its place.
@@ -67,8 +65,8 @@ pub enum To {
 pub struct Posted {
     /// The message.
     pub message: Arc<Message>,
-    /// Who gets it as an event.
-    pub to: To,
+    /// Who gets it as an event; `None`: it waits as unread mail.
+    pub to: Option<To>,
 }
 
 /// A controller that has left.
@@ -234,25 +232,25 @@ impl Bus {
 
     /// Everybody who subscribed to `kind`, or nobody at all.
     #[must_use]
-    pub const fn to_subscribers(&self, kind: EventKind) -> To {
+    pub const fn to_subscribers(&self, kind: EventKind) -> Option<To> {
         if self.interest().contains(kind) {
-            To::Subscribers
+            Some(To::Subscribers)
         } else {
-            To::Nobody
+            None
         }
     }
 
     /// A message to a name: an event if the holder has subscribed, else unread mail. The uid is
     /// the holder's.
-    fn mail(&mut self, holder: SessionId, message: &Arc<Message>) -> (To, Option<u32>) {
+    fn mail(&mut self, holder: SessionId, message: &Arc<Message>) -> (Option<To>, Option<u32>) {
         let Some(controller) = self.controllers.get_mut(&holder) else {
-            return (To::Nobody, None);
+            return (None, None);
         };
         if controller.events.contains(EventKind::PostMessage) {
-            (To::One(holder), Some(controller.uid))
+            (Some(To::One(holder)), Some(controller.uid))
         } else {
             keep_newest(&mut controller.mail, message);
-            (To::Nobody, Some(controller.uid))
+            (None, Some(controller.uid))
         }
     }
 

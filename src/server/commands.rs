@@ -76,8 +76,9 @@ impl Server {
         }
         let posted = self.bus.post(session, destination, text)?;
         let id = posted.message.id;
-        self.events
-            .push((Event::Message(posted.message), posted.to));
+        if let Some(to) = posted.to {
+            self.events.push((Event::Message(posted.message), to));
+        }
         Ok(Reply::Posted(id))
     }
 

@@ -23,13 +23,13 @@ pub(super) struct Connection {
     pub(super) ended: bool,
     /// `input` holds whole commands, which wait until replies are read or Tor has answered.
     pub(super) stalled: bool,
-    /// Long replies take the way through the fan-out thread: no more are made until it has sent them.
+    /// Long replies take the way through the fan-out: no more are made until it has sent them.
     pub(super) much_handed_over: bool,
     /// It ends with what was sent last.
     pub(super) finishing: bool,
     /// It waits for its turn.
     pub(super) queued: bool,
-    /// The fan-out thread knows of it.
+    /// The fan-out knows of it.
     pub(super) subscribed: bool,
     /// The daemon ends when this controller leaves (control-spec 3.23).
     pub(super) owner: bool,

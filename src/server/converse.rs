@@ -7,7 +7,6 @@ use mio::Token;
 
 use super::relay::Passed;
 use super::{READ, Server};
-use crate::bus::To;
 use crate::bus::fanout::Item;
 use crate::outbox::Phase;
 use crate::session::Step;
@@ -295,7 +294,7 @@ impl Server {
         });
     }
 
-    /// SETEVENTS. Its reply goes through the fan-out thread, behind every event of before.
+    /// SETEVENTS. Its reply goes through the fan-out, behind every event of before.
     pub(super) fn subscribe(&mut self, key: usize, events: EventMask) {
         self.send_replies(key);
         let connection = &self.connections[key];
@@ -326,16 +325,9 @@ impl Server {
         }
     }
 
-    /// Sends the replies of this turn, and hands over what its commands caused: before them, if it
-    /// is for others only, who have it sooner so.
+    /// Sends the replies of this turn, and hands over what its commands caused.
     pub(super) fn send_replies(&mut self, key: usize) {
         if !self.replies.is_empty() {
-            let connection = &self.connections[key];
-            let session = connection.session.id();
-            let is_for_it = |to: &To| *to == To::Subscribers || *to == To::One(session);
-            if !connection.subscribed || !self.events.iter().any(|(_, to)| is_for_it(to)) {
-                self.hand_over_noted();
-            }
             let connection = &self.connections[key];
             if connection.outbox.is_behind() {
                 self.reply_in_order(key, false);
@@ -357,14 +349,16 @@ impl Server {
         connection.relay = None;
         connection.outbox.refuse_input();
         if connection.subscribed {
-            // Behind the events that the fan-out thread has not sent yet.
+            // Behind the events of before. What its last commands caused comes before the end.
+            self.reply_in_order(key, false);
+            self.hand_over_events();
             self.reply_in_order(key, true);
         } else {
             connection.outbox.send(&mut [IoSlice::new(&self.replies)]);
             connection.outbox.finish();
             self.replies.clear();
+            self.hand_over_events();
         }
-        self.hand_over_events();
         let connection = &self.connections[key];
         let waiting = connection.outbox.waiting();
         self.timers.linger(key, connection.session.id(), waiting);

@@ -348,7 +348,7 @@ impl Server {
             .map(|(key, _)| key)
             .collect();
         for key in left {
-            // Behind the last events, which the fan-out thread may not have sent yet.
+            // Behind the last events, which the fan-out may not have sent yet.
             self.finish(key);
         }
     }

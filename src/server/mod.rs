@@ -81,7 +81,7 @@ pub struct Server {
     users: HashMap<u32, usize>,
     /// Who has more to read or to answer, in the order of their turns.
     ready: Vec<Token>,
-    /// Who has no turn until the fan-out thread has sent what it has of theirs.
+    /// Who has no turn until the fan-out has sent what it has of theirs.
     awaiting: HashSet<Token>,
     bus: Bus,
     options: Options,
@@ -91,7 +91,7 @@ pub struct Server {
     tor: Option<Tor>,
     outlet: Arc<Outlet>,
     fanout: Fanout,
-    /// Only one socket had a turn since the last wait: there is not much to do.
+    /// At most one socket was ready after the last wait: there is not much to do.
     calm: bool,
     /// Events that happened in this turn and are not handed over yet.
     events: Vec<(Event, To)>,
@@ -275,7 +275,7 @@ impl Server {
     /// Gives each socket that is ready one turn.
     fn take_turns(&mut self) {
         let turns = std::mem::take(&mut self.ready);
-        self.calm = turns.len() == 1;
+        self.calm = turns.len() <= 1;
         for token in &turns {
             match token.0 {
                 FEED => {}
@@ -299,11 +299,6 @@ impl Server {
                 .into_iter()
                 .map(|event| (event, To::Subscribers)),
         );
-        self.hand_over_noted();
-    }
-
-    /// Hands the events that are noted to the fan-out, and not those of the log.
-    fn hand_over_noted(&mut self) {
         if !self.events.is_empty() {
             let events = std::mem::take(&mut self.events);
             self.hand_over(Item::Events(events));
@@ -317,8 +312,7 @@ impl Server {
 
     /// Notes an event, if anybody subscribed to its kind.
     fn tell(&mut self, event: Event) {
-        let to = self.bus.to_subscribers(event.kind());
-        if to == To::Subscribers {
+        if let Some(to) = self.bus.to_subscribers(event.kind()) {
             self.events.push((event, to));
         }
     }

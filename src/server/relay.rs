@@ -463,7 +463,7 @@ impl Server {
     }
 
     /// Sends what Tor has replied, as far as it has come. Whoever has subscribed to anything gets
-    /// all of it through the fan-out thread, so that replies and events keep Tor's order and no
+    /// all of it through the fan-out, so that replies and events keep Tor's order and no
     /// event stands inside a reply.
     fn send_tors(&mut self, key: usize, octets: &[u8], inside: bool) {
         let connection = &self.connections[key];

@@ -23,9 +23,9 @@ impl Server {
         self.open_link(token)
     }
 
-    /// Sees to it that there is one for the next controller. To be called when Tor has answered one:
-    /// to open another keeps Tor busy for a moment. It is tried once for each that was taken: where
-    /// none can be had, Tor would be asked for one at every answer.
+    /// Sees to it that there is one for the next controller. To be called when Tor has answered
+    /// one: to open another keeps Tor busy for a moment. It is tried once for each that was taken:
+    /// where none can be had, Tor would be asked for one at every answer.
     pub(super) fn keep_spare(&mut self) {
         if self.tor.as_ref().is_some_and(|tor| tor.spare_is_due) {
             self.ready.push(Token(SPARE));
