@@ -101,11 +101,17 @@ fn measure(choice: &Choice) -> Result<ExitCode> {
         }
         let mut cases = load(&scale);
         cases.retain(|case| choice.servers.is_empty() || choice.servers.contains(&case.server));
-        for group in cases.chunk_by(|one, other| one.variant == other.variant) {
-            for round in 1..=rounds {
-                results.run(group, round);
+        let forms: Vec<_> = cases
+            .chunk_by(|one, other| one.variant == other.variant)
+            .collect();
+        // Forms are compared too: each round has all of them.
+        for round in 1..=rounds {
+            for form in &forms {
+                results.run(form, round);
             }
-            print!("{}", report::table(&results, name, &group[0].variant));
+        }
+        for form in forms {
+            print!("{}", report::table(&results, name, &form[0].variant));
         }
     }
     let machine = machine::description(&scale.onionbus);
