@@ -18,7 +18,7 @@
 //!   wire       v  encode_reply, encode_refusal                               |
 //!   outbox     +---------------- send --------------------------------------->
 //!              |                                                             ^
-//!   server     v  hand_over: Events, subscriptions -> channel                |
+//!   server     v  hand_over: Events, subscriptions                           |
 //!   bus        v  fanout: who subscribed? encode_event once for each dialect |
 //!   outbox     +---------------- send, one write for each reader, or pages ---
 //! ```

@@ -304,15 +304,15 @@ impl Server {
         // Before the reply: that is traffic already.
         self.interest_changed();
         let connection = &mut self.connections[key];
-        let mut reply = std::mem::take(&mut self.replies);
-        dialect.encode_reply(&Reply::Done, &mut reply);
+        dialect.encode_reply(&Reply::Done, &mut self.replies);
         for message in unread {
-            dialect.encode_event(&Event::Message(message), &mut reply);
+            dialect.encode_event(&Event::Message(message), &mut self.replies);
         }
         if connection.subscribed || !events.is_empty() {
             connection.subscribed = true;
             connection.outbox.handed_over();
             let outbox = Arc::clone(&connection.outbox);
+            let reply = std::mem::take(&mut self.replies);
             self.hand_over(Item::Subscribe {
                 session,
                 dialect,
@@ -320,8 +320,6 @@ impl Server {
                 outbox,
                 reply,
             });
-        } else {
-            self.replies = reply;
         }
     }
 
