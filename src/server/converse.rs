@@ -328,7 +328,7 @@ impl Server {
         if !self.replies.is_empty() {
             let connection = &self.connections[key];
             if connection.outbox.is_behind() {
-                self.reply_in_order(key, false);
+                self.reply_in_order(key, false, false);
             } else {
                 connection.outbox.send(&mut [IoSlice::new(&self.replies)]);
                 self.replies.clear();
@@ -344,13 +344,15 @@ impl Server {
         if std::mem::replace(&mut connection.finishing, true) {
             return;
         }
-        connection.relay = None;
+        // Where a reply of Tor's has broken off, no event may follow.
+        let relay = connection.relay.take();
+        let inside = relay.is_some_and(|relay| relay.is_inside_reply());
         connection.outbox.refuse_input();
         if connection.subscribed {
             // Behind the events of before. What its last commands caused comes before the end.
-            self.reply_in_order(key, false);
+            self.reply_in_order(key, inside, false);
             self.hand_over_events();
-            self.reply_in_order(key, true);
+            self.reply_in_order(key, inside, true);
         } else {
             connection.outbox.send(&mut [IoSlice::new(&self.replies)]);
             connection.outbox.finish();
@@ -362,15 +364,15 @@ impl Server {
         self.timers.linger(key, connection.session.id(), waiting);
     }
 
-    /// Sends the replies of this turn behind what was handed over.
-    fn reply_in_order(&mut self, key: usize, finish: bool) {
+    /// Sends the replies of this turn behind what was handed over, `inside` one that has no end yet.
+    fn reply_in_order(&mut self, key: usize, inside: bool, finish: bool) {
         let connection = &self.connections[key];
         connection.outbox.handed_over();
         let item = Item::Reply {
             outbox: Arc::clone(&connection.outbox),
             session: connection.session.id(),
             octets: std::mem::take(&mut self.replies),
-            inside: false,
+            inside,
             finish,
         };
         self.hand_over(item);

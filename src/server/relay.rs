@@ -108,6 +108,11 @@ impl Relay {
             && octets.sum::<usize>() <= WAITING
     }
 
+    /// Whether the controller has the beginning of a reply and not its end.
+    pub(super) fn is_inside_reply(&self) -> bool {
+        self.asked.is_empty() && self.replies.is_inside()
+    }
+
     /// How many replies Tor owes, if that can be told.
     fn owed(&self) -> Option<usize> {
         if !self.asked.is_empty() {
@@ -496,16 +501,15 @@ impl Server {
                 .map_or("it closed the connection".into(), |error| error.to_string());
             return self.lose_link(key, cause);
         }
-        let owed = relay.owed();
-        // With a fence under way, what was kept is the beginning of the answer to that.
-        self.connections[key].relay = None;
         if !self.options.settings().keep_controllers {
             return self.finish(key);
         }
         // Whoever stays must be able to tell which command each later reply is for.
-        let Some(owed) = owed else {
+        let Some(owed) = relay.owed() else {
             return self.finish(key);
         };
+        // With a fence under way, what was kept is the beginning of the answer to that.
+        self.connections[key].relay = None;
         let dialect = self.connections[key].session.dialect();
         for _ in 0..owed {
             let text = "Tor is not reachable: it closed the connection".to_owned();

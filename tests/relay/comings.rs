@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 use crate::support::{Controller, Place, eventually};
@@ -297,7 +297,7 @@ fn fifty_restarts_lose_no_message() {
 }
 
 /// Answers as a Tor would that has no login, until the other end closes.
-fn plays_tor(stream: UnixStream) {
+fn plays_tor(stream: UnixStream, breaks_off: &Barrier) {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     while stream.read_line(&mut line).is_ok_and(|length| length > 0) {
@@ -308,13 +308,42 @@ fn plays_tor(stream: UnixStream) {
             fence if fence.starts_with("ONIONBUS") => {
                 format!("510 Unrecognized command \"{fence}\"\r\n")
             }
+            "GETINFO ns/all" => "250+ns/all=\r\nr a\r\n".to_owned(),
             _ => "250 OK\r\n".to_owned(),
         };
         if stream.get_mut().write_all(answer.as_bytes()).is_err() {
             return;
         }
+        if answer.starts_with("250+") {
+            breaks_off.wait();
+            return;
+        }
         line.clear();
     }
+}
+
+#[test]
+fn no_event_follows_a_reply_that_breaks_off() {
+    let place = Place::new();
+    let listener = UnixListener::bind(place.path("tor")).expect("a socket");
+    let breaks_off = Arc::new(Barrier::new(2));
+    let theirs = Arc::clone(&breaks_off);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let theirs = Arc::clone(&theirs);
+            thread::spawn(move || plays_tor(stream.expect("a connection"), &theirs));
+        }
+    });
+    let option = format!("BusTor unix:{}", place.path("tor").display());
+    let daemon = place.serve().set(&option).ready();
+    is_connected(&daemon);
+    let mut controller = daemon.connect();
+    controller.ok("SETEVENTS POSTMESSAGE");
+    controller.send("GETINFO ns/all\r\n");
+    assert_eq!(controller.line(), "250+ns/all=");
+    daemon.connect().ok("POSTMESSAGE @all hello");
+    breaks_off.wait();
+    assert_eq!(String::from_utf8_lossy(&controller.rest()), "r a\r\n");
 }
 
 /// One that lets in no more than it must is asked for a connection to spare once, not at every answer.
@@ -328,7 +357,7 @@ fn what_cannot_be_had_to_spare_is_tried_once() {
         for stream in listener.incoming() {
             // The daemon's own, and one controller's.
             if counted.fetch_add(1, Ordering::SeqCst) < 2 {
-                thread::spawn(|| plays_tor(stream.expect("a connection")));
+                thread::spawn(|| plays_tor(stream.expect("a connection"), &Barrier::new(2)));
             }
         }
     });
