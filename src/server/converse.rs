@@ -350,7 +350,9 @@ impl Server {
         connection.outbox.refuse_input();
         if connection.subscribed {
             // Behind the events of before. What its last commands caused comes before the end.
-            self.reply_in_order(key, inside, false);
+            if !self.replies.is_empty() {
+                self.reply_in_order(key, inside, false);
+            }
             self.hand_over_events();
             self.reply_in_order(key, inside, true);
         } else {
