@@ -230,6 +230,13 @@ fn replaced(octets: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The lines of replies in their order, and then those of events in theirs.
+fn replies_then_events(octets: &[u8]) -> Vec<u8> {
+    let lines = octets.split_inclusive(|octet| *octet == b'\n');
+    let (events, replies): (Vec<_>, Vec<_>) = lines.partition(|line| line.starts_with(b"650"));
+    [replies.concat(), events.concat()].concat()
+}
+
 /// Where two answers part, or nothing if they are the same.
 fn difference(title: &str, direct: &[u8], through: &[u8]) -> Option<String> {
     if direct == through {
@@ -270,10 +277,16 @@ fn differ(place: Option<&Place>, manner: Manner) {
     let count = exchanges.len();
     let mut differences = Vec::new();
     for exchange in &exchanges {
-        let expected = masked(&direct.play(exchange), &one);
+        let mut expected = masked(&direct.play(exchange), &one);
         let mut got = masked(&through.play(exchange), &two);
         if place.is_some() {
             got = without_own(&got);
+        }
+        // Through the bus they come from two connections to Tor: how rarely one overtakes the
+        // other is for the tests of events.
+        if exchange.title.starts_with("event of") {
+            expected = replies_then_events(&expected);
+            got = replies_then_events(&got);
         }
         differences.extend(difference(&exchange.title, &expected, &got));
     }
