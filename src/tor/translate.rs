@@ -5,7 +5,7 @@ use super::mixed::{self, line, parts};
 use crate::wire::refusal::Refusal;
 use crate::wire::reply::{OptionValue, Reply, Value};
 use crate::wire::request::{Request, TorRequest};
-use crate::wire::text::{MAX_COMMAND, read_c_string, write_c_string, write_data};
+use crate::wire::text::{MAX_COMMAND, read_c_string, unstuff, write_c_string, write_data};
 
 /// The keys of control-spec-v0 3.12 that have another name today, by how they begin.
 const OLD_MAPPINGS: &[u8] = b"addr-mappings/";
@@ -267,25 +267,16 @@ fn pairs<'a>(parts: &[&'a [u8]]) -> impl Iterator<Item = (&'a [u8], Option<Vec<u
             Some(equals) => (&text[..equals], Some(&text[equals + 1..])),
             None => (text, None),
         };
-        let value = value.map(|value| match part.get(3) {
-            Some(b'+') => unstuffed(data),
-            _ => value.to_vec(),
+        let value = value.map(|value| {
+            if part.get(3) != Some(&b'+') {
+                return value.to_vec();
+            }
+            let mut text = Vec::with_capacity(data.len());
+            unstuff(data, &mut text);
+            text
         });
         (key, value)
     })
-}
-
-/// Data lines, each ended by a newline alone, without the dot that closes them.
-fn unstuffed(data: &[u8]) -> Vec<u8> {
-    let data = data.strip_suffix(b".\r\n").unwrap_or(data);
-    let mut lines = Vec::with_capacity(data.len());
-    for line in data.split_inclusive(|&octet| octet == b'\n') {
-        let line = line.strip_prefix(b".").unwrap_or(line);
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        lines.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
-        lines.push(b'\n');
-    }
-    lines
 }
 
 fn option(name: &[u8], value: Option<Vec<u8>>) -> OptionValue {

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::arguments::write_c_string;
+use super::data::write_data;
 use crate::wire::event::{ControllerChange, Event};
 use crate::wire::message::{ControllerId, Message, UNSET};
 use crate::wire::refusal::Refusal;
@@ -184,20 +185,6 @@ fn info(key: &[u8], value: &Value, out: &mut Vec<u8>) {
         out.extend_from_slice(&octets);
         out.extend_from_slice(END);
     }
-}
-
-/// Appends `octets` as data lines, dot-stuffed and closed by a dot (control-spec 2.3).
-pub fn write_data(octets: &[u8], out: &mut Vec<u8>) {
-    for text in octets.split_inclusive(|&octet| octet == b'\n') {
-        let text = text.strip_suffix(b"\n").unwrap_or(text);
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
-        if text.starts_with(b".") {
-            out.push(b'.');
-        }
-        out.extend_from_slice(text);
-        out.extend_from_slice(END);
-    }
-    out.extend_from_slice(b".\r\n");
 }
 
 fn controllers(names: &[Option<ControllerId>]) -> Vec<u8> {

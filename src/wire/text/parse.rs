@@ -1,6 +1,7 @@
 //! Commands to requests: each command's arguments, refused as Tor refuses them.
 
 use super::arguments::{self, Argument, Style};
+use super::data::unstuff;
 use super::framing::Command;
 use crate::wire::event::{EventKind, EventMask};
 use crate::wire::refusal::Refusal;
@@ -108,23 +109,9 @@ fn load_conf<'a>(line: &[u8], data: &[u8]) -> Result<Request<'a>, Refusal> {
     if arguments::words(line).next().is_some() {
         return bad("Cannot accept more than 0 argument(s)");
     }
-    Ok(Request::LoadConf(unstuff(data)))
-}
-
-/// The data of a `+` command: line ends become LF, and the dot before a dot goes.
-fn unstuff(data: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(data.len());
-    for line in data.split_inclusive(|&octet| octet == b'\n') {
-        let line = line.strip_prefix(b".").unwrap_or(line);
-        match line.strip_suffix(b"\r\n") {
-            Some(line) => {
-                text.extend_from_slice(line);
-                text.push(b'\n');
-            }
-            None => text.extend_from_slice(line),
-        }
-    }
-    text
+    unstuff(data, &mut text);
+    Ok(Request::LoadConf(text))
 }
 
 fn set_events(line: &[u8]) -> Result<Request<'_>, Refusal> {
