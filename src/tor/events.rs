@@ -1,13 +1,14 @@
-//! Tor's events, taken out of what it says on the daemon's own connection (control-spec 4.1).
+//! Tor's events, taken out of the octets on the daemon's own connection (control-spec 4.1).
 
 use std::sync::Arc;
 
 use crate::wire::event::EventKind;
+use crate::wire::text::{Message, Reader, TooLong};
 
 /// The most octets that one event may have; the longest are NEWCONSENSUS, a few megabytes.
 const MAX_EVENT: usize = 64 << 20;
 
-/// What Tor has said.
+/// An event or a reply of Tor's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
     /// An event, whole and unchanged; `None` is a kind that is not known here.
@@ -17,77 +18,32 @@ pub enum Said {
 }
 
 /// Takes events and replies apart.
-#[derive(Debug, Default)]
-pub struct Feed {
-    received: Vec<u8>,
-    /// Where the line begins that is not whole yet.
-    line: usize,
-    scanned: usize,
-    data: bool,
+#[derive(Debug)]
+pub struct Feed(Reader);
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self(Reader::new(MAX_EVENT))
+    }
 }
 
 impl Feed {
-    /// Takes what has come next, and gives `each` what is whole. Fails if that is no event that
-    /// any Tor sends.
+    /// Takes the octets that have come next, and gives `each` the messages that are whole. Fails on
+    /// an event longer than any Tor sends.
     pub fn take(&mut self, octets: &[u8], mut each: impl FnMut(Said)) -> Result<(), TooLong> {
-        self.received.extend_from_slice(octets);
-        let mut start = 0;
-        while let Some(found) = memchr::memchr(b'\n', &self.received[self.scanned..]) {
-            let end = self.scanned + found + 1;
-            let last = self.end_line(end);
-            self.line = end;
-            self.scanned = end;
-            if last {
-                each(said(&self.received[start..end]));
-                start = end;
-            }
-        }
-        self.received.drain(..start);
-        self.line -= start;
-        self.scanned = self.received.len();
-        if self.received.is_empty() {
-            self.received.shrink_to(64 * 1024);
-        }
-        if self.received.len() > MAX_EVENT {
-            return Err(TooLong);
+        self.0.handle_octets(octets);
+        while let Some(message) = self.0.poll_message()? {
+            each(said(message));
         }
         Ok(())
     }
-
-    /// Judges the line that ends here; `true` if it is the last of an event or reply.
-    fn end_line(&mut self, end: usize) -> bool {
-        let line = &self.received[self.line..end];
-        if self.data {
-            self.data = !matches!(line, b".\r\n" | b".\n");
-            return false;
-        }
-        match line.get(3) {
-            Some(b'+') => {
-                self.data = true;
-                false
-            }
-            Some(b'-') => false,
-            _ => true,
-        }
-    }
 }
 
-/// More than any event of a Tor has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooLong;
-
-fn said(octets: &[u8]) -> Said {
-    if !octets.starts_with(b"650") {
-        let last = octets.strip_suffix(b"\r\n").unwrap_or(octets);
-        let start = memchr::memrchr(b'\n', last).map_or(0, |found| found + 1);
-        return Said::Reply(last[start..].to_vec());
+fn said(message: Message<'_>) -> Said {
+    match message.event() {
+        Some(name) => Said::Event(EventKind::parse(name), message.octets().into()),
+        None => Said::Reply(message.last_line().to_vec()),
     }
-    let rest = octets.get(4..).unwrap_or_default();
-    let end = rest
-        .iter()
-        .position(u8::is_ascii_whitespace)
-        .unwrap_or(rest.len());
-    Said::Event(EventKind::parse(&rest[..end]), octets.into())
 }
 
 #[cfg(test)]

@@ -1,46 +1,45 @@
-//! Logging in to Tor, by what its PROTOCOLINFO offers (control-spec 3.21 and 3.24).
+//! The login to Tor, by a way that its PROTOCOLINFO offers (control-spec 3.21 and 3.24).
 
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::replies::Replies;
 use crate::session::Cookie;
-use crate::wire::text::read_c_string;
+use crate::wire::text::{Reader, read_c_string};
 
-/// Octets a reply may have before the login; Tor's are a few hundred.
+/// The most octets of a reply before the login; Tor's have a few hundred.
 const MAX_REPLY: usize = 64 * 1024;
 
 /// Why Tor does not let the daemon in.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LoginError {
-    /// It said no.
+    /// Tor said no.
     #[error("Tor refused the login: {0}")]
     Refused(String),
-    /// It asks for a password and none is configured.
+    /// Tor asks for a password and none is configured.
     #[error("Tor asks for a password: set BusTorPassword, or give Tor CookieAuthentication 1")]
     NoPassword,
-    /// It offers nothing that the daemon knows.
+    /// Tor offers nothing that the daemon knows.
     #[error("Tor offers no login that is known here: {0}")]
     NoMethod(String),
     /// The cookie cannot be read.
     #[error("Tor's cookie {path} cannot be used: {cause}")]
     NoCookie {
-        /// Where it should be.
+        /// The place where the cookie should be.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         cause: String,
     },
-    /// It did not prove that it knows the cookie.
+    /// The peer did not prove that it knows the cookie.
     #[error("whoever answers at Tor's control port does not know Tor's cookie")]
     Impostor,
-    /// It is no Tor.
+    /// The peer is no Tor.
     #[error("what answers at Tor's control port is no Tor: {0}")]
     NotTor(String),
 }
 
-/// What to do next.
+/// The next step of a login.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// Wait for more.
@@ -56,8 +55,7 @@ pub enum Next {
 /// A login under way.
 pub struct Login {
     stage: Stage,
-    replies: Replies,
-    received: Vec<u8>,
+    reader: Reader,
     client_nonce: [u8; 32],
     password: Option<Vec<u8>>,
     safe: bool,
@@ -78,8 +76,7 @@ impl Login {
     pub fn new(password: Option<Vec<u8>>, client_nonce: [u8; 32]) -> Self {
         Self {
             stage: Stage::ProtocolInfo,
-            replies: Replies::default(),
-            received: Vec::new(),
+            reader: Reader::new(MAX_REPLY),
             client_nonce,
             password,
             safe: false,
@@ -87,20 +84,17 @@ impl Login {
         }
     }
 
-    /// What to send first.
+    /// The first command to send.
     pub const FIRST: &[u8] = b"PROTOCOLINFO 1\r\n";
 
-    /// Takes what Tor has said.
+    /// Takes the octets that Tor has sent.
     pub fn take(&mut self, octets: &[u8]) -> Result<Next, LoginError> {
-        self.received.extend_from_slice(octets);
-        if self.replies.take(octets) == 0 {
-            if self.received.len() > MAX_REPLY {
-                return Err(LoginError::NotTor("it answers without end".into()));
-            }
-            return Ok(Next::Wait);
-        }
-        // Nothing more was asked, so nothing can follow the reply.
-        let reply = std::mem::take(&mut self.received);
+        self.reader.handle_octets(octets);
+        let reply = match self.reader.poll_message() {
+            Ok(None) => return Ok(Next::Wait),
+            Ok(Some(reply)) => reply.octets().to_vec(),
+            Err(_) => return Err(LoginError::NotTor("it answers without end".into())),
+        };
         if !reply.starts_with(b"250") {
             let text = String::from_utf8_lossy(&reply);
             let text = text.trim_end().escape_debug().to_string();
@@ -108,6 +102,11 @@ impl Login {
                 Stage::ProtocolInfo => LoginError::NotTor(text),
                 _ => LoginError::Refused(text),
             });
+        }
+        // Nothing more was asked.
+        if !self.reader.rest().is_empty() {
+            let why = "it answers more than it was asked";
+            return Err(LoginError::NotTor(why.into()));
         }
         match std::mem::replace(&mut self.stage, Stage::Authenticate) {
             Stage::ProtocolInfo => self.choose(&reply),
@@ -117,7 +116,7 @@ impl Login {
         }
     }
 
-    /// Chooses the best of what PROTOCOLINFO offers.
+    /// Chooses the best login that PROTOCOLINFO offers.
     fn choose(&mut self, reply: &[u8]) -> Result<Next, LoginError> {
         let text = String::from_utf8_lossy(reply);
         let find = |start: &str| text.lines().find_map(|line| line.strip_prefix(start));
@@ -158,7 +157,7 @@ impl Login {
         })
     }
 
-    /// Goes on with what the cookie file held.
+    /// Goes on with the content of the cookie file.
     pub fn cookie(
         &mut self,
         path: PathBuf,
@@ -199,5 +198,51 @@ impl Login {
         }
         let proof = hex::encode(cookie.client_hash(&self.client_nonce, &nonce));
         Ok(Next::Send(format!("AUTHENTICATE {proof}\r\n").into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INFO: &[u8] = b"250-PROTOCOLINFO 1\r\n250-AUTH METHODS=NULL\r\n\
+        250-VERSION Tor=\"0.4.9.11\"\r\n250 OK\r\n";
+
+    fn login() -> Login {
+        Login::new(None, [7; 32])
+    }
+
+    #[test]
+    fn a_login_goes_on_with_each_whole_reply() {
+        for size in 1..=INFO.len() {
+            let mut login = login();
+            let nexts: Vec<_> = INFO
+                .chunks(size)
+                .map(|piece| login.take(piece).unwrap())
+                .collect();
+            let (last, others) = nexts.split_last().unwrap();
+            assert!(others.iter().all(|next| *next == Next::Wait));
+            assert_eq!(*last, Next::Send(b"AUTHENTICATE\r\n".to_vec()));
+            assert_eq!(login.version, "0.4.9.11");
+            assert_eq!(login.take(b"250 O"), Ok(Next::Wait));
+            assert_eq!(login.take(b"K\r\n"), Ok(Next::Done));
+        }
+    }
+
+    #[test]
+    fn what_is_no_tor_is_found_out() {
+        for octets in [
+            &b"SSH-2.0-OpenSSH_9.9\r\n"[..],
+            b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n",
+            b"220 mail ready\r\n",
+            b"250 OK\r\n",
+            &[INFO, b"250 OK\r\n"].concat(),
+            &[INFO, b"2"].concat(),
+            &vec![b'x'; MAX_REPLY + 1],
+        ] {
+            let next = login().take(octets);
+            let shown = octets.get(..100).unwrap_or(octets).escape_ascii();
+            assert!(matches!(next, Err(LoginError::NotTor(_))), "{shown}");
+        }
     }
 }

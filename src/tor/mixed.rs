@@ -4,6 +4,7 @@ use super::route::Route;
 use crate::options::is_own;
 use crate::wire::reply::OptionValue;
 use crate::wire::request::{Request, Setting, Signal};
+pub use crate::wire::text::parts;
 use crate::wire::text::write_c_string;
 
 /// GETINFO keys that only the bus has.
@@ -209,28 +210,6 @@ fn has_options(text: &[u8]) -> bool {
     text.split(|&octet| octet == b'\n')
         .map(<[u8]>::trim_ascii)
         .any(|line| !line.is_empty() && !line.starts_with(b"#"))
-}
-
-/// The parts of a reply of Tor's: one for each key or value of it, line ends and data included.
-/// Without the closing `250 OK`.
-#[must_use]
-pub fn parts(reply: &[u8]) -> Vec<&[u8]> {
-    let mut parts = Vec::new();
-    let mut rest = reply;
-    while let Some(newline) = memchr::memchr(b'\n', rest) {
-        let mut end = newline + 1;
-        if rest.get(3) == Some(&b'+') {
-            let closing = memchr::memmem::find(&rest[newline..], b"\n.\r\n");
-            end = closing.map_or(rest.len(), |found| newline + found + b"\n.\r\n".len());
-        }
-        let (part, after) = rest.split_at(end);
-        parts.push(part);
-        rest = after;
-    }
-    if parts.last() == Some(&&b"250 OK\r\n"[..]) {
-        parts.pop();
-    }
-    parts
 }
 
 /// Tor's part for a key, with the bus's own words or lines behind it.

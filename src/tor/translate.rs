@@ -1,11 +1,11 @@
 //! What binary controllers ask, as commands of today's Tor, and its answers back.
 
 use super::identifiers::Identifiers;
-use super::mixed::{self, line, parts};
+use super::mixed::{self, line};
 use crate::wire::refusal::Refusal;
 use crate::wire::reply::{OptionValue, Reply, Value};
 use crate::wire::request::{Request, TorRequest};
-use crate::wire::text::{MAX_COMMAND, read_c_string, unstuff, write_c_string, write_data};
+use crate::wire::text::{MAX_COMMAND, parts, read_c_string, unstuff, write_c_string, write_data};
 
 /// The keys of control-spec-v0 3.12 that have another name today, by how they begin.
 const OLD_MAPPINGS: &[u8] = b"addr-mappings/";

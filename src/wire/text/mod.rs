@@ -1,13 +1,16 @@
-//! Tor's text protocol (control-spec): framing, commands, replies and events.
+//! Tor's text protocol (control-spec): framing, commands, replies and events, and the reader of
+//! replies and events.
 
 mod arguments;
 mod data;
 mod encode;
 mod framing;
 mod parse;
+mod reader;
 
 pub use arguments::{read_c_string, write_c_string};
 pub use data::{unstuff, write_data};
 pub use encode::{encode_event, encode_refusal, encode_reply, encode_value};
 pub use framing::{Command, Framed, Framer, MAX_COMMAND, is_space};
 pub use parse::{parse, verb};
+pub use reader::{Message, Reader, Replies, TooLong, parts};
