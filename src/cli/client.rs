@@ -2,12 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::io::{self, BufReader, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use onionbus::sys::paths;
+use onionbus::wire::text::Reader;
 
 use super::Stop;
 use super::args::Bus;
@@ -17,11 +18,18 @@ use super::reply::Message;
 /// The most octets of a line or a multi-line command: Tor and the daemon close on more.
 pub const MAX_COMMAND: u64 = 1 << 20;
 
+/// The most octets of one reply: more than any Tor or daemon has.
+const MAX_REPLY: usize = 1 << 30;
+
+/// The octets that one call reads.
+const READ: usize = 16 * 1024;
+
 /// A logged in connection to the daemon.
 #[derive(Debug)]
 pub struct Client {
     socket: PathBuf,
-    peer: BufReader<UnixStream>,
+    stream: UnixStream,
+    reader: Reader,
 }
 
 impl Client {
@@ -44,9 +52,10 @@ impl Client {
         let stream = UnixStream::connect(&socket).map_err(|error| unreachable(&socket, error))?;
         let mut client = Self {
             socket,
-            peer: BufReader::new(stream),
+            stream,
+            reader: Reader::new(MAX_REPLY),
         };
-        login::log_in(&mut client)?;
+        login::log_in(|line| client.ask(line))?;
         if let Some(name) = name {
             client.ask(&[b"CONTROLLERNAME ", name].concat())?;
         }
@@ -55,7 +64,7 @@ impl Client {
 
     /// Sends octets as they are, whole lines with their CRLF, and waits for no reply.
     pub fn send(&mut self, octets: &[u8]) -> anyhow::Result<()> {
-        match self.peer.get_ref().write_all(octets) {
+        match self.stream.write_all(octets) {
             // The daemon may have said why before it closed: reading will tell.
             Err(error) if is_closed(&error) => Ok(()),
             sent => sent.map_err(|error| self.lost(&error)),
@@ -85,7 +94,7 @@ impl Client {
     /// Whether the next message has not arrived yet, as far as one can tell without asking the
     /// kernel: the moment to show what came before.
     pub fn must_wait(&self) -> bool {
-        !self.peer.buffer().contains(&b'\n')
+        !self.reader.rest().contains(&b'\n')
     }
 
     /// Sends one line, given without its CRLF, and reads its reply. A refusal is an error.
@@ -99,20 +108,43 @@ impl Client {
         }
     }
 
+    /// The next reply or event.
     fn message(&mut self) -> anyhow::Result<Message> {
-        Message::read(&mut self.peer).map_err(|error| self.lost(&error))
+        loop {
+            let read = match self.reader.poll_message() {
+                Ok(message) => message.map(Message::new).transpose(),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Some(message) = read.map_err(|why| self.strange(&why))? {
+                return Ok(message);
+            }
+            let mut buffer = [0; READ];
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(self.lost(&io::ErrorKind::UnexpectedEof.into())),
+                Ok(length) => self.reader.handle_octets(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.lost(&error)),
+            }
+        }
     }
 
-    fn lost(&self, error: &io::Error) -> anyhow::Error {
+    /// The error where the peer answers, but not as the daemon does.
+    fn strange(&self, why: &str) -> anyhow::Error {
         let socket = self.socket.display();
-        Stop::NoDaemon(if is_closed(error) {
-            format!(
-                "the daemon at {socket} closed the connection: its log says why; \
-                 if it is gone, start it with `onionbus serve`"
-            )
-        } else {
-            format!("no daemon that this client understands answers at {socket}: {error}")
-        })
+        let text = format!("no daemon that this client understands answers at {socket}: {why}");
+        Stop::NoDaemon(text).into()
+    }
+
+    /// The error where the connection has failed.
+    fn lost(&self, error: &io::Error) -> anyhow::Error {
+        if !is_closed(error) {
+            return self.strange(&error.to_string());
+        }
+        let socket = self.socket.display();
+        Stop::NoDaemon(format!(
+            "the daemon at {socket} closed the connection: its log says why; \
+             if it is gone, start it with `onionbus serve`"
+        ))
         .into()
     }
 }
@@ -153,7 +185,7 @@ pub fn one_line<'a>(what: &str, octets: &'a [u8]) -> Result<&'a [u8], Stop> {
 
 /// A refusal as the user reads it: the lines of the reply.
 pub fn wording(reply: &Message) -> String {
-    String::from_utf8_lossy(reply.raw()).trim_end().to_owned()
+    String::from_utf8_lossy(&reply.raw()).trim_end().to_owned()
 }
 
 fn unreachable(socket: &std::path::Path, error: impl fmt::Display) -> anyhow::Error {

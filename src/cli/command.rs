@@ -19,7 +19,7 @@ pub fn run(arguments: &Raw, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut client = Client::connect(&arguments.bus)?;
     client.send(&octets)?;
     let reply = client.reply()?;
-    out.write_all(reply.raw())?;
+    out.write_all(&reply.raw())?;
     if !reply.is_success() {
         return Err(Stop::RefusedAndPrinted.into());
     }

@@ -1,4 +1,4 @@
-//! Logging in: nothing where the socket's permissions are enough, else SAFECOOKIE.
+//! The login: nothing where the socket's permissions are enough, else SAFECOOKIE.
 //!
 //! Plain COOKIE is left out on purpose: it hands the content of any file of 32 octets that this
 //! user can read to whoever listens on the socket (control-spec 3.21 warns of it).
@@ -12,24 +12,24 @@ use onionbus::session::Cookie;
 use onionbus::sys::file::read_small;
 use onionbus::wire::text::read_c_string;
 
-use super::client::Client;
-use super::reply::Entry;
+use super::reply::{Entry, Message};
 
 const COOKIE_OCTETS: u64 = 32;
-/// More than this is no cookie by far, and is not read.
+
+/// The most octets of a file that is read as a cookie: more is none by far.
 const MOST: u64 = 1024;
 
-/// Authenticates with what the daemon asks for. AUTHENTICATE is sent even where nothing is asked
-/// for, so that a PROTOCOLINFO of the user's own is not the second one before the login, on which
-/// the daemon hangs up.
-pub fn log_in(client: &mut Client) -> anyhow::Result<()> {
-    let entries = client.ask(b"PROTOCOLINFO 1")?.entries();
+/// Authenticates as the daemon wants it. AUTHENTICATE is sent even where the daemon wants nothing,
+/// so that a PROTOCOLINFO of the user's own is not the second one before the login, on which the
+/// daemon hangs up. `ask` sends a line and returns the reply to it; a refusal is an error.
+pub fn log_in(mut ask: impl FnMut(&[u8]) -> anyhow::Result<Message>) -> anyhow::Result<()> {
+    let entries = ask(b"PROTOCOLINFO 1")?.entries();
     let Some((methods, cookie_file)) = methods(&entries) else {
         bail!("the daemon does not say how to log in: PROTOCOLINFO without AUTH METHODS");
     };
     let offers = |name: &[u8]| methods.split(|&octet| octet == b',').any(|m| m == name);
     if offers(b"NULL") {
-        client.ask(b"AUTHENTICATE")?;
+        ask(b"AUTHENTICATE")?;
         return Ok(());
     }
     let file = cookie_file.filter(|_| offers(b"SAFECOOKIE"));
@@ -44,7 +44,7 @@ pub fn log_in(client: &mut Client) -> anyhow::Result<()> {
             wanted()
         );
     };
-    safe_cookie(client, &Cookie::from(octets))
+    safe_cookie(ask, &Cookie::from(octets))
 }
 
 /// The value of METHODS and the file of COOKIEFILE, if there is one.
@@ -58,11 +58,14 @@ fn methods(entries: &[Entry]) -> Option<(&[u8], Option<Vec<u8>>)> {
 }
 
 /// Control-spec 3.24: the daemon proves first that it knows the cookie, then the client does.
-fn safe_cookie(client: &mut Client, cookie: &Cookie) -> anyhow::Result<()> {
+fn safe_cookie(
+    mut ask: impl FnMut(&[u8]) -> anyhow::Result<Message>,
+    cookie: &Cookie,
+) -> anyhow::Result<()> {
     let mut nonce = [0; 32];
     getrandom::fill(&mut nonce).context("no random octets for the login")?;
     let challenge = format!("AUTHCHALLENGE SAFECOOKIE {}", hex::encode(nonce));
-    let entries = client.ask(challenge.as_bytes())?.entries();
+    let entries = ask(challenge.as_bytes())?.entries();
     let field = |name: &[u8]| {
         let text = entries.first().map_or(&b""[..], |entry| &entry.text);
         let mut words = text.split(|&octet| octet == b' ');
@@ -79,7 +82,7 @@ fn safe_cookie(client: &mut Client, cookie: &Cookie) -> anyhow::Result<()> {
         "what listens on the socket does not know the cookie: it is not the daemon it says it is"
     );
     let answer = cookie.client_hash(&nonce, &server_nonce);
-    client.ask(format!("AUTHENTICATE {}", hex::encode(answer)).as_bytes())?;
+    ask(format!("AUTHENTICATE {}", hex::encode(answer)).as_bytes())?;
     Ok(())
 }
 

@@ -1,99 +1,80 @@
-//! What the daemon sends: replies and events, as control-spec 2.3 frames them.
+//! Replies and events of the daemon, as the commands print them.
 
-use std::io::{self, BufRead};
+use onionbus::wire::text::{self, parts, unstuff};
 
-/// One whole reply or event, with every line end written as LF.
+/// One whole reply or event.
 #[derive(Debug)]
 pub struct Message {
-    raw: Vec<u8>,
+    octets: Vec<u8>,
+    is_event: bool,
+    is_success: bool,
 }
 
 /// One line of a [`Message`] without its status, and the data that follows it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// What stands behind the status and its separator.
+    /// The text behind the status and its separator.
     pub text: Vec<u8>,
     /// The data of a `250+` line: unstuffed, each line ended by LF, without the final `.`.
     pub data: Option<Vec<u8>>,
 }
 
 impl Message {
-    /// Reads up to the end of the next message; a peer that speaks something else, or ends before
-    /// that, is an error of kind `InvalidData` or `UnexpectedEof`.
-    pub fn read(peer: &mut impl BufRead) -> io::Result<Self> {
-        let mut raw = Vec::new();
-        loop {
-            let start = raw.len();
-            read_line(peer, &mut raw)?;
-            match raw[start..] {
-                [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', separator, ..] => match separator {
-                    b' ' => return Ok(Self { raw }),
-                    b'-' => {}
-                    b'+' => while read_line(peer, &mut raw)? != b".\n" {},
-                    _ => return Err(malformed(&raw[start..])),
-                },
-                _ => return Err(malformed(&raw[start..])),
-            }
+    /// Takes over a message of the reader's; says why if it is none of the control protocol.
+    pub fn new(message: text::Message<'_>) -> Result<Self, String> {
+        let Some(status) = message.status() else {
+            let line = message.last_line();
+            let line = line.get(..80).unwrap_or(line).escape_ascii();
+            return Err(format!("this is no reply: \"{line}\""));
+        };
+        Ok(Self {
+            octets: message.octets().to_vec(),
+            is_event: message.event().is_some(),
+            is_success: (200..300).contains(&status),
+        })
+    }
+
+    /// The message as it came, but for the CRs at the ends of its lines.
+    pub fn raw(&self) -> Vec<u8> {
+        let mut raw = Vec::with_capacity(self.octets.len());
+        for line in self.octets.split_inclusive(|&octet| octet == b'\n') {
+            raw.extend_from_slice(without_end(line));
+            raw.push(b'\n');
         }
+        raw
     }
 
-    /// The message as it came, but for the CRs.
-    pub fn raw(&self) -> &[u8] {
-        &self.raw
+    /// Whether this is an event, which nobody asked for at this moment, and no reply.
+    pub const fn is_event(&self) -> bool {
+        self.is_event
     }
 
-    /// Whether it is an event, which nobody asked for at this moment, and no reply.
-    pub fn is_event(&self) -> bool {
-        self.raw.starts_with(b"6")
+    /// Whether the daemon did its task: the last line has a status of 2xx.
+    pub const fn is_success(&self) -> bool {
+        self.is_success
     }
 
-    /// Whether the daemon did what it was asked to: its last line has a status of 2xx.
-    pub fn is_success(&self) -> bool {
-        let last = self.raw[..self.raw.len() - 1].rsplit(|&octet| octet == b'\n');
-        last.take(1).any(|line| line.starts_with(b"2"))
-    }
-
-    /// All its lines, the last one too unless it is a mere `OK`.
+    /// All lines, the last one too unless it is a mere `OK`.
     pub fn entries(&self) -> Vec<Entry> {
-        let mut entries = Vec::new();
-        let mut lines = self.raw.split_inclusive(|&octet| octet == b'\n');
-        while let Some(line) = lines.next() {
-            let text = line[4..line.len() - 1].to_vec();
-            let data = (line[3] == b'+').then(|| {
-                let body = lines.by_ref().take_while(|line| *line != b".\n");
-                body.flat_map(|line| line.strip_prefix(b".").unwrap_or(line))
-                    .copied()
-                    .collect()
-            });
-            if line[3] != b' ' || text != b"OK" {
-                entries.push(Entry { text, data });
-            }
-        }
-        entries
+        parts(&self.octets).into_iter().map(entry).collect()
     }
 }
 
-/// Appends one line to `raw`, ended by LF, and returns it.
-fn read_line<'a>(peer: &mut impl BufRead, raw: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
-    let start = raw.len();
-    peer.read_until(b'\n', raw)?;
-    if !raw[start..].ends_with(b"\n") {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    if raw[start..].ends_with(b"\r\n") {
-        raw.truncate(raw.len() - 2);
-        raw.push(b'\n');
-    }
-    Ok(&raw[start..])
+fn entry(part: &[u8]) -> Entry {
+    let end = part.iter().position(|&octet| octet == b'\n');
+    let (line, data) = part.split_at(end.map_or(part.len(), |newline| newline + 1));
+    let data = (line.get(3) == Some(&b'+')).then(|| {
+        let mut text = Vec::with_capacity(data.len());
+        unstuff(data, &mut text);
+        text
+    });
+    let text = without_end(line).get(4..).unwrap_or_default().to_vec();
+    Entry { text, data }
 }
 
-fn malformed(line: &[u8]) -> io::Error {
-    let line = &line[..line.len().min(80)];
-    let text = format!(
-        "this is no reply: \"{}\"",
-        line.trim_ascii_end().escape_ascii()
-    );
-    io::Error::new(io::ErrorKind::InvalidData, text)
+fn without_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 #[cfg(test)]
@@ -107,18 +88,26 @@ mod tests {
         }
     }
 
+    fn message(octets: &[u8]) -> Result<Message, String> {
+        let mut reader = text::Reader::new(1000);
+        reader.handle_octets(octets);
+        let message = reader.poll_message().expect("it is short");
+        Message::new(message.expect("it is whole"))
+    }
+
     #[test]
-    fn a_reply_ends_with_its_final_line() {
-        let mut peer = &b"250-a=1\r\n250+b=\r\n..x\r\n250 no\r\n\r\n.\r\n250 OK\r\n650 X\r\n"[..];
-        let reply = Message::read(&mut peer).expect("whole");
-        assert_eq!(peer, b"650 X\r\n");
+    fn a_reply_is_printed_by_its_entries_or_raw() {
+        let octets = b"250-a=1\r\n250+b=\r\n..x\r\n250 no\r\n\r\n.\r\n250 OK\r\n";
+        let reply = message(octets).expect("a reply");
         assert!(reply.is_success() && !reply.is_event());
         assert_eq!(reply.raw(), b"250-a=1\n250+b=\n..x\n250 no\n\n.\n250 OK\n");
         assert_eq!(
             reply.entries(),
             [entry(b"a=1", None), entry(b"b=", Some(b".x\n250 no\n\n"))]
         );
-        assert!(Message::read(&mut peer).expect("whole").is_event());
+        let last = message(b"250-a=1\n250 b=2\n").expect("a reply");
+        assert_eq!(last.entries(), [entry(b"a=1", None), entry(b"b=2", None)]);
+        assert!(message(b"650 X\r\n").expect("an event").is_event());
     }
 
     #[test]
@@ -129,26 +118,22 @@ mod tests {
             (b"250-x\r\n512 no\r\n", false),
             (b"512-x\r\n250 \xff\r\n", true),
         ] {
-            let reply = Message::read(&mut &octets[..]).expect("whole");
+            let reply = message(octets).expect("a reply");
             assert_eq!(reply.is_success(), success, "{}", octets.escape_ascii());
         }
     }
 
     #[test]
-    fn what_is_no_reply_is_an_error() {
+    fn what_is_no_reply_is_refused() {
         for octets in [
-            &b""[..],
-            b"\r\n",
-            b"250",
+            &b"\r\n"[..],
             b"250\r\n",
-            b"250 OK",
-            b"250-OK\r\n",
-            b"250+x=\r\n250 OK\r\n",
             b"HTTP/1.0 501 No\r\n",
+            b"SSH-2.0-OpenSSH_9.9\r\n",
             b"250*OK\r\n",
+            b"250-OK\r\nno\r\n",
         ] {
-            let read = Message::read(&mut &octets[..]);
-            assert!(read.is_err(), "{}", octets.escape_ascii());
+            assert!(message(octets).is_err(), "{}", octets.escape_ascii());
         }
     }
 }

@@ -14,7 +14,7 @@ pub fn run(arguments: &Watch, out: &mut dyn Write) -> anyhow::Result<()> {
         if client.must_wait() {
             out.flush()?;
         }
-        out.write_all(client.event()?.raw())?;
+        out.write_all(&client.event()?.raw())?;
         left = left.map(|left| left - 1);
     }
     Ok(())
