@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use super::problem::{Problem, shown};
+use crate::wire::text::{QuoteError, c_string};
 
 /// The longest configuration text, in octets.
 pub const MAX_TEXT: usize = 1 << 20;
@@ -193,60 +194,26 @@ impl Cursor<'_> {
     }
 }
 
-/// Undoes the quoting of a string that begins with `"`: what it says, and how many octets
-/// it took, both quotes included. Fails with what is wrong with it.
+/// Undoes the quoting of a string that begins with `"`: its octets, and how many it is written
+/// with, both quotes included. Fails with the reason.
 pub(super) fn unquote(text: &[u8]) -> Result<(Vec<u8>, usize), String> {
-    let mut out = Vec::new();
-    let mut at = 1;
-    loop {
-        match text.get(at..) {
-            None | Some([]) => {
-                return Err("a value begins with '\"' but has no closing '\"'".into());
-            }
-            Some([b'"', ..]) => return Ok((out, at + 1)),
-            Some([b'\\', escape @ ..]) => {
-                let (octet, length) = unescape(escape).ok_or_else(|| {
-                    let seen = &escape[..escape.len().min(3)];
-                    format!(
-                        "'\\{}' in a quoted value is no escape: there are \\n \\r \\t \\\" \\' \\\\, \
-                         \\ooo (up to 377) and \\xhh, but not for NUL",
-                        shown(seen)
-                    )
-                })?;
-                out.push(octet);
-                at += 1 + length;
-            }
-            Some([octet, ..]) => {
-                out.push(*octet);
-                at += 1;
-            }
+    const ESCAPES: &str =
+        "there are \\n \\r \\t \\\" \\' \\\\, \\ooo (up to 377) and \\xhh, but not for NUL";
+    match c_string(text) {
+        Ok((octets, _)) if octets.contains(&0) => Err(format!(
+            "an escape in a quoted value stands for NUL: {ESCAPES}"
+        )),
+        Ok(read) => Ok(read),
+        Err(QuoteError::Escape(escape)) => {
+            let seen = shown(escape.get(..3).unwrap_or(escape));
+            Err(format!(
+                "'\\{seen}' in a quoted value is no escape: {ESCAPES}"
+            ))
+        }
+        Err(QuoteError::Open | QuoteError::Missing) => {
+            Err("a value begins with '\"' but has no closing '\"'".into())
         }
     }
-}
-
-/// What stands after a backslash: the octet meant, and how many octets say so.
-fn unescape(escape: &[u8]) -> Option<(u8, usize)> {
-    let (octet, length) = match *escape {
-        [b'n', ..] => (b'\n', 1),
-        [b'r', ..] => (b'\r', 1),
-        [b't', ..] => (b'\t', 1),
-        [octet @ (b'"' | b'\'' | b'\\'), ..] => (octet, 1),
-        [b'x' | b'X', high, low, ..] => (digit(high, 16)? << 4 | digit(low, 16)?, 3),
-        [b'0'..=b'7', ..] => {
-            let digits = escape.iter().take(3).map_while(|&octet| digit(octet, 8));
-            let (sum, length) = digits.fold((0_u16, 0), |(sum, n), digit| {
-                (sum * 8 + u16::from(digit), n + 1)
-            });
-            (u8::try_from(sum).ok()?, length)
-        }
-        _ => return None,
-    };
-    (octet != 0).then_some((octet, length))
-}
-
-fn digit(octet: u8, radix: u32) -> Option<u8> {
-    let digit = char::from(octet).to_digit(radix)?;
-    u8::try_from(digit).ok()
 }
 
 /// A value as a string in quotes: the reverse of [`unquote`] for whatever holds no NUL.

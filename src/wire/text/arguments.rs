@@ -1,17 +1,18 @@
-//! Arguments of a command: words, `KEY=VALUE`, `QuotedString` and `CString`.
+//! Arguments of a command: words and `KEY=VALUE`, with values that may be quoted.
 
 use super::framing::is_space;
+use super::quoted::{c_string, quoted_string};
 
 /// An argument that may have a key (control-spec 2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Argument<'a> {
-    /// What stands before the `=`; `None` where there is none.
+    /// The text before the `=`; `None` where there is none.
     pub key: Option<&'a [u8]>,
     /// The value, unquoted; `None` for a bare key.
     pub value: Option<Vec<u8>>,
 }
 
-/// How quoted values are written, and what a word without `=` is.
+/// The form of quoted values, and the meaning of a word without `=`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Style {
     /// `QuotedString`: `\` makes any octet stand for itself. A bare word is a value.
@@ -69,9 +70,10 @@ pub(super) fn parse(line: &[u8], style: Style) -> Option<Vec<Argument<'_>>> {
         };
         let (value, length) = if rest.first() == Some(&b'"') {
             match style {
-                Style::Values => unquote(rest, itself)?,
-                Style::Keys => unquote(rest, escape)?,
+                Style::Values => quoted_string(rest),
+                Style::Keys => c_string(rest),
             }
+            .ok()?
         } else {
             let length = rest
                 .iter()
@@ -101,90 +103,6 @@ fn is_blank(octet: u8) -> bool {
 fn skip_blanks(line: &[u8]) -> &[u8] {
     let blanks = line.iter().take_while(|&&octet| is_blank(octet)).count();
     &line[blanks..]
-}
-
-/// The octets of the quoted string that begins here, and how many it is written with. `escaped`
-/// reads what follows a backslash: the octet that it stands for, and its length.
-fn unquote(
-    text: &[u8],
-    escaped: impl Fn(&[u8]) -> Option<(u8, usize)>,
-) -> Option<(Vec<u8>, usize)> {
-    let mut octets = Vec::new();
-    let mut at = 1;
-    loop {
-        match *text.get(at)? {
-            b'"' => return Some((octets, at + 1)),
-            b'\\' => {
-                let (octet, length) = escaped(text.get(at + 1..)?)?;
-                octets.push(octet);
-                at += 1 + length;
-            }
-            octet => {
-                octets.push(octet);
-                at += 1;
-            }
-        }
-    }
-}
-
-/// In a `QuotedString` every octet stands for itself.
-fn itself(text: &[u8]) -> Option<(u8, usize)> {
-    text.first().map(|&octet| (octet, 1))
-}
-
-/// The octets of the `CString` that `text` begins with, if it does.
-#[must_use]
-pub fn read_c_string(text: &[u8]) -> Option<Vec<u8>> {
-    text.starts_with(b"\"")
-        .then(|| unquote(text, escape))
-        .flatten()
-        .map(|(octets, _)| octets)
-}
-
-/// The octet that an escape stands for, and how many octets follow its backslash.
-fn escape(text: &[u8]) -> Option<(u8, usize)> {
-    let octet = match *text.first()? {
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        b'"' => b'"',
-        b'\'' => b'\'',
-        b'\\' => b'\\',
-        b'x' => {
-            let digits = std::str::from_utf8(text.get(1..3)?).ok()?;
-            let value = u8::from_str_radix(digits, 16).ok()?;
-            return Some((value, 3)).filter(|_| !digits.starts_with('+'));
-        }
-        b'0'..=b'7' => {
-            let length = text
-                .iter()
-                .take(3)
-                .take_while(|octet| matches!(octet, b'0'..=b'7'))
-                .count();
-            let value = text[..length]
-                .iter()
-                .fold(0u16, |value, &digit| value * 8 + u16::from(digit - b'0'));
-            return Some((u8::try_from(value).ok()?, length));
-        }
-        _ => return None,
-    };
-    Some((octet, 1))
-}
-
-/// Appends `octets` as a `CString`, as Tor writes it: what is not printable ASCII in octal.
-pub fn write_c_string(octets: &[u8], out: &mut Vec<u8>) {
-    out.push(b'"');
-    for &octet in octets {
-        match octet {
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            b'"' | b'\'' | b'\\' => out.extend_from_slice(&[b'\\', octet]),
-            b' '..=b'~' => out.push(octet),
-            _ => out.extend_from_slice(format!("\\{octet:03o}").as_bytes()),
-        }
-    }
-    out.push(b'"');
 }
 
 #[cfg(test)]
@@ -255,13 +173,5 @@ mod tests {
         };
         assert_eq!(argument.key, None);
         assert_eq!(argument.value.as_deref(), Some(&b"a=n\""[..]));
-    }
-
-    #[test]
-    fn a_c_string_reads_back() {
-        let octets: Vec<u8> = (0..=255).collect();
-        let mut written = Vec::new();
-        write_c_string(&octets, &mut written);
-        assert_eq!(unquote(&written, escape), Some((octets, written.len())));
     }
 }

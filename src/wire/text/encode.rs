@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 
-use super::arguments::write_c_string;
 use super::data::write_data;
+use super::quoted::write_c_string;
 use crate::wire::event::{ControllerChange, Event};
 use crate::wire::message::{ControllerId, Message, UNSET};
 use crate::wire::refusal::Refusal;

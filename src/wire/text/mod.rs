@@ -6,11 +6,12 @@ mod data;
 mod encode;
 mod framing;
 mod parse;
+mod quoted;
 mod reader;
 
-pub use arguments::{read_c_string, write_c_string};
 pub use data::{unstuff, write_data};
 pub use encode::{encode_event, encode_refusal, encode_reply, encode_value};
 pub use framing::{Command, Framed, Framer, MAX_COMMAND, is_space};
 pub use parse::{parse, verb};
+pub use quoted::{QuoteError, c_string, read_c_string, write_c_string};
 pub use reader::{Message, Reader, Replies, TooLong, parts};
