@@ -4,6 +4,8 @@
 //! words that differ on the way in: `{Number}` and the like stand for a Tor option on one side
 //! and one of the bus on the other.
 
+#[path = "tor/blanks.rs"]
+mod blanks;
 #[path = "transcripts/daemon.rs"]
 #[allow(dead_code, reason = "the transcripts need more of it than this test")]
 mod daemon;
@@ -245,6 +247,16 @@ fn login_without_authentication() {
 }
 
 #[test]
+fn blanks_at_the_login() {
+    compare(false, &blanks::questions(false));
+}
+
+#[test]
+fn blanks_at_the_login_with_a_cookie() {
+    compare(true, &blanks::questions(true));
+}
+
+#[test]
 fn login_with_a_cookie() {
     let mut questions = fenced("", LOGIN);
     questions.extend(fenced("", COOKIE));
@@ -460,6 +472,16 @@ const COMMANDS: &[&str] = &[
     "SETCONF {Number}=-1",
     "SETCONF {Number}=1e3",
     "SETCONF {Number}=\"open",
+    "setconf {Number}=\"open",
+    "ResetConf =1",
+    "signal",
+    "Signal DUMP HEARTBEAT",
+    "+loadconf\r\n.",
+    "+LoadConf now\r\nx\r\n.",
+    "SETCONF \u{c}{Number}=7\u{c}\r\nGETCONF {Number}",
+    "SETCONF {Number}=7 \u{c}\r\nGETCONF {Number}",
+    "SETCONF {Number}=\"\\X31\\x32\"\r\nGETCONF {Number}",
+    "SETCONF {Number}=\"\\8\"",
     "SETCONF {Number}=\"\\q\"",
     "SETCONF {Number}=\"\\xg0\"",
     "SETCONF {Number}=\"\\400\"",

@@ -68,7 +68,7 @@ pub fn route(keyword: &[u8], arguments: &[u8], request: &Result<Request<'_>, Ref
         let end = memchr::memchr(0, arguments).unwrap_or(arguments.len());
         return if arguments[..end].iter().all(|&octet| is_space(octet)) {
             let why = "Need at least 1 argument(s)";
-            Route::Nobody(Refusal::BadArguments("SETCIRCUITPURPOSE", why))
+            Route::Nobody(Refusal::BadArguments("SETCIRCUITPURPOSE".into(), why))
         } else {
             Route::Tor
         };

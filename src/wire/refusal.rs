@@ -39,8 +39,8 @@ pub enum Refusal {
     UnrecognizedCommand(Vec<u8>),
     /// A binary frame of a type that nobody knows, or that only a server sends.
     UnrecognizedType(u16),
-    /// Bad arguments to the command named first; why.
-    BadArguments(&'static str, &'static str),
+    /// Bad arguments to the command named first, as its controller spelled it; why.
+    BadArguments(String, &'static str),
     /// A binary body that does not have its type's form; why.
     Malformed(&'static str),
     /// GETINFO keys that nobody knows.
@@ -210,7 +210,7 @@ impl Refusal {
             Self::KeywordArgument(verb) => format!("{verb} does not accept keyword arguments."),
             Self::LineTooLong => "Line too long.".into(),
             Self::UnrecognizedType(kind) => format!("Unrecognized message type 0x{kind:04X}"),
-            Self::BadArguments(verb, why) => format!("Bad arguments to {verb}: {why}"),
+            Self::BadArguments(keyword, why) => format!("Bad arguments to {keyword}: {why}"),
             Self::Malformed(why) => format!("Malformed message: {why}"),
             Self::BadControllerId => {
                 "Bad arguments to CONTROLLERNAME: A ControllerID is 1 to 64 letters, digits or _"

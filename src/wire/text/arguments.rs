@@ -21,29 +21,41 @@ pub(super) enum Style {
     Keys,
 }
 
-/// The words of a line, between blanks; white space at a word's ends is no part of it.
+/// The words of a line, between blanks; white space at a word's ends is no part of the word.
 pub(super) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|&octet| octet == b' ')
         .map(trim)
         .filter(|word| !word.is_empty())
 }
 
-/// Without the white space around it. Rust's own `trim_ascii` leaves vertical tabs.
-fn trim(word: &[u8]) -> &[u8] {
-    let is_word = |octet: &u8| !is_space(*octet);
-    match (
-        word.iter().position(is_word),
-        word.iter().rposition(is_word),
-    ) {
-        (Some(first), Some(last)) => &word[first..=last],
-        _ => &[],
-    }
+/// The first word of a line, empty if there is none, and the rest behind the word.
+pub(super) fn first_word(line: &[u8]) -> (&[u8], &[u8]) {
+    let line = trim(line);
+    let end = memchr::memchr(b' ', line).unwrap_or(line.len());
+    let (word, rest) = line.split_at(end);
+    (trim(word), rest)
 }
 
-/// The arguments of a line, or `None` if they cannot be parsed.
+/// Takes the white space off both ends. Rust's own `trim_ascii` leaves vertical tabs.
+fn trim(mut text: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = text
+        && is_space(*first)
+    {
+        text = rest;
+    }
+    while let [rest @ .., last] = text
+        && is_space(*last)
+    {
+        text = rest;
+    }
+    text
+}
+
+/// The arguments of a line, or `None` if they cannot be parsed. A form feed is white space at the
+/// ends of the line, as for Tor, and an octet like others between the arguments.
 pub(super) fn parse(line: &[u8], style: Style) -> Option<Vec<Argument<'_>>> {
     let mut arguments = Vec::new();
-    let mut rest = skip_blanks(line);
+    let mut rest = trim(line);
     while !rest.is_empty() {
         let length = rest
             .iter()

@@ -33,23 +33,24 @@ pub fn parse<'a>(verb: Verb, command: &Command<'a>) -> Result<Request<'a>, Refus
         Some(nul) => &command.arguments[..nul],
         None => command.arguments,
     };
+    let keyword = command.keyword;
     match verb {
-        Verb::PostMessage => post_message(command.arguments),
+        Verb::PostMessage => post_message(keyword, command.arguments),
         Verb::ControllerName => controller_name(command.arguments),
         Verb::GetInfo => Ok(Request::GetInfo(arguments::words(line).collect())),
         Verb::GetConf => Ok(Request::GetConf(arguments::words(line).collect())),
-        Verb::SetConf => Ok(Request::SetConf(settings(verb, line)?)),
-        Verb::ResetConf => Ok(Request::ResetConf(settings(verb, line)?)),
-        Verb::LoadConf => load_conf(line, command.data.unwrap_or_default()),
+        Verb::SetConf => Ok(Request::SetConf(settings(keyword, line)?)),
+        Verb::ResetConf => Ok(Request::ResetConf(settings(keyword, line)?)),
+        Verb::LoadConf => load_conf(keyword, line, command.data.unwrap_or_default()),
         Verb::SaveConf => Ok(Request::SaveConf {
             force: arguments::words(line)
                 .next()
                 .is_some_and(|word| word.eq_ignore_ascii_case(b"FORCE")),
         }),
         Verb::SetEvents => set_events(line),
-        Verb::Signal => signal(line),
-        Verb::Authenticate => authenticate(line),
-        Verb::AuthChallenge => auth_challenge(line),
+        Verb::Signal => signal(keyword, line),
+        Verb::Authenticate => authenticate(keyword, line),
+        Verb::AuthChallenge => auth_challenge(keyword, line),
         Verb::ProtocolInfo => protocol_info(line),
         Verb::UseFeature => use_feature(line),
         Verb::TakeOwnership => Ok(Request::TakeOwnership),
@@ -58,12 +59,18 @@ pub fn parse<'a>(verb: Verb, command: &Command<'a>) -> Result<Request<'a>, Refus
     }
 }
 
+/// A refusal of a command's arguments, which names the command as its controller spelled it.
+fn bad_arguments(keyword: &[u8], why: &'static str) -> Refusal {
+    let keyword = String::from_utf8_lossy(keyword).into_owned();
+    Refusal::BadArguments(keyword, why)
+}
+
 /// `"POSTMESSAGE" SP "@" DestControllerID SP LineItem CRLF` (proposal 197)
-fn post_message(line: &[u8]) -> Result<Request<'_>, Refusal> {
-    let bad = |why| Refusal::BadArguments(Verb::PostMessage.keyword(), why);
+fn post_message<'a>(keyword: &[u8], line: &'a [u8]) -> Result<Request<'a>, Refusal> {
+    let bad = |why| bad_arguments(keyword, why);
     let rest = line
         .strip_prefix(b"@")
-        .ok_or(bad("Need a destination that begins with @"))?;
+        .ok_or_else(|| bad("Need a destination that begins with @"))?;
     let (destination, text) = match memchr::memchr(b' ', rest) {
         Some(space) => (&rest[..space], &rest[space + 1..]),
         None => (rest, &[][..]),
@@ -89,9 +96,9 @@ fn controller_name(line: &[u8]) -> Result<Request<'_>, Refusal> {
     }
 }
 
-fn settings(verb: Verb, line: &[u8]) -> Result<Vec<Setting>, Refusal> {
-    let arguments = arguments::parse(line, Style::Keys)
-        .ok_or(Refusal::BadArguments(verb.keyword(), CANNOT_PARSE))?;
+fn settings(keyword: &[u8], line: &[u8]) -> Result<Vec<Setting>, Refusal> {
+    let arguments =
+        arguments::parse(line, Style::Keys).ok_or_else(|| bad_arguments(keyword, CANNOT_PARSE))?;
     Ok(arguments
         .into_iter()
         .map(|Argument { key, value }| Setting {
@@ -101,8 +108,8 @@ fn settings(verb: Verb, line: &[u8]) -> Result<Vec<Setting>, Refusal> {
         .collect())
 }
 
-fn load_conf<'a>(line: &[u8], data: &[u8]) -> Result<Request<'a>, Refusal> {
-    let bad = |why| Err(Refusal::BadArguments(Verb::LoadConf.keyword(), why));
+fn load_conf<'a>(keyword: &[u8], line: &[u8], data: &[u8]) -> Result<Request<'a>, Refusal> {
+    let bad = |why| Err(bad_arguments(keyword, why));
     if data.is_empty() {
         return bad("Empty body");
     }
@@ -126,10 +133,10 @@ fn set_events(line: &[u8]) -> Result<Request<'_>, Refusal> {
     Ok(Request::SetEvents(mask))
 }
 
-fn signal(line: &[u8]) -> Result<Request<'_>, Refusal> {
-    let bad = |why| Refusal::BadArguments(Verb::Signal.keyword(), why);
+fn signal<'a>(keyword: &[u8], line: &'a [u8]) -> Result<Request<'a>, Refusal> {
+    let bad = |why| bad_arguments(keyword, why);
     let mut words = arguments::words(line);
-    let name = words.next().ok_or(bad(NEED_ONE))?;
+    let name = words.next().ok_or_else(|| bad(NEED_ONE))?;
     if words.next().is_some() {
         return Err(bad("Cannot accept more than 1 argument(s)"));
     }
@@ -138,10 +145,9 @@ fn signal(line: &[u8]) -> Result<Request<'_>, Refusal> {
         .ok_or_else(|| Refusal::UnrecognizedSignal(name.to_vec()))
 }
 
-fn authenticate(line: &[u8]) -> Result<Request<'_>, Refusal> {
-    let keyword = Verb::Authenticate.keyword();
+fn authenticate<'a>(keyword: &[u8], line: &[u8]) -> Result<Request<'a>, Refusal> {
     let mut arguments = arguments::parse(line, Style::Values)
-        .ok_or(Refusal::BadArguments(keyword, CANNOT_PARSE))?;
+        .ok_or_else(|| bad_arguments(keyword, CANNOT_PARSE))?;
     let Some(argument) = arguments.pop() else {
         return Ok(Request::Authenticate(Vec::new()));
     };
@@ -149,30 +155,27 @@ fn authenticate(line: &[u8]) -> Result<Request<'_>, Refusal> {
         return Err(Refusal::TooManyProofs);
     }
     if argument.key.is_some() {
-        return Err(Refusal::KeywordArgument(keyword));
+        return Err(Refusal::KeywordArgument(Verb::Authenticate.keyword()));
     }
     octets(line, argument)
         .map(Request::Authenticate)
         .ok_or(Refusal::InvalidHex)
 }
 
-fn auth_challenge(line: &[u8]) -> Result<Request<'_>, Refusal> {
-    let keyword = Verb::AuthChallenge.keyword();
-    let line = line.trim_ascii();
-    let (method, rest) = match memchr::memchr(b' ', line) {
-        Some(space) => line.split_at(space),
-        None => (line, &[][..]),
-    };
+fn auth_challenge<'a>(keyword: &[u8], line: &[u8]) -> Result<Request<'a>, Refusal> {
+    let (method, rest) = arguments::first_word(line);
     if method.is_empty() {
-        return Err(Refusal::BadArguments(keyword, NEED_ONE));
+        return Err(bad_arguments(keyword, NEED_ONE));
     }
     let mut arguments = arguments::parse(rest, Style::Values)
-        .ok_or(Refusal::BadArguments(keyword, CANNOT_PARSE))?;
+        .ok_or_else(|| bad_arguments(keyword, CANNOT_PARSE))?;
     if !method.eq_ignore_ascii_case(b"SAFECOOKIE") {
         return Err(Refusal::NotSafeCookie);
     }
     let nonce = match (arguments.pop(), arguments.is_empty()) {
-        (Some(Argument { key: Some(_), .. }), true) => Err(Refusal::KeywordArgument(keyword)),
+        (Some(Argument { key: Some(_), .. }), true) => {
+            Err(Refusal::KeywordArgument(Verb::AuthChallenge.keyword()))
+        }
         (Some(argument), true) => octets(rest, argument).ok_or(Refusal::InvalidNonce),
         _ => Err(Refusal::WrongChallenge),
     };
@@ -269,6 +272,82 @@ mod tests {
             request(b"CONTROLLERNAME a\0b\r\n"),
             Ok(Request::ControllerName(b"a\0b"))
         );
+    }
+
+    /// The octets of a login's proof or nonce, or the refusal.
+    fn login(line: &[u8]) -> Result<Vec<u8>, String> {
+        let octets = match request(line) {
+            Ok(Request::Authenticate(proof)) => Ok(proof),
+            Ok(Request::AuthChallenge(nonce)) => nonce,
+            Ok(Request::ProtocolInfo) => Ok(Vec::new()),
+            Ok(other) => panic!("{other:?}"),
+            Err(refusal) => Err(refusal),
+        };
+        octets.map_err(|refusal| {
+            let mut text = Vec::new();
+            crate::wire::text::encode_refusal(&refusal, &mut text);
+            String::from_utf8(text).unwrap().trim_end().to_owned()
+        })
+    }
+
+    /// The answers of tor 0.4.9.11.
+    #[test]
+    fn white_space_at_the_login_is_tors() {
+        const UNPARSED: &str =
+            "512 Bad arguments to AUTHENTICATE: Cannot parse keyword argument(s)";
+        const KEYWORD: &str = "512 AUTHENTICATE does not accept keyword arguments.";
+        const HEX: &str = "551 Invalid hexadecimal encoding.  Maybe you tried a plain text \
+            password?  If so, the standard requires that you put it in double quotes.";
+        const ONE: &str = "512 Bad arguments to AUTHCHALLENGE: Need at least 1 argument(s)";
+        const SPELLED: &str = "512 Bad arguments to AuthChallenge: Need at least 1 argument(s)";
+        const NUMBER: &str = "512 Wrong number of arguments for AUTHCHALLENGE";
+        const METHOD: &str = "513 AUTHCHALLENGE only supports SAFECOOKIE authentication";
+        const NONCE: &str = "513 Invalid base16 client nonce";
+        for (line, expected) in [
+            (&b"AUTHENTICATE\x0C"[..], Ok(&b""[..])),
+            (b"AUTHENTICATE \x0B\x0C ", Ok(b"")),
+            (b"AUTHENTICATE\x0C00", Ok(b"\0")),
+            (b"AUTHENTICATE\t\x0C 00", Ok(b"\0")),
+            (b"AUTHENTICATE 00 \x0C\t", Ok(b"\0")),
+            (b"AUTHENTICATE \"a\x0C\"\x0C", Ok(b"a\x0C")),
+            (b"AUTHENTICATE 00\x0C00", Err(HEX)),
+            (
+                b"AUTHENTICATE 00\x0B00",
+                Err("512 Too many arguments to AUTHENTICATE."),
+            ),
+            (
+                b"AUTHENTICATE 00\r\t00",
+                Err("512 Too many arguments to AUTHENTICATE."),
+            ),
+            (b"AUTHENTICATE \x0C=00", Err(UNPARSED)),
+            (b"AUTHENTICATE 00\x0C=", Err(KEYWORD)),
+            (b"AUTHENTICATE a=b \x0C", Err(KEYWORD)),
+            (b"AUTHCHALLENGE SAFECOOKIE\t 00", Ok(b"\0")),
+            (b"AUTHCHALLENGE SAFECOOKIE\x0C \x0B00\r", Ok(b"\0")),
+            (b"AUTHCHALLENGE\x0BSAFECOOKIE 00", Ok(b"\0")),
+            (b"AUTHCHALLENGE \x0C SAFECOOKIE \"a\"\x0C", Ok(b"a")),
+            (b"AUTHCHALLENGE SAFECOOKIE\t00", Err(METHOD)),
+            (b"AUTHCHALLENGE SAFECOOKIE\x0C00", Err(METHOD)),
+            (b"AUTHCHALLENGE SAFECOOKIE\x0B", Err(NUMBER)),
+            (b"AUTHCHALLENGE SAFECOOKIE 00\x0B00", Err(NUMBER)),
+            (b"AUTHCHALLENGE SAFECOOKIE 00\x0C00", Err(NONCE)),
+            (b"AUTHCHALLENGE \x0B", Err(ONE)),
+            (b"AUTHCHALLENGE\x0C ", Err(ONE)),
+            (b"AuthChallenge", Err(SPELLED)),
+            (b"PROTOCOLINFO\x0C1\x0B 2\x0C", Ok(b"")),
+            (
+                b"PROTOCOLINFO 1\x0C2",
+                Err("513 No such version \"1\\0142\""),
+            ),
+        ] {
+            let expected = expected.map(<[u8]>::to_vec).map_err(str::to_owned);
+            assert_eq!(
+                login(&[line, b"\r\n"].concat()),
+                expected,
+                "{}",
+                line.escape_ascii()
+            );
+        }
     }
 
     #[test]
