@@ -1,4 +1,4 @@
-//! A controller's end of one connection: connect, ask, and read what comes.
+//! A controller's end of one connection: connect, ask, and read replies and events.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use onionbus::sys::paths;
-use onionbus::wire::text::Reader;
+use onionbus::wire::text::{self, Reader};
 
 use super::Stop;
 use super::args::Bus;
@@ -16,7 +16,7 @@ use super::login;
 use super::reply::Message;
 
 /// The most octets of a line or a multi-line command: Tor and the daemon close on more.
-pub const MAX_COMMAND: u64 = 1 << 20;
+pub const MAX_COMMAND: u64 = text::MAX_COMMAND as u64;
 
 /// The most octets of one reply: more than any Tor or daemon has.
 const MAX_REPLY: usize = 1 << 30;
@@ -71,7 +71,7 @@ impl Client {
         }
     }
 
-    /// The next reply, whether it is good or bad.
+    /// The next reply, good or bad.
     pub fn reply(&mut self) -> anyhow::Result<Message> {
         loop {
             let message = self.message()?;
@@ -92,12 +92,12 @@ impl Client {
     }
 
     /// Whether the next message has not arrived yet, as far as one can tell without asking the
-    /// kernel: the moment to show what came before.
+    /// kernel. Then the messages before it are to be shown.
     pub fn must_wait(&self) -> bool {
         !self.reader.rest().contains(&b'\n')
     }
 
-    /// Sends one line, given without its CRLF, and reads its reply. A refusal is an error.
+    /// Sends one line, given without its CRLF, and returns the reply. A refusal is an error.
     pub fn ask(&mut self, line: &[u8]) -> anyhow::Result<Message> {
         self.send(&[line, b"\r\n"].concat())?;
         let reply = self.reply()?;
@@ -170,7 +170,7 @@ pub fn word<'a>(what: &str, argument: &'a OsStr) -> Result<&'a [u8], Stop> {
     one_line(what, octets)
 }
 
-/// `octets`, when a line of the protocol can carry them.
+/// `octets`, if a line of the protocol can carry them.
 pub fn one_line<'a>(what: &str, octets: &'a [u8]) -> Result<&'a [u8], Stop> {
     let refused = match octets.iter().find(|octet| b"\r\n\0".contains(octet)) {
         None => return Ok(octets),

@@ -1,4 +1,4 @@
-//! `onionbus completions`: what a shell needs to complete our arguments.
+//! `onionbus completions`: the script that a shell needs to complete our arguments.
 
 use std::io::Write;
 

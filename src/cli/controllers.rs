@@ -1,4 +1,4 @@
-//! `onionbus controllers`: who is connected, one name in a line.
+//! `onionbus controllers`: the connected controllers, one name in a line.
 
 use std::io::Write;
 

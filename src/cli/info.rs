@@ -25,7 +25,7 @@ pub fn print_entry(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(entry.data.as_deref().unwrap_or_default())
 }
 
-/// Prints the value alone: the data, or what stands behind the `=`.
+/// Prints the value alone: the data, or the text behind the `=`.
 pub fn print_value(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
     if let Some(data) = &entry.data {
         return out.write_all(data);

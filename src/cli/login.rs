@@ -1,7 +1,7 @@
 //! The login: nothing where the socket's permissions are enough, else SAFECOOKIE.
 //!
-//! Plain COOKIE is left out on purpose: it hands the content of any file of 32 octets that this
-//! user can read to whoever listens on the socket (control-spec 3.21 warns of it).
+//! Plain COOKIE is left out on purpose: COOKIE hands the content of any file of 32 octets that this
+//! user can read to whoever listens on the socket (control-spec 3.21 warns of that).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -57,7 +57,7 @@ fn methods(entries: &[Entry]) -> Option<(&[u8], Option<Vec<u8>>)> {
     Some((methods, cookie_file))
 }
 
-/// Control-spec 3.24: the daemon proves first that it knows the cookie, then the client does.
+/// Proves the cookie as control-spec 3.24 wants it: the daemon first, then the client.
 fn safe_cookie(
     mut ask: impl FnMut(&[u8]) -> anyhow::Result<Message>,
     cookie: &Cookie,

@@ -1,4 +1,4 @@
-//! Arguments to a command, and how it went to an exit code; one file per command.
+//! Arguments to a command, and the command's end to an exit code; one file per command.
 
 mod args;
 mod check;
@@ -22,19 +22,19 @@ use clap::Parser;
 
 use args::{Arguments, Command, Conf};
 
-/// Why a command ends other than well. Any other error exits with 1, as a refusal does.
+/// The reason why a command ends other than well. Any other error exits with 1, as a refusal does.
 #[derive(Debug, thiserror::Error)]
 enum Stop {
     /// The daemon answered, and the answer is no.
     #[error("{0}")]
     Refused(String),
-    /// The same, and the answer has been printed where it was asked for.
+    /// The daemon answered no, and the answer has been printed where it was asked for.
     #[error("")]
     RefusedAndPrinted,
-    /// The arguments, or what stands in for them on standard input, cannot be meant.
+    /// The arguments, or the lines of standard input in their place, cannot be meant.
     #[error("{0}")]
     Usage(String),
-    /// Nobody answers, or no longer.
+    /// Nobody answers, or nobody does any longer.
     #[error("{0}")]
     NoDaemon(String),
 }

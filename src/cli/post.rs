@@ -10,7 +10,7 @@ use super::Stop;
 use super::args::Post;
 use super::client::{self, Client};
 
-/// Messages on their way without an answer yet. Their replies fit any socket's buffer, so the
+/// The most messages on their way without an answer. Their replies fit any socket's buffer, so the
 /// daemon can always answer and neither side waits for the other.
 const WINDOW: usize = 64;
 
@@ -34,7 +34,7 @@ pub fn run(arguments: &Post) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Posts each line; the first one that is refused, or cannot be sent, ends it.
+/// Posts each line up to the first that is refused or cannot be sent.
 fn post_lines<R: Read>(
     client: &mut Client,
     start: &[u8],
@@ -91,8 +91,8 @@ impl Batch {
         self.lines += 1;
     }
 
-    /// Sends the batch and reads all its replies, so that what is reported is the first refusal
-    /// and what follows it has been heard out. Leaves the batch empty.
+    /// Sends the batch and reads all its replies, so that the first refusal is reported and the
+    /// replies behind it do not stay unread. Leaves the batch empty.
     fn post(&mut self, client: &mut Client) -> anyhow::Result<()> {
         if self.lines == 0 {
             return Ok(());

@@ -39,9 +39,9 @@ impl Line {
 
 /// Reads a configuration text. Never panics, whatever the octets.
 ///
-/// Fails with everything that is wrong with it at once: a NUL, more than [`MAX_TEXT`]
-/// octets or [`MAX_LINES`] lines, a quote that is not closed, an escape that does not exist, a backslash at the
-/// very end.
+/// Fails with all faults of the text at once: a NUL, more than [`MAX_TEXT`] octets or
+/// [`MAX_LINES`] lines, a quote that is not closed, an escape that does not exist, a backslash at
+/// the very end.
 pub fn parse(text: &[u8]) -> Result<Vec<Line>, Vec<Problem>> {
     let (lines, problems) = scan(text);
     if problems.is_empty() {

@@ -1,4 +1,4 @@
-//! What binary controllers ask, as commands of today's Tor, and its answers back.
+//! Requests of binary controllers as commands of today's Tor, and Tor's answers back.
 
 use super::identifiers::Identifiers;
 use super::mixed::{self, line};
@@ -7,11 +7,11 @@ use crate::wire::reply::{OptionValue, Reply, Value};
 use crate::wire::request::{Request, TorRequest};
 use crate::wire::text::{MAX_COMMAND, parts, read_c_string, unstuff, write_c_string, write_data};
 
-/// The keys of control-spec-v0 3.12 that have another name today, by how they begin.
+/// The beginning of the keys of control-spec-v0 3.12 that have another name today.
 const OLD_MAPPINGS: &[u8] = b"addr-mappings/";
 const MAPPINGS: &[u8] = b"address-mappings/";
 
-/// What an answer of Tor's is the answer to.
+/// The question that an answer of Tor's belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
     /// GETINFO of these keys, as they were asked for.
@@ -24,7 +24,7 @@ pub enum Question {
     Extend,
     /// POSTDESCRIPTOR.
     Descriptor,
-    /// What is only agreed to, or not.
+    /// Anything that Tor only agrees to, or not.
     Plain,
 }
 
@@ -55,7 +55,8 @@ impl Question {
     }
 }
 
-/// Refuses what Tor no longer has, and what is no word: it would become another command.
+/// Refuses a request that Tor no longer has, and words that are none: those would become another
+/// command.
 pub fn check(request: &Request<'_>) -> Result<(), Refusal> {
     let wrong = |words: &[&[u8]]| -> Vec<Vec<u8>> {
         let wrong = words.iter().filter(|word| !is_word(word));
@@ -251,7 +252,7 @@ fn is_unknown_router(keys: &[Vec<u8>], refused: &[u8]) -> bool {
         && refused == [b"552 Unrecognized key \"", &key[..], b"\""].concat()
 }
 
-/// What follows the status of a reply of one line.
+/// The text behind the status of a reply of one line.
 fn rest(reply: &[u8]) -> &[u8] {
     let line = reply.strip_suffix(b"\r\n").unwrap_or(reply);
     line.get(4..).unwrap_or_default()
@@ -287,7 +288,7 @@ fn option(name: &[u8], value: Option<Vec<u8>>) -> OptionValue {
     )
 }
 
-/// What a value says that Tor had to write as a `CString`, all of it.
+/// The octets of a value that is, as a whole, a `CString` as Tor writes it.
 fn unquoted(value: &[u8]) -> Option<Vec<u8>> {
     let octets = read_c_string(value)?;
     let mut written = Vec::with_capacity(value.len());
@@ -441,7 +442,8 @@ mod tests {
     #[test]
     fn answers_become_replies() {
         let keys = Question::Info(vec![b"a".to_vec(), b"addr-mappings/all".to_vec()]);
-        let reply = "250-a=b=c\r\n250+address-mappings/all=\r\nx y NEVER\r\n..z w \"2026\"\r\n.\r\n250 OK\r\n";
+        let reply = "250-a=b=c\r\n250+address-mappings/all=\r\nx y NEVER\r\n..z w \"2026\"\r\n\
+            .\r\n250 OK\r\n";
         let expected = vec![
             (b"a".to_vec(), Value::Octets(b"b=c".to_vec())),
             (
@@ -458,7 +460,8 @@ mod tests {
             Ok(Reply::Info(expected))
         );
 
-        let reply = "250-Log=notice\r\n250-ContactInfo=\"a\\nb\"\r\n250-Sock=\"/a b\" Mode=0660\r\n250 Nickname\r\n";
+        let reply = "250-Log=notice\r\n250-ContactInfo=\"a\\nb\"\r\n\
+            250-Sock=\"/a b\" Mode=0660\r\n250 Nickname\r\n";
         let pair = |name: &'static str, value: &str| (name.into(), Some(value.into()));
         let expected = vec![
             pair("Log", "notice"),

@@ -5,7 +5,8 @@
 use super::Dialect;
 use super::text::write_c_string;
 
-/// Why a request was refused. What was asked is quoted in octets, because all of them are legal.
+/// The reason why a request was refused. Words of the request are quoted in octets, because all
+/// octets are legal there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// A command before the login.
@@ -28,7 +29,7 @@ pub enum Refusal {
     KeywordArgument(&'static str),
     /// PROTOCOLINFO asked for something that is no version.
     NoSuchVersion {
-        /// What was asked for.
+        /// The octets that should be a version.
         version: Vec<u8>,
         /// Before the login the connection ends with it.
         close: bool,
@@ -53,7 +54,7 @@ pub enum Refusal {
     UnrecognizedSignal(Vec<u8>),
     /// USEFEATURE of a feature that nobody knows.
     UnrecognizedFeature(Vec<u8>),
-    /// What should be a `ControllerID` has not its form.
+    /// A name without the form of a `ControllerID`.
     BadControllerId,
     /// The name is another controller's, or reserved.
     NameInUse,
@@ -71,13 +72,13 @@ pub enum Refusal {
     InvalidFile(String),
     /// SAVECONF could not write.
     CannotSave(String),
-    /// What Tor said: the lines of its reply, status included, without the end of the last.
+    /// Tor's own refusal: the lines of its reply, status included, without the end of the last.
     OfTor(Vec<u8>),
-    /// Today's Tor cannot do it any more; what was asked, and what to ask instead.
+    /// A request that today's Tor no longer has; its name, and what to ask instead.
     NoLonger(&'static str),
-    /// Only a Tor can do this, and none is configured; what was asked.
+    /// A request that only a Tor can do, where none is configured; its name.
     NeedsTor(String),
-    /// The daemon cannot do it now; why.
+    /// A request that the daemon cannot do now; why.
     Failed(String),
     /// More connections than `BusMaxControllers` or `BusMaxControllersPerUser`; which.
     TooManyControllers(&'static str),
@@ -122,8 +123,8 @@ impl Refusal {
         }
     }
 
-    /// Whether the connection ends with it. The binary dialects end it only for a wrong cookie,
-    /// where there is no room for one more, and for a message that is too long.
+    /// Whether the connection ends with the refusal. The binary dialects end the connection only
+    /// for a wrong cookie, where there is no room for one more, and for a message too long.
     #[must_use]
     pub const fn closes(&self, dialect: Dialect) -> bool {
         match self {
@@ -141,7 +142,7 @@ impl Refusal {
         }
     }
 
-    /// Whether it is about an event that nobody knows.
+    /// Whether the refusal is about an event that nobody knows.
     #[must_use]
     pub fn is_unrecognized_event(&self) -> bool {
         match self {
@@ -253,7 +254,7 @@ fn lines_of_tor(reply: &[u8]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The status of a line that Tor refused something with; 551 if it has none.
+/// The status of a line of Tor's; 551 if the line has none.
 fn of_tor(line: &[u8]) -> u16 {
     match line {
         [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', ..] => [a, b, c]

@@ -144,7 +144,7 @@ fn setting(out: &mut Vec<u8>, separator: char, status: &str, name: &str, value: 
     out.extend_from_slice(END);
 }
 
-/// GETCONF's answer has no closing line of its own: its last pair is the last line.
+/// Appends GETCONF's answer: the last pair is the last line, since no `250 OK` follows.
 fn conf(pairs: &[OptionValue], out: &mut Vec<u8>) {
     let Some(last) = pairs.len().checked_sub(1) else {
         line(out, "250 ", b"OK");
@@ -156,7 +156,7 @@ fn conf(pairs: &[OptionValue], out: &mut Vec<u8>) {
     }
 }
 
-/// The octets of a value; lines in it end with CRLF, or with LF where its maker has it so.
+/// The octets of a value. Its lines end with CRLF, or with LF where its maker has that.
 #[must_use]
 pub fn encode_value(value: &Value) -> Cow<'_, [u8]> {
     match value {

@@ -6,9 +6,9 @@ pub const MAX_COMMAND: usize = 1 << 20;
 /// One command, still in octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Command<'a> {
-    /// The keyword, `+` included; empty for an empty line or one that begins with a blank.
+    /// The keyword, `+` included; empty where the line is empty or begins with a blank.
     pub keyword: &'a [u8],
-    /// What follows on the line, without the blanks between and the line's end.
+    /// The rest of the line, without the blanks before it and the line's end.
     pub arguments: &'a [u8],
     /// The data lines of a `+` command, dot-stuffed as they came, without the closing line.
     pub data: Option<&'a [u8]>,
@@ -16,18 +16,18 @@ pub struct Command<'a> {
     pub length: usize,
 }
 
-/// What the octets so far are.
+/// The meaning of the octets so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framed<'a> {
     /// The beginning of a command.
     Incomplete,
     /// A whole command.
     Command(Command<'a>),
-    /// A command of [`MAX_COMMAND`] octets or more: nothing after it can be trusted.
+    /// A command of [`MAX_COMMAND`] octets or more: nothing behind such a command can be trusted.
     TooLong,
 }
 
-/// Finds the end of a command in a buffer that may still grow, looking at each octet once.
+/// The finder of a command's end in a buffer that may still grow; it looks at each octet once.
 #[derive(Clone, Debug, Default)]
 pub struct Framer {
     /// Octets that hold no end of a line, from [`Self::line`] on.
@@ -107,7 +107,7 @@ fn command<'a>(line: &'a [u8], data: Option<&'a [u8]>, length: usize) -> Command
     }
 }
 
-/// C's `isspace`: what ends a keyword, and no word begins or ends with.
+/// C's `isspace`: the octets that end a keyword, and that no word begins or ends with.
 #[must_use]
 pub const fn is_space(octet: u8) -> bool {
     matches!(octet, b' ' | b'\t' | b'\r' | b'\n' | 0x0B | 0x0C)

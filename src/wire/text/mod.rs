@@ -1,4 +1,4 @@
-//! Tor's text protocol (control-spec): framing, commands, replies and events, and the reader of
+//! Tor's text protocol (control-spec): the reader of commands, and the writer and the reader of
 //! replies and events.
 
 mod arguments;
