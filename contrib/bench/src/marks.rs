@@ -1,7 +1,6 @@
 //! The marks: how fast onionbus is meant to be, against the floor, its peers, and itself.
 
 use crate::peers::Server;
-use crate::report::number;
 use crate::results::Results;
 
 /// What a figure is compared with.
@@ -132,19 +131,23 @@ const MARKS: &[Mark] = &[
     most("start", START, "program", 3072.0, Itself),
 ];
 
-/// What became of one mark.
+/// The verdict on one mark.
 pub struct Verdict {
     /// The load, its form, and the figure.
     pub what: String,
-    /// The mark in words.
-    pub mark: String,
-    /// What was measured, in the same terms.
+    /// Whether the mark is the least that is to be reached, not the most.
+    pub more_is_better: bool,
+    /// The mark.
+    pub limit: f64,
+    /// The name of the figure that the mark is a multiple of; empty if there is none.
+    pub reference: String,
+    /// The figure, in the terms of the mark.
     pub measured: f64,
     /// Whether the mark is met.
     pub met: bool,
 }
 
-/// What became of those marks for which everything was measured.
+/// Returns the verdicts on those marks for which everything was measured.
 pub fn verdicts(results: &Results) -> Vec<Verdict> {
     MARKS
         .iter()
@@ -156,7 +159,7 @@ impl Mark {
     fn verdict(&self, results: &Results) -> Option<Verdict> {
         let of = |variant, server| results.median(self.load, variant, server, self.metric);
         let own = of(self.variant, Server::Onionbus)?;
-        let (reference, name) = match self.against {
+        let (figure, reference) = match self.against {
             Best(servers) => {
                 let held = servers
                     .iter()
@@ -167,22 +170,23 @@ impl Mark {
                     f64::min
                 })?;
                 let names: Vec<_> = servers.iter().map(ToString::to_string).collect();
-                (best, format!(" x {}", names.join(" or ")))
+                (best, names.join(" or "))
             }
-            Variant(variant) => (of(variant, Server::Onionbus)?, format!(" x {variant}")),
+            Variant(variant) => (of(variant, Server::Onionbus)?, variant.into()),
             Itself => (1.0, String::new()),
         };
-        let measured = own / reference;
-        let (word, met) = if self.more_is_better {
-            ("at least", measured >= self.limit)
-        } else {
-            ("at most", measured <= self.limit)
-        };
+        let measured = own / figure;
         Some(Verdict {
             what: format!("{}, {}: {}", self.load, self.variant, self.metric),
-            mark: format!("{word} {}{name}", number(self.limit)),
+            more_is_better: self.more_is_better,
+            limit: self.limit,
+            reference,
             measured,
-            met,
+            met: if self.more_is_better {
+                measured >= self.limit
+            } else {
+                measured <= self.limit
+            },
         })
     }
 }

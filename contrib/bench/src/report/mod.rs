@@ -91,18 +91,22 @@ fn cell(row: &Row) -> String {
     format!("{median} ({least}-{most})")
 }
 
-/// The marks, and what became of them.
+/// The marks, each with its verdict.
 pub fn verdicts(verdicts: &[Verdict]) -> String {
     let mut text = String::new();
     for verdict in verdicts {
-        let _ = writeln!(
-            text,
-            "{:6}  {:>7}  {:30}  {}",
-            if verdict.met { "met" } else { "missed" },
-            number(verdict.measured),
-            verdict.mark,
-            verdict.what
-        );
+        let met = if verdict.met { "met" } else { "missed" };
+        let bound = if verdict.more_is_better {
+            "at least"
+        } else {
+            "at most"
+        };
+        let mut mark = format!("{bound} {}", number(verdict.limit));
+        if !verdict.reference.is_empty() {
+            let _ = write!(mark, " x {}", verdict.reference);
+        }
+        let measured = number(verdict.measured);
+        let _ = writeln!(text, "{met:6}  {measured:>7}  {mark:30}  {}", verdict.what);
     }
     text
 }
