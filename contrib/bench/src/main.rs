@@ -49,7 +49,7 @@ enum Serve {
 
 #[derive(Args)]
 struct Choice {
-    /// Only these loads, with commas between them: broadcast, single, relay, login, idle ...
+    /// Only these loads, with commas between them: broadcast, window, single, relay, login, idle ...
     #[arg(long, value_delimiter = ',', value_parser = LOADS.iter().map(|load| load.0).collect::<Vec<_>>())]
     loads: Vec<String>,
     /// Only these servers; those that are not installed are left out anyway

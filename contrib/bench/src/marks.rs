@@ -62,6 +62,7 @@ const FLOOR: Against = Best(&[Server::Floor]);
 const FLOOR2: Against = Best(&[Server::Floor2]);
 const PEERS: Against = Best(&[Server::Redis, Server::Tor]);
 const DIRECT: Against = Best(&[Server::Tor]);
+const WINDOW: &str = "64 B to 1000, 256 under way";
 const VERSION: &str = "GETINFO version, one at a time";
 const PIPELINED: &str = "GETINFO version, pipelined";
 const NAMES: &str = "config/names info/names";
@@ -82,6 +83,7 @@ const MARKS: &[Mark] = &[
     most("broadcast", "64 B to 1000", CPU, 0.25, PEERS),
     most("broadcast", "1024 B to 1000", CPU, 1.2, FLOOR),
     most("broadcast", "1024 B to 1000", CPU, 0.2, PEERS),
+    most("window", WINDOW, CPU, 1.0, FLOOR),
     most("single", "64 B to 1000", CPU, 1.15, FLOOR),
     most(
         "single",

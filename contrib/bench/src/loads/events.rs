@@ -24,7 +24,14 @@ pub fn cases(scale: &Scale) -> Vec<Case> {
                     if single {
                         broadcast::one_at_a_time(speaker, &running, subscribers, messages / 8, 64)
                     } else {
-                        broadcast::pipeline(speaker, &running, subscribers, messages, 64)
+                        broadcast::pipeline(
+                            speaker,
+                            &running,
+                            subscribers,
+                            messages,
+                            64,
+                            &broadcast::PIPELINE,
+                        )
                     }
                 }),
             });

@@ -112,6 +112,7 @@ type Load = fn(&Scale) -> Vec<Case>;
 /// All loads, by name.
 pub const LOADS: &[(&str, Load)] = &[
     ("broadcast", broadcast::pipelined),
+    ("window", broadcast::window),
     ("single", broadcast::single),
     ("round-trip", directed::round_trip),
     ("directed", directed::many),
