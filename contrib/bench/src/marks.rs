@@ -62,9 +62,11 @@ const FLOOR: Against = Best(&[Server::Floor]);
 const FLOOR2: Against = Best(&[Server::Floor2]);
 const PEERS: Against = Best(&[Server::Redis, Server::Tor]);
 const DIRECT: Against = Best(&[Server::Tor]);
+const SOCAT: Against = Best(&[Server::Socat]);
 const WINDOW: &str = "64 B to 1000, 256 under way";
 const VERSION: &str = "GETINFO version, one at a time";
 const PIPELINED: &str = "GETINFO version, pipelined";
+const BATCHES: &str = "GETINFO version, batches of 128";
 const NAMES: &str = "config/names info/names";
 const HUGE: &str = "replies of 10 MB";
 const TEN: Against = Variant("10 of 10 post");
@@ -118,6 +120,8 @@ const MARKS: &[Mark] = &[
     ),
     most("relay", VERSION, "round trip", 2.1, DIRECT),
     least("relay", PIPELINED, "throughput", 0.95, DIRECT),
+    least("relay", BATCHES, "throughput", 0.95, DIRECT),
+    least("relay", BATCHES, "throughput", 1.0, SOCAT),
     least("relay", NAMES, "throughput", 0.95, DIRECT),
     least("relay", HUGE, "throughput", 0.95, DIRECT),
     most("relay", HUGE, "growth after the first turn", 1024.0, Itself),

@@ -99,20 +99,31 @@ struct Use {
     command: &'static [u8],
     /// How often, in a whole round.
     commands: usize,
-    /// So many octets of them are sent at once, or one.
+    /// The most octets of them in a chunk, which is sent at once; 0 makes each command one.
     chunk: usize,
-    /// So many such chunks are on the way.
+    /// The most chunks on the way at a time.
     in_flight: usize,
 }
 
-const USES: [Use; 4] = [
+/// A command whose reply is short.
+const VERSION: &[u8] = b"GETINFO version\r\n";
+
+const USES: [Use; 5] = [
     Use {
         variant: "GETINFO version, pipelined",
         behind: tor,
-        command: b"GETINFO version\r\n",
+        command: VERSION,
         commands: 400_000,
         chunk: 64 * 1024,
         in_flight: 2,
+    },
+    Use {
+        variant: "GETINFO version, batches of 128",
+        behind: tor,
+        command: VERSION,
+        commands: 128 * 3000,
+        chunk: 128 * VERSION.len(),
+        in_flight: 1,
     },
     Use {
         variant: "config/names info/names",
@@ -157,13 +168,12 @@ pub fn reply(socket: &Path, command: &[u8]) -> Result<Vec<u8>> {
 
 /// One controller that waits for each reply.
 fn round_trips(running: &Running, trips: usize) -> Result<Vec<Figure>> {
-    let command = b"GETINFO version\r\n";
-    let reply = reply(&running.socket, command)?;
+    let reply = reply(&running.socket, VERSION)?;
     let mut stream = logged_in(running)?;
     let mut times = Vec::with_capacity(trips);
     for _ in 0..trips {
         let begun = Instant::now();
-        stream.write_all(command)?;
+        stream.write_all(VERSION)?;
         take(&mut stream, &reply)?;
         times.push(begun.elapsed().as_secs_f64() * 1e6);
     }
