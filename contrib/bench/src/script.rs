@@ -119,9 +119,9 @@ impl Crowd {
         }
     }
 
-    /// Plays those `chunks` of `script`, at most `in_flight` of them on the way at a time, and
-    /// returns how long each took from its first octet posted until the last subscriber (without
-    /// any: the publisher) had it. The chunks before must have been played.
+    /// Plays those `chunks` of `script`, each with a write of its own and at most `in_flight` of them
+    /// on the way at a time, and returns how long each took from its first octet posted until the
+    /// last subscriber (without any: the publisher) had it. The chunks before must have been played.
     pub fn play(
         &mut self,
         script: &Script,
@@ -130,23 +130,21 @@ impl Crowd {
     ) -> Result<Vec<Duration>> {
         let begin = chunks.start.checked_sub(1);
         let mut sent = begin.map_or(0, |before| script.chunks[before].posts);
+        let mut next = chunks.start;
         let mut progress = Progress::new(chunks.clone(), self.subscribers.len());
         if script.replies.is_empty() {
             progress.waiting.fill((self.subscribers.len(), true));
         }
         let mut events = Events::with_capacity(1024);
         loop {
-            while progress.done < chunks.end {
-                let last = chunks.end.min(progress.done + in_flight);
-                let target = script.chunks[last - 1].posts;
-                if sent == target {
-                    break;
-                }
+            while next < chunks.end.min(progress.done + in_flight) {
+                let end = script.chunks[next].posts;
                 let now = Instant::now();
-                match self.publisher.stream.write(&script.posts[sent..target]) {
+                match self.publisher.stream.write(&script.posts[sent..end]) {
                     Ok(taken) => {
                         sent += taken;
                         progress.posted(script, sent, now);
+                        next += usize::from(sent == end);
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) => return Err(error.into()),
@@ -302,8 +300,8 @@ impl Progress {
 mod tests {
     use super::*;
 
-    /// What is said of a server that delivers this to its second subscriber, where `abc` is due.
-    fn verdict(delivered: &[u8]) -> String {
+    /// Three chunks: `a`, `b`, and `c`.
+    fn abc() -> Script {
         let mut script = Script::default();
         for letter in *b"abc" {
             script.message(0, |posts, replies, deliveries| {
@@ -312,6 +310,11 @@ mod tests {
                 deliveries.push(letter);
             });
         }
+        script
+    }
+
+    /// The verdict on a server that delivers this to its second subscriber, where `abc` is due.
+    fn verdict(delivered: &[u8]) -> String {
         let [(publisher, served), (first, to_first), (second, to_second)] =
             [(); 3].map(|()| StdStream::pair().unwrap());
         (&served).write_all(b"...").unwrap();
@@ -319,7 +322,7 @@ mod tests {
         (&to_second).write_all(delivered).unwrap();
         let mut crowd = Crowd::new(publisher, vec![first, second]).unwrap();
         crowd.patience = Duration::from_millis(50);
-        match crowd.play(&script, 0..3, 3) {
+        match crowd.play(&abc(), 0..3, 3) {
             Ok(times) => format!("{} chunks", times.len()),
             Err(error) => error.to_string(),
         }
@@ -331,6 +334,24 @@ mod tests {
         assert!(verdict(b"ab").starts_with("lost: "));
         for wrong in [&b"acb"[..], b"abb", b"bc", b"abcd"] {
             assert!(verdict(wrong).starts_with("wrong: "), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn no_more_is_posted_than_may_be_on_the_way() {
+        // All have come but the delivery of `b`, so `c` may be posted only if two may be missing.
+        for (in_flight, posted) in [(1, "ab"), (2, "abc")] {
+            let [(publisher, mut served), (subscriber, mut to)] =
+                [(); 2].map(|()| StdStream::pair().unwrap());
+            served.write_all(b"...").unwrap();
+            to.write_all(b"a").unwrap();
+            let mut crowd = Crowd::new(publisher, vec![subscriber]).unwrap();
+            crowd.patience = Duration::from_millis(50);
+            crowd.play(&abc(), 0..3, in_flight).unwrap_err();
+            drop(crowd);
+            let mut octets = String::new();
+            served.read_to_string(&mut octets).unwrap();
+            assert_eq!(octets, posted);
         }
     }
 }

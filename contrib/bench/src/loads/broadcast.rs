@@ -18,7 +18,7 @@ const SERVERS: [Server; 6] = [
 
 /// The posts that may be ahead of the slowest subscriber.
 pub struct Flight {
-    /// The most octets in a chunk; 0 makes each message one.
+    /// The most octets in a chunk, which is one write; 0 makes each message one.
     chunk: usize,
     /// The most chunks on the way at a time.
     chunks: usize,
