@@ -15,11 +15,12 @@ mod script;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 
-use loads::{LOADS, Scale};
+use loads::{Case, LOADS, Scale};
 use peers::Server;
 use results::Results;
 
@@ -52,6 +53,9 @@ struct Choice {
     /// Only these loads, with commas between them: broadcast, window, single, relay, login, idle ...
     #[arg(long, value_delimiter = ',', value_parser = LOADS.iter().map(|load| load.0).collect::<Vec<_>>())]
     loads: Vec<String>,
+    /// Only those of their forms whose name contains one of these: "batches", "64 B to 1000" ...
+    #[arg(long, value_delimiter = ',')]
+    forms: Vec<String>,
     /// Only these servers; those that are not installed are left out anyway
     #[arg(long, value_delimiter = ',')]
     servers: Vec<Server>,
@@ -70,9 +74,25 @@ struct Choice {
     /// The onionbus to measure
     #[arg(long, default_value = "target/release/onionbus")]
     onionbus: PathBuf,
+    /// Another onionbus, measured beside it in each round as "other"
+    #[arg(long)]
+    against: Option<PathBuf>,
     /// Where results.txt, results.tsv and results.svg go
     #[arg(long, default_value = "target/bench-results")]
     out: PathBuf,
+}
+
+impl Choice {
+    fn has(&self, case: &Case) -> bool {
+        // The other one is chosen with this one.
+        let server = match case.server {
+            Server::Other => Server::Onionbus,
+            server => server,
+        };
+        let is_named = |part: &String| case.variant.contains(&part[..]);
+        (self.servers.is_empty() || self.servers.contains(&server))
+            && (self.forms.is_empty() || self.forms.iter().any(is_named))
+    }
 }
 
 fn main() -> Result<ExitCode> {
@@ -92,18 +112,24 @@ fn measure(choice: &Choice) -> Result<ExitCode> {
         quick: choice.quick,
         subscribers: choice.subscribers.clone(),
         sizes: choice.sizes.clone(),
+        tors: Rc::default(),
     };
+    let against = choice
+        .against
+        .as_ref()
+        .map(std::path::absolute)
+        .transpose()?;
     let rounds = choice.rounds.unwrap_or(if choice.quick { 1 } else { 5 });
     let mut results = Results::default();
     for (name, load) in LOADS {
         if !choice.loads.is_empty() && !choice.loads.iter().any(|chosen| chosen == name) {
             continue;
         }
-        let mut cases = load(&scale);
-        cases.retain(|case| choice.servers.is_empty() || choice.servers.contains(&case.server));
-        let forms: Vec<_> = cases
-            .chunk_by(|one, other| one.variant == other.variant)
-            .collect();
+        let mut forms = loads::forms(*load, &scale, against.clone());
+        forms.retain_mut(|form| {
+            form.retain(|case| choice.has(case));
+            !form.is_empty()
+        });
         // Forms are compared too: each round has all of them.
         for round in 1..=rounds {
             for form in &forms {
@@ -120,7 +146,7 @@ fn measure(choice: &Choice) -> Result<ExitCode> {
     } else {
         marks::verdicts(&results)
     };
-    let verdicts = report::verdicts(&marks);
+    let verdicts = report::verdicts(&marks) + &report::ratios(&results);
     print!("\n{verdicts}\n{machine}");
     fs::create_dir_all(&choice.out).context("--out")?;
     let text = format!("{machine}\n{}\n{verdicts}", report::tables(&results));

@@ -5,6 +5,7 @@ use crate::peers::Server;
 use crate::process::Missing;
 
 /// One figure of one server under one load, once for each round.
+#[derive(Clone)]
 pub struct Row {
     /// The load's name.
     pub load: &'static str,

@@ -9,14 +9,18 @@ mod login;
 mod relay;
 mod start;
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::rc::{Rc, Weak};
 
 use anyhow::Result;
 
-use crate::peers::Server;
+use crate::peers::{Running, Server};
 
 /// What the loads are made for.
+#[derive(Clone)]
 pub struct Scale {
     /// The onionbus to measure.
     pub onionbus: PathBuf,
@@ -26,6 +30,9 @@ pub struct Scale {
     pub subscribers: Vec<usize>,
     /// How long its messages are, in octets.
     pub sizes: Vec<usize>,
+    /// The Tors of the rounds that take turns, by the form of the load. All ways of a round lead to
+    /// the same: one Tor is a tenth faster than the next.
+    pub tors: Rc<RefCell<HashMap<&'static str, Weak<Running>>>>,
 }
 
 impl Scale {
@@ -107,7 +114,7 @@ impl fmt::Display for Case {
 }
 
 /// What makes the cases of a load.
-type Load = fn(&Scale) -> Vec<Case>;
+pub type Load = fn(&Scale) -> Vec<Case>;
 
 /// All loads, by name.
 pub const LOADS: &[(&str, Load)] = &[
@@ -123,6 +130,36 @@ pub const LOADS: &[(&str, Load)] = &[
     ("churn", churn::cases),
     ("start", start::cases),
 ];
+
+/// The cases of a load, those of one form together. With an `other` onionbus, each case of the one
+/// to measure has a case of the other one beside it.
+pub fn forms(load: Load, scale: &Scale, other: Option<PathBuf>) -> Vec<Vec<Case>> {
+    let mut cases = load(scale);
+    if let Some(onionbus) = other {
+        let others = load(&Scale {
+            onionbus,
+            ..scale.clone()
+        });
+        let others = others
+            .into_iter()
+            .filter(|case| case.server == Server::Onionbus);
+        cases.extend(others.map(|case| Case {
+            server: Server::Other,
+            ..case
+        }));
+    }
+    let mut forms: Vec<Vec<Case>> = Vec::new();
+    for case in cases {
+        match forms
+            .iter_mut()
+            .find(|form| form[0].variant == case.variant)
+        {
+            Some(form) => form.push(case),
+            None => forms.push(vec![case]),
+        }
+    }
+    forms
+}
 
 /// The figure in the middle; the values get sorted.
 pub fn median(values: &mut [f64]) -> f64 {

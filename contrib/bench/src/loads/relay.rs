@@ -1,10 +1,9 @@
 //! One controller and a Tor: directly, through onionbus, and through socat, which only copies.
 
-use std::cell::RefCell;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
@@ -50,8 +49,6 @@ fn front(server: Server, program: &Path, socket: &Path) -> Result<Option<Running
 /// The ways to use the relay.
 pub fn cases(scale: &Scale) -> Vec<Case> {
     let mut cases = Vec::new();
-    // All ways of a round lead to the same: one Tor is a tenth faster than the next.
-    let shared: [Rc<RefCell<Weak<Running>>>; USES.len()] = Default::default();
     for server in WAYS {
         let mut case = |variant: &str, start: super::Start| {
             cases.push(Case {
@@ -67,18 +64,19 @@ pub fn cases(scale: &Scale) -> Vec<Case> {
             "GETINFO version, one at a time",
             alone(move || round_trips(&way(server, &program, tor()?)?, trips)),
         );
-        for (used, shared) in USES.into_iter().zip(&shared) {
-            let (program, shared) = (scale.onionbus.clone(), Rc::clone(shared));
+        for used in USES {
+            let (program, tors) = (scale.onionbus.clone(), Rc::clone(&scale.tors));
             let each = scale.of(used.commands / TURNS, 20);
             case(
                 used.variant,
                 Box::new(move || {
-                    let mut shared = shared.borrow_mut();
-                    let behind = match shared.upgrade() {
+                    let mut tors = tors.borrow_mut();
+                    let tor = tors.entry(used.variant).or_default();
+                    let behind = match tor.upgrade() {
                         Some(behind) => behind,
                         None => Rc::new((used.behind)()?),
                     };
-                    *shared = Rc::downgrade(&behind);
+                    *tor = Rc::downgrade(&behind);
                     let front = front(server, &program, &behind.socket)?;
                     let stream = Stream::new(&used, each, server, front, behind)?;
                     Ok(Round::Turns(Box::new(stream)))
@@ -86,8 +84,6 @@ pub fn cases(scale: &Scale) -> Vec<Case> {
             );
         }
     }
-    // Those that are compared stand together.
-    cases.sort_by(|one, other| one.variant.cmp(&other.variant));
     cases
 }
 

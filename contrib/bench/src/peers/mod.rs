@@ -30,6 +30,9 @@ pub enum Server {
     Floor2,
     /// The daemon of this project.
     Onionbus,
+    /// Another build of it, which is measured beside it.
+    #[value(skip)]
+    Other,
     /// Redis, with PUBLISH and SUBSCRIBE.
     Redis,
     /// Tor: each MAPADDRESS is an ADDRMAP event for every controller that asked for them.
@@ -46,6 +49,7 @@ impl fmt::Display for Server {
             Self::Floor => "floor",
             Self::Floor2 => "floor2",
             Self::Onionbus => "onionbus",
+            Self::Other => "other",
             Self::Redis => "redis",
             Self::Tor => "tor",
             Self::Dbus => "dbus-broker",
@@ -121,7 +125,7 @@ pub fn speaker(server: Server, onionbus: &Path) -> Box<dyn Speaker> {
         Server::Redis => Box::new(redis::Redis::default()),
         Server::Tor | Server::Socat => Box::new(tor::Events),
         Server::Dbus => Box::new(dbus::Dbus::default()),
-        Server::Onionbus => Box::new(bus::Speaker::onionbus(onionbus)),
+        Server::Onionbus | Server::Other => Box::new(bus::Speaker::onionbus(onionbus)),
         Server::Floor => Box::new(bus::Speaker::floor(1)),
         Server::Floor2 => Box::new(bus::Speaker::floor(2)),
     }

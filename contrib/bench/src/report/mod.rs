@@ -5,6 +5,7 @@ pub mod svg;
 use std::fmt::Write as _;
 
 use crate::marks::Verdict;
+use crate::peers::Server;
 use crate::results::{Results, Row};
 
 /// Three significant digits or all before the point.
@@ -107,6 +108,41 @@ pub fn verdicts(verdicts: &[Verdict]) -> String {
         }
         let measured = number(verdict.measured);
         let _ = writeln!(text, "{met:6}  {measured:>7}  {mark:30}  {}", verdict.what);
+    }
+    text
+}
+
+/// Each figure of onionbus as a multiple of the other one's, if there is another: the median of all
+/// rounds and, in brackets, the least and the most.
+pub fn ratios(results: &Results) -> String {
+    let mut text = String::new();
+    for row in &results.rows {
+        let is_other = |other: &&Row| {
+            (row.server, other.server) == (Server::Onionbus, Server::Other)
+                && (row.load, &row.variant, row.metric)
+                    == (other.load, &other.variant, other.metric)
+        };
+        let Some(other) = results.rows.iter().find(is_other) else {
+            continue;
+        };
+        let rounds = row.values.iter().zip(&other.values);
+        // Nothing is a multiple of 0.
+        let rounds = rounds.filter(|(_, other)| **other != 0.0);
+        let ratio = Row {
+            values: rounds.map(|(own, other)| own / other).collect(),
+            ..row.clone()
+        };
+        if ratio.values.is_empty() {
+            continue;
+        }
+        let _ = writeln!(
+            text,
+            "{:28} x other  {}, {}: {}",
+            cell(&ratio),
+            row.load,
+            row.variant,
+            row.metric
+        );
     }
     text
 }
