@@ -1,58 +1,83 @@
 //! onionbus: a message bus for Tor controllers. This page is the map of the rooms.
 //!
-//! What it does is told in onionbus(8), what it says to controllers in onionbus-protocol(7).
+//! onionbus(8) says what it does, onionbus-protocol(7) what it and controllers say to each other.
 //!
 //! # The way of the data
 //!
 //! ```text
-//!            kernel
-//!              | octets                                               octets ^
-//!   server     |  read, one turn of at most 64 KiB for each connection       |
-//!   wire       v  detect, text::Framer, binary::{Fragments, next}: -> frame  |
-//!   wire       v  text::parse, binary::parse: a frame -> Request | Refusal   |
-//!   session    v  is it logged in? which dialect? -> Step                    |
-//!   server     v  execute: carry the Request out                             |
-//!              |   \__ bus: names, MessageIDs, mail     -> Posted, messages  |
-//!              |   \__ options: get, set, save          -> Change            |
-//!              v  Reply | Refusal, and Events for later                      |
-//!   wire       v  encode_reply, encode_refusal                               |
-//!   outbox     +---------------- send --------------------------------------->
-//!              |                                                             ^
-//!   server     v  hand_over: Events, subscriptions                           |
-//!   bus        v  fanout: who subscribed? encode_event once for each dialect |
-//!   outbox     +---------------- send, one write for each reader, or pages ---
+//!              kernel                                          kernel
+//!                | octets                                        ^ octets
+//!   server       v one turn: read at most 64 KiB                 |
+//!   controller   v wire: detect, cut, parse: -> Request          |
+//!   controller   v Plan: who carries it out? must it wait?       |
+//!   server       |                                               |
+//!     |          +-> Bus:    execute: bus, options: -> Reply ----+ encode_reply
+//!     |          +-> Refuse: -> Refusal -------------------------+ encode_refusal
+//!     |          +-> Relay:  the octets as they came -> leg      |
+//!     |          +-> Ask:    a Query for both        -> leg      |
+//!     |                      Tor's replies   <- leg -------------+ as they are
+//!     |                      an answer       <- leg: merge ------+ and the bus's part
+//!     v Events
+//!   bus::fanout    who subscribed? encode once a dialect -> outbox: one write each, or pages
 //! ```
 //!
-//! [`wire`], [`session`] and [`bus::Bus`] do no I/O, read no clock and hold no lock: they are
-//! functions of what they are given, so a test can feed them octet by octet.
+//! Tor's half, where a Tor is behind the bus:
+//!
+//! ```text
+//!   leg       one for each controller that needs Tor   <-> link <-> Tor
+//!   watcher   one for the daemon: SETEVENTS, events     <-> link <-> Tor
+//!   upstream  is Tor there? when is it tried again? its version, chain, identifiers, names
+//! ```
+//!
+//! A [leg](tor::leg::Leg) knows which of Tor's octets answer which command, by counting replies
+//! and by [fences](tor::fence). The [watcher](tor::watcher::Watcher) subscribes to what at least
+//! one controller wants; its events go to the fan-out like the bus's own. The
+//! [upstream](tor::upstream::Upstream) owns the watcher while Tor is there, and before that only a
+//! time to try again. Every link begins with the [login](tor::login::Login), which also finds out
+//! whether fences get through, and whether the way leads back here.
 //!
 //! # The rooms
 //!
-//! - `main.rs`, `cli/`: arguments to a command, exit codes, and the client commands with their own
-//!   small reader of replies. They know nothing of how the daemon works.
-//! - [`wire`]: the text protocol and the binary one with its two dialects, and the values that they
-//!   share: `Request`, `Reply`, `Refusal`, `Event`. No I/O, no meaning of an option, no other
-//!   controller.
-//! - [`session`]: one controller's conversation: its dialect, its login, its next command. No
-//!   sockets, no threads, no names.
+//! - `main.rs`, `cli/`: arguments to a command, one file for each subcommand, exit codes. The
+//!   client commands read replies with [`wire`], as Tor's are read. Not how the daemon works.
+//! - [`command`]: the one table of commands (keyword, whose it is, how many replies, type of its
+//!   frames) and that of [GETINFO's keys](command::keys). No parsing, no doing.
+//! - [`wire`]: octets to values and back: detection, the text protocol, the binary one with its
+//!   dialects, torrc syntax, the reader of replies and events, and the values that all share:
+//!   `Request`, `Reply`, `Refusal`, `Event`. Not what an option means, no other controller.
+//! - [`auth`]: the cookie and the proofs of who knows it. Not who asks for them.
+//! - [`controller`]: everything that belongs to one controller: its
+//!   [conversation](controller::Conversation) (dialect, login, next command), its
+//!   [plan](controller::Plan) for a command, its input and replies, its leg, and the
+//!   [reason](controller::Wait) why it is not served now. No sockets, no other controller.
+//! - [`tor`]: the Tor behind the bus, as above, and what of a command or an answer is the bus's
+//!   ([`merge`](tor::merge)) and what binary requests are in its words
+//!   ([`translate`](tor::translate)). `handle_*` in, `poll_*` out. No sockets, no controllers.
 //! - [`bus`]: every controller's name, mail and subscriptions, the `MessageID`s, the history; and
 //!   [`bus::fanout`], which delivers. No parsing, no reading.
-//! - [`options`]: torrc syntax, the one [table](options::table) of all options, set and save as
-//!   one transaction. Not what an option means to others.
-//! - [`outbox`]: the write half of one connection, bounded; nothing else writes to it. Not which
-//!   event goes to whom.
-//! - [`tor`]: the Tor behind the bus: its login, where its replies and events end, fences, whose
-//!   each command is, and what binary requests are in its words. No sockets.
-//! - [`server`]: the loop: listeners, turns, timers, signals; carries out requests. No parsing, no
-//!   wording of the protocols.
-//! - [`sys`]: paths, sockets with modes, peers, the state directory, descriptors, pages, the clock.
-//!   No policy.
+//! - [`options`]: the one [table](options::table) of all options; set, reset, load and save as one
+//!   transaction. Not what an option means to others.
+//! - [`outbox`]: the write half of one connection, bounded; nothing else writes to it once a
+//!   controller is let in. Not which event goes to whom.
+//! - [`server`]: the loop, with [`outbox`] the only mio code; it carries out what the others
+//!   decide, and spells nothing of the protocols. The loop is in `mod.rs` (`Server`: the sockets of
+//!   all); `daemon` is everything that controllers share (`Daemon`: bus, options, queue of turns,
+//!   Tor); `connection` one controller with its sockets; `source` whatever can be ready, as a token
+//!   and back; `turn` one controller's turn; `execute`, `info` and `options` the requests; `link`
+//!   one socket to Tor, `leg`, `tor_side` and `spare` those of controllers, of the daemon and of
+//!   the next controller; `accept`, `timers`, `signals` and `shutdown` what their names say.
+//! - [`sys`]: every other system call: paths, sockets with modes, peers, the state directory,
+//!   descriptors, pages, the clock. No policy.
 //! - [`logging`]: the log, to standard error and as events.
 //!
-//! A line of code knows its room: it spells a CRLF, a status or a type number: `wire`; it names an
-//! option's syntax: `options`; it knows a second controller: `bus`; it reads a socket: `server`;
-//! it writes to one: `outbox`; it makes any other system call: `sys`; it remembers what one
-//! controller said before: `session`.
+//! [`command`], [`wire`], [`auth`], [`controller`] and [`tor`] do no I/O, read no clock and hold
+//! no lock: they are functions of what they are given, the time included, so a test feeds them
+//! octet by octet on a time of its own. `tests/rooms.rs` holds that, and which room may name which.
+//!
+//! A line of code knows its room: it makes a system call: `server`, `sys`, `outbox`; it spells a
+//! CRLF, a status or a type number: `wire`; it names a command or a key: `command`; an option:
+//! `options`; it knows a second controller: `bus`; it knows Tor's side: `tor`; otherwise it is
+//! about one controller: `controller`.
 //!
 //! Two things stand outside on purpose: `options` reads and writes its own file, and [`server`]
 //! talks to the service manager.
@@ -61,7 +86,8 @@
 //!
 //! 1. **The loop** ([`server::run`], the main thread) owns everything but what delivery needs: it
 //!    reads, decides, gives each message its `MessageID`, answers. So a `250` or `552` is true when
-//!    it is sent. It never waits for a controller.
+//!    it is sent. It never waits for a controller, and for Tor only at the start, for a second at
+//!    most.
 //! 2. **The fan-out thread** ([`bus::fanout`]) takes events in order from a bounded channel, and
 //!    gives each outbox its whole share in one write, or many the same pages. It never waits for
 //!    the loop, so the loop may wait for it when the channel is full. One event for a few
@@ -84,24 +110,37 @@
 //!
 //! # What holds
 //!
-//! - Replies come in the order of the commands, and events never inside one. A reply goes straight
-//!   to the outbox, unless something for this controller is handed over and not delivered
-//!   ([`outbox::Outbox::is_behind`]): then it goes the same way.
+//! - Replies come in the order of the commands, and events never inside one. A command of the bus
+//!   waits until Tor has answered what was asked before. The bus's replies go straight to the
+//!   outbox, unless something for this controller is handed over and not delivered
+//!   ([`outbox::Outbox::is_behind`]): then they go the same way. Tor's go to the fan-out for
+//!   everybody who has subscribed.
+//! - A command is parsed once: one that must wait is kept as its plan.
 //! - The events of a turn are handed over after its replies were sent.
 //! - A change of subscription goes the way of the events, and its `250 OK` with it: what happened
 //!   before is judged by the old one, and nothing comes after that was not asked for.
 //! - `MessageID`s ascend for every controller, because one thread gives them, and the loop delivers
 //!   only once the other has delivered everything that it was handed.
+//! - Sources have their turns in the order in which they became ready, so that what Tor said on two
+//!   connections is nearly always heard as Tor said it.
+//! - What a controller wrote before it closed is carried out, as far as it needs no reply; then it
+//!   leaves the bus, whatever Tor does. Its leg finishes alone, as an `Orphan` of [`server`].
+//! - What Tor sends is believed only as an answer to what it was asked: no event of the bus's own,
+//!   none that nobody wants, no reply to nothing.
+//! - What the daemon itself asks Tor has a deadline, `BusTorTimeout`.
 //! - Nothing that a controller sends or leaves unread takes memory without a bound: commands end
-//!   at 1 MiB, a queue at `BusMaxQueue`, and who does not read replies is not read from.
+//!   at 1 MiB, a queue at `BusMaxQueue`, who does not read replies is not read from, and what Tor
+//!   was asked and has not answered ends at [`tor::leg::WINDOW`].
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod bus;
+pub mod command;
+pub mod controller;
 pub mod logging;
 pub mod options;
 pub mod outbox;
 pub mod server;
-pub mod session;
 pub mod sys;
 pub mod tor;
 pub mod wire;

@@ -96,7 +96,7 @@ pub fn start() -> io::Result<Arc<Logging>> {
         terminal.format(|out, record| writeln!(out, "<{}>{}", priority(record), record.args()));
     } else {
         terminal.format(|out, record| {
-            let severity = Severity::of(record.level()).kind().name();
+            let severity = severity(record.level()).name();
             let time = out.timestamp_millis();
             writeln!(
                 out,
@@ -152,8 +152,7 @@ impl Logging {
     }
 
     fn wants(&self, level: Level) -> bool {
-        EventMask::from_bits(self.wanted.load(Ordering::Relaxed))
-            .contains(Severity::of(level).kind())
+        EventMask::from_bits(self.wanted.load(Ordering::Relaxed)).contains(severity(level).kind())
     }
 
     fn writes(&self, level: Level) -> bool {
@@ -185,7 +184,7 @@ impl Log for BusLogger {
         }
         if self.logging.wants(record.level()) {
             let event = Event::Log {
-                severity: Severity::of(record.level()),
+                severity: severity(record.level()),
                 text: record
                     .args()
                     .to_string()
@@ -209,5 +208,15 @@ impl Log for BusLogger {
             // Whether it was written or takes too long, there is nothing more to do.
             let _ = wait.recv_timeout(PATIENCE);
         }
+    }
+}
+/// Tor has five severities and the log crate has five levels: they are matched by rank.
+const fn severity(level: log::Level) -> Severity {
+    match level {
+        log::Level::Error => Severity::Err,
+        log::Level::Warn => Severity::Warn,
+        log::Level::Info => Severity::Notice,
+        log::Level::Debug => Severity::Info,
+        log::Level::Trace => Severity::Debug,
     }
 }

@@ -220,12 +220,16 @@ impl Outbox {
         }
     }
 
-    /// Ends the connection now; what is queued is lost.
+    /// Ends the connection now; what is queued is lost, and the loop hears no more of it.
     pub fn abandon(&self) {
         let mut state = self.state.lock();
         if !matches!(state.phase, Phase::Ended | Phase::Overflowed) {
             self.end(&mut state, Phase::Ended);
         }
+        // The fan-out may have the socket for a while, and another connection its token. It fails
+        // only for a socket that is not registered.
+        let fd = self.stream.as_raw_fd();
+        let _ = self.outlet.registry.deregister(&mut SourceFd(&fd));
     }
 
     /// Takes no more from the other end: whatever it writes from now on fails.

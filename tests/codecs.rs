@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use onionbus::session::{Peer, Session, Step};
+use onionbus::command::Verb;
+use onionbus::controller::{Conversation, Entry, Step};
+use onionbus::sys::peer::Peer;
 use onionbus::wire::binary::{self, Frame, MAX_BODY, Version, code, kind};
 use onionbus::wire::detect::{Detected, detect};
 use onionbus::wire::event::ControllerChange;
@@ -11,7 +13,7 @@ use onionbus::wire::message::{ControllerId, Destination, Message};
 use onionbus::wire::reply::{OptionValue, Value};
 use onionbus::wire::request::Setting;
 use onionbus::wire::text::{self, Framed, Framer};
-use onionbus::wire::{Dialect, Event, Refusal, Reply, Request, Severity, Verb};
+use onionbus::wire::{Dialect, Event, Refusal, Reply, Request, Severity};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -63,13 +65,13 @@ fn answer_octets(most: usize) -> impl Strategy<Value = Vec<u8>> {
     vec(octet, 0..most)
 }
 
-fn session(dialect: Option<Dialect>) -> Session {
+fn session(dialect: Option<Dialect>) -> Conversation {
     let peer = Peer {
         pid: 1,
         uid: 2,
         gid: 3,
     };
-    Session::new(1, peer, dialect, None)
+    Conversation::new(1, peer, dialect, Entry::Open)
 }
 
 /// One of the steps of a session, without what it borrows.
@@ -421,14 +423,14 @@ proptest! {
         } else {
             Request::SetConf(settings)
         };
-        prop_assert_eq!(binary::parse(Version::Tc, Frame { kind: kind::SETCONF, body: &body }), Ok(expected));
+        prop_assert_eq!(binary::parse(Version::Tc, Verb::SetConf, Frame { kind: kind::SETCONF, body: &body }), Ok(expected));
         let body = [&first[..], b"\0"].concat();
         prop_assert_eq!(
-            binary::parse(Version::Tc, Frame { kind: kind::GETCONF, body: &body }),
+            binary::parse(Version::Tc, Verb::GetConf, Frame { kind: kind::GETCONF, body: &body }),
             Ok(Request::GetConf(vec![&first]))
         );
         prop_assert_eq!(
-            binary::parse(Version::Tc, Frame { kind: kind::CONTROLLERNAME, body: &body }),
+            binary::parse(Version::Tc, Verb::ControllerName, Frame { kind: kind::CONTROLLERNAME, body: &body }),
             Ok(Request::ControllerName(&first))
         );
     }

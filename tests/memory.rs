@@ -150,6 +150,10 @@ fn stops(stream: UnixStream) -> std::io::Result<()> {
                      250-VERSION Tor=\"0.4.9.11\"\r\n250 OK\r\n"
                     .into(),
                 "GETINFO ns/all" => "250+ns/all=\r\n".into(),
+                "+FOO" => "250+FOO=\r\n".into(),
+                fence if fence.starts_with("ONIONBUS_FENCE_") => {
+                    format!("510 Unrecognized command \"{fence}\"\r\n")
+                }
                 _ => "250 OK\r\n".to_owned(),
             }
         };
@@ -176,21 +180,19 @@ fn a_tor_that_stops_makes_it_no_more_either() {
     let before = daemon.memory() * 1024;
     let mut first = daemon.named("first");
     let mut greedy = with_mail(&daemon, &mut renamer.poster);
-    let inside = |controller: &mut Controller| {
-        controller.ok("SETEVENTS CONTROLLER");
-        controller.send("GETINFO ns/all\r\n");
-        assert_eq!(controller.line(), "250+ns/all=");
-    };
     // The first is ahead of the others.
-    inside(&mut first);
+    first.ok("SETEVENTS CONTROLLER");
+    first.send("GETINFO ns/all\r\n");
+    assert_eq!(first.line(), "250+ns/all=");
     renamer.rename(500);
     let (half, others) = greedy.split_at_mut(octets(GREEDY / 2));
-    // Events wait for the end of a reply; then a command that this Tor does not take, and the
-    // beginning of one more.
+    // A command that this Tor does not take and begins to reply to, so that events wait for the end
+    // of the reply; and the beginning of one more.
     let command = vec![b'x'; octets(COMMAND) - 100];
     for controller in half {
-        inside(controller);
+        controller.ok("SETEVENTS CONTROLLER");
         controller.send([b"+FOO\r\n", &command[..], b"\r\n.\r\n", &command[..]].concat());
+        assert_eq!(controller.line(), "250+FOO=");
     }
     // Half of the reply to a command of both, which is kept, and as much as can be of the command.
     let key = format!(" {}", "k".repeat(1000));

@@ -6,79 +6,22 @@
 
 #[path = "tor/blanks.rs"]
 mod blanks;
-#[path = "transcripts/daemon.rs"]
-#[allow(dead_code, reason = "the transcripts need more of it than this test")]
-mod daemon;
+#[path = "relay/tor.rs"]
+mod real_tor;
+mod support;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 use std::thread;
 
-use daemon::{Daemon, PATIENCE};
+use real_tor::{Home, has_tor};
+use support::{PATIENCE, Place};
 
 /// After it the connection is known to be open, and what came before to be answered.
 const FENCE: &str = "FENCE\r\n";
-
-/// A Tor without a network.
-struct Tor {
-    directory: tempfile::TempDir,
-    child: Child,
-}
-
-impl Tor {
-    /// Starts one, or says loudly that there is none.
-    fn start(cookie: bool) -> Option<Self> {
-        if Command::new("tor").arg("--version").output().is_err() {
-            let ci = std::env::var_os("CI").is_some();
-            assert!(!ci, "tor is missing: install it");
-            eprintln!("SKIPPED, needs tor: nothing is compared with the real one");
-            return None;
-        }
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        // Tor makes its socket only where nobody else can look.
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700))
-            .expect("its owner may");
-        let path = directory.path().display().to_string();
-        fs::write(directory.path().join("torrc"), "").expect("a file");
-        let mut child = Command::new("tor")
-            .args(["-f", &format!("{path}/torrc")])
-            .args(["--defaults-torrc", &format!("{path}/torrc")])
-            .args(["--DisableNetwork", "1", "--SocksPort", "0"])
-            .args(["--DataDirectory", &format!("{path}/data")])
-            .args(["--ControlSocket", &format!("{path}/control")])
-            .args(["--CookieAuthentication", if cookie { "1" } else { "0" }])
-            .args(["--CookieAuthFile", &format!("{path}/cookie")])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("tor starts");
-        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
-        let mut lines = stdout.lines().map_while(Result::ok);
-        let mut said = Vec::new();
-        let ready = lines.any(|line| {
-            said.push(line);
-            said.last()
-                .is_some_and(|line| line.contains("Opened Control listener"))
-        });
-        // Whoever does not read what it says stops it.
-        thread::spawn(move || lines.for_each(drop));
-        let tor = Self { directory, child };
-        assert!(ready, "tor does not get ready: {}", said.join("\n"));
-        Some(tor)
-    }
-}
-
-impl Drop for Tor {
-    fn drop(&mut self) {
-        // Both fail only if it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// One of the two.
 struct Side {
@@ -194,23 +137,27 @@ fn replace(octets: &[u8], what: &str, with: &str) -> Vec<u8> {
 
 /// Asks both, and says everything that differs at once.
 fn compare(cookie: bool, questions: &[Vec<u8>]) {
-    let Some(tor) = Tor::start(cookie) else {
+    if !has_tor() {
         return;
-    };
-    let bus = Daemon::start(
-        &[format!("BusCookieAuthentication {}", u8::from(cookie))],
-        &[],
-        None,
-    );
-    let at = |directory: &Path, name: &str| directory.join(name);
+    }
+    let home = Home::new();
+    let cookie_file = home.path().join("cookie");
+    let option = format!("CookieAuthentication {}", u8::from(cookie));
+    home.add(&format!(
+        "{option}\nCookieAuthFile {}",
+        cookie_file.display()
+    ));
+    let _tor = home.start_with_arguments();
+    let place = Place::new();
+    let _daemon = place.serve().set(&format!("Bus{option}")).ready();
     let tor_side = Side {
-        socket: at(tor.directory.path(), "control"),
-        cookie: at(tor.directory.path(), "cookie"),
+        socket: home.socket(),
+        cookie: cookie_file,
         words: TOR_WORDS,
     };
     let bus_side = Side {
-        socket: bus.path("control"),
-        cookie: bus.path("state/control_auth_cookie"),
+        socket: place.socket(),
+        cookie: place.path("state/control_auth_cookie"),
         words: BUS_WORDS,
     };
     let mut different = 0;

@@ -11,7 +11,7 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::fanout::Item;
+use super::item::Item;
 use super::subscribers::{LARGE, SHARE, Subscribers};
 use super::{SessionId, To};
 use crate::outbox::Outbox;
@@ -133,7 +133,7 @@ impl Delivery {
     fn recipients(&self, (event, to): &(Event, To)) -> usize {
         match to {
             To::Subscribers => {
-                self.subscribers.by_kind[event.kind() as usize].len()
+                self.subscribers.by_kind[event.kind().index()].len()
                     + self.subscribers.any_log.len()
             }
             To::One(_) => 1,
@@ -152,7 +152,7 @@ impl Delivery {
         }
         for dialect in Dialect::ALL {
             if self.subscribers.speak(dialect) {
-                dialect.encode_event(event, &mut self.lanes[dialect as usize].octets);
+                note_cut(dialect.encode_event(event, &mut self.lanes[dialect as usize].octets));
             }
         }
     }
@@ -180,7 +180,7 @@ impl Delivery {
             .lanes
             .each_ref()
             .map(|lane| lane.run..lane.octets.len());
-        for &key in &self.subscribers.by_kind[kind as usize] {
+        for &key in &self.subscribers.by_kind[kind.index()] {
             let subscriber = &mut self.subscribers.all[key];
             let octets = &self.lanes[subscriber.dialect as usize].octets;
             let share = shares[subscriber.dialect as usize].clone();
@@ -195,7 +195,7 @@ impl Delivery {
         };
         let lane = &mut self.lanes[subscriber.dialect as usize];
         let start = lane.octets.len();
-        subscriber.dialect.encode_event(event, &mut lane.octets);
+        note_cut(subscriber.dialect.encode_event(event, &mut lane.octets));
         let share = start..lane.octets.len();
         subscriber.add_event(key, &lane.octets, share, &mut self.touched);
     }
@@ -273,5 +273,16 @@ impl Delivery {
             }
         }
         large
+    }
+}
+
+/// Logs that an event was too long for a dialect.
+fn note_cut(octets: usize) {
+    if octets > 0 {
+        let whole = binary::MAX_BODY + octets;
+        log::warn!(
+            "an event is cut from {whole} to {} octets",
+            binary::MAX_BODY
+        );
     }
 }

@@ -13,10 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use super::delivery::Delivery;
-use super::{SessionId, To};
-use crate::outbox::Outbox;
-use crate::wire::Dialect;
-use crate::wire::event::{Event, EventMask};
+pub use super::item::Item;
 
 /// How many items may wait in the channel; the loop then waits for this thread.
 const CHANNEL: usize = 64;
@@ -37,43 +34,6 @@ struct Shared {
     pending: AtomicUsize,
     /// Where the delivery lies while nobody delivers. It is locked to take it or to put it back.
     idle: Mutex<Option<Box<Delivery>>>,
-}
-
-/// What the loop hands to the fan-out thread.
-#[derive(Debug)]
-pub enum Item {
-    /// Events, in order.
-    Events(Vec<(Event, To)>),
-    /// A controller has subscribed to something else. `reply` is sent in this place of the order.
-    Subscribe {
-        /// Who.
-        session: SessionId,
-        /// What it speaks.
-        dialect: Dialect,
-        /// What it wants from now on.
-        events: EventMask,
-        /// Where it is written to, [handed over](Outbox::handed_over).
-        outbox: Arc<Outbox>,
-        /// The `250 OK`, and what must follow it.
-        reply: Vec<u8>,
-    },
-    /// Replies that must not overtake what was handed over before.
-    Reply {
-        /// Where to, [handed over](Outbox::handed_over).
-        outbox: Arc<Outbox>,
-        /// The subscriber that it is.
-        session: SessionId,
-        /// The replies.
-        octets: Vec<u8>,
-        /// Whether the last of them is not whole: events wait until the rest has come.
-        inside: bool,
-        /// Whether the connection ends after them.
-        finish: bool,
-    },
-    /// A controller that had subscribed has left.
-    Leave(SessionId),
-    /// Deliver what came before, and end.
-    Stop,
 }
 
 impl Fanout {
@@ -187,7 +147,11 @@ mod tests {
     use super::*;
     use crate::bus::delivery::{FEW, MANY};
     use crate::bus::subscribers::LARGE;
+    use crate::bus::{SessionId, To};
+    use crate::outbox::Outbox;
     use crate::outbox::Outlet;
+    use crate::wire::Dialect;
+    use crate::wire::event::Event;
     use crate::wire::event::EventKind;
     use crate::wire::message::{ControllerId, Destination, Message};
 

@@ -5,14 +5,14 @@ use crate::wire::event::{EventKind, EventMask};
 /// Counts subscribers, so that an event that nobody wants is never made.
 #[derive(Debug)]
 pub(super) struct Interest {
-    subscribers: [u32; EventKind::ALL.len()],
+    subscribers: [u32; EventKind::COUNT],
     mask: EventMask,
 }
 
 impl Default for Interest {
     fn default() -> Self {
         Self {
-            subscribers: [0; EventKind::ALL.len()],
+            subscribers: [0; EventKind::COUNT],
             mask: EventMask::NONE,
         }
     }
@@ -27,15 +27,13 @@ impl Interest {
     /// One controller has subscribed to `after` where it had to `before`.
     pub(super) fn change(&mut self, before: EventMask, after: EventMask) {
         for kind in before.kinds() {
-            self.subscribers[kind as usize] -= 1;
+            self.subscribers[kind.index()] -= 1;
         }
         for kind in after.kinds() {
-            self.subscribers[kind as usize] += 1;
+            self.subscribers[kind.index()] += 1;
         }
-        self.mask = EventKind::ALL
-            .iter()
-            .copied()
-            .filter(|&kind| self.subscribers[kind as usize] > 0)
+        self.mask = EventKind::all()
+            .filter(|kind| self.subscribers[kind.index()] > 0)
             .collect();
     }
 }

@@ -6,12 +6,14 @@ mod delivery;
 pub mod fanout;
 mod history;
 mod interest;
+mod item;
 mod subscribers;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::wire::event::{EventKind, EventMask};
+pub use crate::wire::message::SessionId;
 use crate::wire::message::{ALL, ControllerId, Destination, Message};
 use crate::wire::refusal::Refusal;
 
@@ -20,9 +22,6 @@ use interest::Interest;
 
 /// How many unread messages are kept: so many to `@all`, and apart from them so many to a name.
 pub const UNREAD: usize = 10;
-
-/// The number of a session: 1 for the daemon's first connection, never used twice.
-pub type SessionId = u64;
 
 /// Every controller, every name and the messages that can still be asked for.
 #[derive(Debug)]

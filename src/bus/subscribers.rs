@@ -16,7 +16,7 @@ use crate::wire::event::{EventKind, EventMask};
 pub(super) struct Subscribers {
     pub(super) all: Slab<Subscriber>,
     keys: HashMap<SessionId, usize>,
-    pub(super) by_kind: [Vec<usize>; EventKind::ALL.len()],
+    pub(super) by_kind: [Vec<usize>; EventKind::COUNT],
     /// Those with [`EventMask::ANY_LOG`].
     pub(super) any_log: Vec<usize>,
     speakers: [usize; Dialect::ALL.len()],
@@ -46,7 +46,7 @@ impl Default for Subscribers {
         Self {
             all: Slab::new(),
             keys: HashMap::new(),
-            by_kind: [const { Vec::new() }; EventKind::ALL.len()],
+            by_kind: [const { Vec::new() }; EventKind::COUNT],
             any_log: Vec::new(),
             speakers: [0; Dialect::ALL.len()],
         }
@@ -96,7 +96,7 @@ impl Subscribers {
             }
             _ => {}
         };
-        for (&kind, by_kind) in EventKind::ALL.iter().zip(&mut self.by_kind) {
+        for (kind, by_kind) in EventKind::all().zip(&mut self.by_kind) {
             list(by_kind, before.contains(kind), after.contains(kind));
         }
         list(&mut self.any_log, before.has_any_log(), after.has_any_log());

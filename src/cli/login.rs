@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
-use onionbus::session::Cookie;
+use onionbus::auth::Cookie;
 use onionbus::sys::file::read_small;
 use onionbus::wire::text::read_c_string;
 

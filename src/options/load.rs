@@ -8,10 +8,11 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::problem::{Problem, shown};
+use super::problem::Problem;
 use super::table::{find, nearest};
-use super::torrc::{self, Line, MAX_TEXT};
 use super::value::Value;
+use crate::wire::shown::shown;
+use crate::wire::torrc::{self, Line, MAX_TEXT};
 
 /// How deep `%include` may nest, as in Tor.
 const MAX_DEPTH: usize = 31;
@@ -125,7 +126,8 @@ pub(super) fn command_line(overrides: &[Vec<u8>]) -> (Group, Vec<Problem>) {
 /// What a text without a file sets, what is wrong with its syntax, and, by line, with what it
 /// assigns; `%include` is refused in it.
 pub(super) fn text(text: &[u8]) -> (Group, Vec<Problem>, Vec<(usize, Fault)>) {
-    let (lines, mut problems) = torrc::scan(text);
+    let (lines, mistakes) = torrc::scan(text);
+    let mut problems = Problem::of_all(mistakes);
     let (includes, lines): (Vec<Line>, Vec<Line>) = lines.into_iter().partition(Line::is_include);
     problems.extend(includes.iter().map(|line| {
         // Else whoever sends a configuration could have any file of the daemon's read, and
@@ -185,12 +187,15 @@ impl Reader {
                 return;
             }
         };
-        let (lines, problems) = torrc::scan(&text);
-        self.problems
-            .extend(problems.into_iter().map(|problem| Problem {
-                file: Some(path.to_owned()),
-                ..problem
-            }));
+        let (lines, mistakes) = torrc::scan(&text);
+        self.problems.extend(
+            Problem::of_all(mistakes)
+                .into_iter()
+                .map(|problem| Problem {
+                    file: Some(path.to_owned()),
+                    ..problem
+                }),
+        );
         for line in lines {
             if !line.is_include() {
                 self.lines.push((index, line));

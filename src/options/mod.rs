@@ -3,12 +3,12 @@
 //! A change is a value: [`Options::set`] and its like give the options as they would be and
 //! what differs, or an error and nothing. The caller puts them in force by taking them.
 
+mod address;
 mod load;
 mod problem;
 mod save;
 mod socket;
 pub mod table;
-pub mod torrc;
 mod value;
 
 use std::path::{Path, PathBuf};
@@ -16,17 +16,18 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::tor::address::Address;
 use crate::wire::reply::OptionValue;
 use crate::wire::request::Setting;
+use crate::wire::torrc;
 use load::{Fault, Group};
 
 use table::{Changeable, Spec, TABLE, find};
 use value::Value;
 
+pub use address::Address;
 pub use problem::{Problem, Problems};
 pub use save::SaveError;
-pub use socket::{Protocol, SocketAddress, SocketSpec};
+pub use socket::{Login, Protocol, SocketAddress, SocketSpec};
 
 /// The values of the options that depend on who runs the daemon, when nobody sets them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +78,7 @@ impl From<Fault> for OptionError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Unknown(name) => {
-                let name = problem::shown(&name);
+                let name = crate::wire::shown::shown(&name);
                 Self::Unrecognized(format!("Unknown option '{name}'.  Failing."))
             }
             Fault::Invalid(text) => Self::Invalid(text),
@@ -112,6 +113,8 @@ pub struct Settings {
     pub tor: Option<Address>,
     /// `BusTorPassword`, as it is written; empty is none.
     pub tor_password: Vec<u8>,
+    /// `BusTorTimeout`, whole seconds.
+    pub tor_timeout: Duration,
     /// `BusKeepControllers`.
     pub keep_controllers: bool,
 }
@@ -359,6 +362,7 @@ impl Settings {
             log: LevelFilter::Off,
             tor: None,
             tor_password: Vec::new(),
+            tor_timeout: Duration::ZERO,
             keep_controllers: false,
         };
         for spec in TABLE {
@@ -387,17 +391,12 @@ impl Settings {
             ("BusLog", Value::Severity(level)) => self.log = level,
             ("BusTor", Value::Tor(address)) => self.tor = address,
             ("BusTorPassword", Value::Secret(text)) => self.tor_password = text,
+            ("BusTorTimeout", Value::Number(n)) => self.tor_timeout = Duration::from_secs(n),
             ("BusKeepControllers", Value::Boolean(on)) => self.keep_controllers = on,
             // A test loads the whole table, so that none can be forgotten here.
             (name, value) => unreachable!("{name} is in the table as what {value:?} is not"),
         }
     }
-}
-
-/// Whether an option of this name is the bus's own, known or not, and no Tor's.
-pub fn is_own(name: &[u8]) -> bool {
-    name.get(..3)
-        .is_some_and(|start| start.eq_ignore_ascii_case(b"Bus"))
 }
 
 /// Every range in the table ends below what 32 bits hold.

@@ -4,8 +4,8 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// At most this many of somebody's octets are quoted in a message.
-const SHOWN: usize = 120;
+use crate::wire::shown::{MOST, shown};
+use crate::wire::torrc::Mistake;
 
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,12 @@ impl Problem {
             line: Some(line),
             text: text.into(),
         }
+    }
+
+    /// The same for each mistake of a text.
+    pub(super) fn of_all(mistakes: Vec<Mistake>) -> Vec<Self> {
+        let at = |mistake: Mistake| Self::at(mistake.line, mistake.text);
+        mistakes.into_iter().map(at).collect()
     }
 
     /// A problem with a file as a whole.
@@ -66,34 +72,11 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Octets as they may stand in a reply or a log line: control characters and what is not
-/// UTF-8 become `\r`, `\xhh` and the like, and what is long is cut, so that nobody's value
-/// can forge a line.
-pub(super) fn shown(octets: &[u8]) -> String {
-    let mut out = String::new();
-    for chunk in octets[..octets.len().min(SHOWN)].utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if character.is_control() {
-                let mut octets = [0; 4];
-                let octets = character.encode_utf8(&mut octets).as_bytes();
-                out.extend(octets.escape_ascii().map(char::from));
-            } else {
-                out.push(character);
-            }
-        }
-        out.extend(chunk.invalid().escape_ascii().map(char::from));
-    }
-    if octets.len() > SHOWN {
-        out.push_str("...");
-    }
-    out
-}
-
 /// A path, whole but otherwise as [`shown`] does it.
 pub(super) fn shown_path(path: &Path) -> String {
     path.as_os_str()
         .as_bytes()
-        .chunks(SHOWN)
+        .chunks(MOST)
         .map(shown)
         .collect()
 }
@@ -101,20 +84,6 @@ pub(super) fn shown_path(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn control_octets_never_leave_as_they_came() {
-        assert_eq!(shown(b"a\r\n250 OK\x7f"), "a\\r\\n250 OK\\x7f");
-        assert_eq!(shown("gr\u{fc}n \u{85}".as_bytes()), "grün \\xc2\\x85");
-        assert_eq!(shown(b"\xff\xfe!"), "\\xff\\xfe!");
-    }
-
-    #[test]
-    fn a_long_value_is_cut() {
-        assert_eq!(shown(&[b'x'; SHOWN]), "x".repeat(SHOWN));
-        assert_eq!(shown(&[b'x'; SHOWN + 1]), "x".repeat(SHOWN) + "...");
-        assert_eq!(shown(&[0xff; SHOWN + 1]), "\\xff".repeat(SHOWN) + "...");
-    }
 
     #[test]
     fn a_long_path_is_whole() {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::load::{self, Group};
 use super::problem::{Problem, shown_path};
 use super::table::{Spec, TABLE, find};
-use super::torrc::{self, Line, written};
 use super::value::Value;
+use crate::wire::torrc::{self, Line, written};
 
 /// Why the options were not saved. The file is as it was. Displayed as what follows `551 `.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +66,8 @@ pub(super) fn save(
             ..problem
         })
     };
-    let (lines, problems) = torrc::scan(&old);
-    if let Some(problem) = problems.into_iter().next() {
+    let (lines, mistakes) = torrc::scan(&old);
+    if let Some(problem) = Problem::of_all(mistakes).into_iter().next() {
         return Err(broken(problem));
     }
     if !force && (included || lines.iter().any(Line::is_include)) {

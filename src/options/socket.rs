@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::problem::shown;
-use super::torrc::{is_blank, quote, unquote};
+use crate::wire::shown::shown;
+use crate::wire::torrc::{is_blank, quote, unquote};
 
 /// The mode of a socket unless `Mode=` says otherwise: its owner, nobody else.
 const DEFAULT_MODE: u32 = 0o600;
@@ -54,6 +54,21 @@ impl Protocol {
     }
 }
 
+/// The way in for those whom the permissions of a socket let connect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Login {
+    /// The first command logs in by itself.
+    #[default]
+    Implicit,
+    /// AUTHENTICATE must come first, as at a Tor without authentication.
+    Explicit,
+}
+
+impl Login {
+    const ALL: [(&'static str, Self); 2] =
+        [("implicit", Self::Implicit), ("explicit", Self::Explicit)];
+}
+
 /// One `BusSocket`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketSpec {
@@ -67,6 +82,8 @@ pub struct SocketSpec {
     pub group: Option<String>,
     /// What its connections speak.
     pub protocol: Protocol,
+    /// Whether its connections must log in.
+    pub login: Login,
 }
 
 impl SocketSpec {
@@ -82,12 +99,13 @@ impl SocketSpec {
             owner: None,
             group: None,
             protocol: Protocol::Auto,
+            login: Login::Implicit,
         }
     }
 
-    /// Reads `PATH [Mode=OCTAL] [Owner=USER] [Group=GROUP] [Protocol=auto|text|tc|v0]` or
-    /// `fd:NAME [Protocol=...]`; the path or `fd:NAME` may be in quotes. Fails with what is
-    /// wrong and what would be right.
+    /// Reads `PATH [Mode=OCTAL] [Owner=USER] [Group=GROUP] [Protocol=auto|text|tc|v0]
+    /// [Login=implicit|explicit]` or `fd:NAME [Protocol=...] [Login=...]`; the path or `fd:NAME`
+    /// may be in quotes. Fails with what is wrong and what would be right.
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
         let (address, rest) = if text.starts_with(b"\"") {
             let (address, length) = unquote(text)?;
@@ -114,7 +132,8 @@ impl SocketSpec {
         }
         if let (SocketAddress::Inherited(_), Some(keyword)) = (
             &spec.address,
-            seen.iter().find(|&&keyword| keyword != "Protocol"),
+            seen.iter()
+                .find(|&&keyword| !matches!(keyword, "Protocol" | "Login")),
         ) {
             return Err(format!(
                 "{keyword}= means nothing for a socket that the service manager passes: it made \
@@ -127,7 +146,7 @@ impl SocketSpec {
 
     /// Takes one `Keyword=Value` and gives the keyword in its own spelling.
     fn keyword(&mut self, word: &[u8]) -> Result<&'static str, String> {
-        let known = "Mode=, Owner=, Group= or Protocol=";
+        let known = "Mode=, Owner=, Group=, Protocol= or Login=";
         let Some(equals) = memchr::memchr(b'=', word) else {
             return Err(format!(
                 "'{}' is not {known} (a path with blanks is written \"/like this\" Mode=0600)",
@@ -155,6 +174,17 @@ impl SocketSpec {
                 })?
                 .1;
             Ok("Protocol")
+        } else if keyword.eq_ignore_ascii_case(b"login") {
+            let of_name = Login::ALL
+                .iter()
+                .find(|(name, _)| value.eq_ignore_ascii_case(name.as_bytes()));
+            self.login = of_name
+                .ok_or_else(|| {
+                    let value = shown(value);
+                    format!("Login= cannot be '{value}': it takes implicit or explicit")
+                })?
+                .1;
+            Ok("Login")
         } else {
             Err(format!("'{}=' is not {known}", shown(keyword)))
         }
@@ -181,6 +211,9 @@ impl SocketSpec {
         }
         if self.protocol != Protocol::Auto || (inherited && quoted) {
             value.extend_from_slice(format!(" Protocol={}", self.protocol.name()).as_bytes());
+        }
+        if self.login == Login::Explicit {
+            value.extend_from_slice(b" Login=explicit");
         }
         value
     }
@@ -211,7 +244,8 @@ fn parse_address(address: Vec<u8>) -> Result<SocketAddress, String> {
     absolute_path(address)
         .map(SocketAddress::Path)
         .ok_or_else(|| {
-            "it takes an absolute path or fd:NAME, then any of Mode=, Owner=, Group= and Protocol="
+            "it takes an absolute path or fd:NAME, then any of Mode=, Owner=, Group=, Protocol= \
+             and Login="
                 .into()
         })
 }
@@ -267,7 +301,7 @@ mod tests {
 
     #[test]
     fn keywords_in_any_order_and_letter_case() {
-        let spec = parse("/s  protocol=TC\tGROUP=bus Owner=1000 mode=660 ").unwrap();
+        let spec = parse("/s  protocol=TC\tGROUP=bus Owner=1000 login=Explicit mode=660 ").unwrap();
         assert_eq!(
             spec,
             SocketSpec {
@@ -275,12 +309,13 @@ mod tests {
                 owner: Some("1000".into()),
                 group: Some("bus".into()),
                 protocol: Protocol::Tc,
+                login: Login::Explicit,
                 ..SocketSpec::at("/s")
             }
         );
         assert_eq!(
             spec.to_value(),
-            b"/s Mode=0660 Owner=1000 Group=bus Protocol=tc"
+            b"/s Mode=0660 Owner=1000 Group=bus Protocol=tc Login=explicit"
         );
     }
 
@@ -300,7 +335,12 @@ mod tests {
             SocketAddress::Inherited("onionbus.socket".into())
         );
         assert_eq!(spec.protocol, Protocol::Text);
+        assert_eq!(spec.login, Login::Implicit);
         assert_eq!(spec.to_value(), b"fd:onionbus.socket Protocol=text");
+        let spec = parse("fd:b Login=EXPLICIT").unwrap();
+        assert_eq!(spec.login, Login::Explicit);
+        assert_eq!(spec.to_value(), b"fd:b Login=explicit");
+        assert_eq!(parse("fd:b Login=implicit").unwrap().to_value(), b"fd:b");
     }
 
     #[test]
@@ -314,7 +354,7 @@ mod tests {
             (&long, "at most 107 octets, this one has 108"),
             (
                 "/a b",
-                "'b' is not Mode=, Owner=, Group= or Protocol= (a path with blanks",
+                "'b' is not Mode=, Owner=, Group=, Protocol= or Login= (a path with blanks",
             ),
             ("/a Mod=0660", "'Mod=' is not Mode="),
             ("/a Mode=888", "such as 0660"),
@@ -326,6 +366,12 @@ mod tests {
             ("/a Owner=", "Owner= cannot be ''"),
             ("/a Group=a\u{7}", "Group= cannot be 'a\\x07'"),
             ("/a Protocol=v1", "takes auto, text, tc or v0"),
+            (
+                "/a Login=no",
+                "Login= cannot be 'no': it takes implicit or explicit",
+            ),
+            ("/a Login=", "takes implicit or explicit"),
+            ("/a Login=explicit login=implicit", "Login= is given twice"),
             ("\"/a", "no closing"),
             ("\"/a\"Mode=0600", "a blank belongs after"),
             ("fd:", "FileDescriptorName"),
@@ -352,9 +398,11 @@ mod tests {
             owner in proptest::option::of("[a-z0-9_=\"#]{1,8}"),
             group in proptest::option::of("[a-z]{1,8}"),
             protocol in 0_usize..4,
+            login in 0_usize..2,
         ) {
             let mut spec = SocketSpec::at(path.trim_end());
             spec.protocol = Protocol::ALL[protocol].1;
+            spec.login = Login::ALL[login].1;
             if inherited {
                 let name = path.replace(|c: char| c == ':' || !c.is_ascii(), "");
                 spec.address = SocketAddress::Inherited(name);

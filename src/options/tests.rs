@@ -88,6 +88,7 @@ fn nobody_sets_anything() {
             log: LevelFilter::Info,
             tor: None,
             tor_password: Vec::new(),
+            tor_timeout: Duration::from_secs(30),
             keep_controllers: false,
         }
     );
@@ -107,7 +108,7 @@ fn everything_is_set() {
         "BusSocket /a Mode=0660\nBusSocket fd:b Protocol=tc\nBusStateDirectory /s\n\
          BusCookieAuthentication 1\nBusHistory 1\nBusMaxMessageLength 2\nBusMaxQueue 256 KB\n\
          BusMaxControllers 3\nBusMaxControllersPerUser 4\nBusBandwidthInterval 5 minutes\n\
-         BusLog err\n",
+         BusLog err\nBusTorTimeout 2 minutes\n",
         &[],
     );
     let settings = options.settings();
@@ -122,10 +123,11 @@ fn everything_is_set() {
             max_queue: 256 << 10,
             max_controllers: 3,
             max_controllers_per_user: 4,
-            bandwidth_interval: Duration::from_mins(5),
+            bandwidth_interval: Duration::from_secs(5 * 60),
             log: LevelFilter::Error,
             tor: None,
             tor_password: Vec::new(),
+            tor_timeout: Duration::from_secs(2 * 60),
             keep_controllers: false,
         }
     );
@@ -193,6 +195,24 @@ fn set_gives_what_differs() {
     let change = change.options.reset(&assignments).unwrap();
     assert_eq!(changed(&change), ["BusHistory=8", "BusLog="]);
     assert!(set(&change.options, &[]).unwrap().changed.is_empty());
+}
+
+#[test]
+fn the_time_for_tor_is_a_second_at_least_and_an_hour_at_most() {
+    for (value, seconds) in [("1", 1), ("1 hour", 3600), ("45 seconds", 45)] {
+        let change = set(&bare(), &[&format!("BusTorTimeout={value}")]).unwrap();
+        let timeout = change.options.settings().tor_timeout;
+        assert_eq!(timeout, Duration::from_secs(seconds), "{value}");
+    }
+    for value in ["0", "3601", "2 hours", "-1", "soon"] {
+        assert_eq!(
+            refusal(&bare(), &[&format!("BusTorTimeout={value}")]),
+            format!(
+                "Unacceptable option value: BusTorTimeout cannot be '{value}': it takes a time \
+                 from 1 to 3600 seconds, such as 30 or 5 minutes"
+            )
+        );
+    }
 }
 
 #[test]

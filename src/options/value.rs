@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use log::LevelFilter;
 
+use super::address::Address;
 use super::socket::{SocketSpec, absolute_path};
 use super::table::Kind;
-use crate::tor::address::Address;
 
 /// The severities of Tor and the levels of the log crate that stand for them.
 const SEVERITIES: [(&str, LevelFilter); 5] = [

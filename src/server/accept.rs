@@ -5,16 +5,17 @@ use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
 use mio::net::{UnixListener, UnixStream};
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Registry};
 
+use super::Server;
 use super::connection::Connection;
 use super::error::ServeError;
-use super::{LISTENERS, Server};
-use crate::options::{Options, Protocol, SocketAddress, SocketSpec};
+use super::source::Source;
+use crate::controller::{Controller, Conversation, Entry};
+use crate::options::{Login, Options, Protocol, SocketAddress, SocketSpec};
 use crate::outbox::Outbox;
-use crate::session::{Peer, Session};
 use crate::sys::activation::{self, Inherited};
-use crate::sys::peer;
+use crate::sys::peer::{self, Peer};
 use crate::sys::socket::{self, Bound, Permissions};
 use crate::wire::Dialect;
 use crate::wire::refusal::Refusal;
@@ -30,6 +31,8 @@ pub(super) struct Listener {
     socket: UnixListener,
     /// What connections to it speak, if it was declared.
     dialect: Option<Dialect>,
+    /// Whether they must log in.
+    login: Login,
     /// It waits for its turn.
     pub(super) queued: bool,
 }
@@ -61,7 +64,7 @@ pub(super) fn listen(options: &Options, registry: &Registry) -> Result<Vec<Liste
                     group: spec.group.as_deref(),
                 };
                 let (socket, bound) = socket::listen_at(path, permissions)?;
-                listeners.push((Some(bound), socket, spec.protocol));
+                listeners.push((Some(bound), socket, spec.protocol, spec.login));
             }
             _ => {}
         }
@@ -70,21 +73,25 @@ pub(super) fn listen(options: &Options, registry: &Registry) -> Result<Vec<Liste
             SocketAddress::Inherited(name) => log::info!("listening at fd:{name}"),
         }
         for Inherited { listener, .. } in taken {
-            listeners.push((None, listener, spec.protocol));
+            listeners.push((None, listener, spec.protocol, spec.login));
         }
     }
     for Inherited { name, listener } in inherited {
         log::info!("listening at fd:{name}");
-        listeners.push((None, listener, Protocol::Auto));
+        listeners.push((None, listener, Protocol::Auto, Login::Implicit));
     }
     listeners
         .into_iter()
         .enumerate()
-        .map(|(index, (bound, socket, protocol))| {
+        .map(|(index, (bound, socket, protocol, login))| {
             socket.set_nonblocking(true).map_err(ServeError::Start)?;
             let mut socket = UnixListener::from_std(socket);
             registry
-                .register(&mut socket, Token(LISTENERS + index), Interest::READABLE)
+                .register(
+                    &mut socket,
+                    Source::Listener(index).into(),
+                    Interest::READABLE,
+                )
                 .map_err(ServeError::Start)?;
             Ok(Listener {
                 _bound: bound,
@@ -95,6 +102,7 @@ pub(super) fn listen(options: &Options, registry: &Registry) -> Result<Vec<Liste
                     Protocol::Tc => Some(Dialect::Tc),
                     Protocol::V0 => Some(Dialect::V0),
                 },
+                login,
                 queued: false,
             })
         })
@@ -115,16 +123,16 @@ fn is_for(socket: &Inherited, spec: &SocketSpec) -> bool {
 impl Server {
     /// Accepts who waits at a listener, as many as one turn allows.
     pub(super) fn accept(&mut self, index: usize) {
-        let Some(listener) = self.listeners.get_mut(index) else {
-            return;
-        };
-        listener.queued = false;
-        let dialect = listener.dialect;
         for _ in 0..ACCEPT {
-            match self.listeners[index].socket.accept() {
+            let Some(listener) = self.listeners.get_mut(index) else {
+                return;
+            };
+            listener.queued = false;
+            match listener.socket.accept() {
                 Ok((stream, _)) => {
-                    self.timers.accepted();
-                    self.admit(stream, dialect);
+                    let (dialect, login) = (listener.dialect, listener.login);
+                    self.daemon.timers.accepted();
+                    self.admit(stream, dialect, login);
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => return,
@@ -133,28 +141,28 @@ impl Server {
                 },
             }
         }
-        self.ready(Token(LISTENERS + index));
+        self.ready(Source::Listener(index));
     }
 
     /// Out of descriptors or memory: those who wait are accepted once somebody has left, or
     /// after a moment.
     fn pause_accepting(&mut self, error: &io::Error) {
-        if self.timers.pause_accepting() {
+        if self.daemon.timers.pause_accepting() {
             log::warn!("accepting pauses, controllers wait: {error}");
         }
     }
 
     /// Goes on accepting after a pause.
     pub(super) fn resume_accepting(&mut self) {
-        if self.timers.resume_accepting() {
+        if self.daemon.timers.resume_accepting() {
             for index in 0..self.listeners.len() {
-                self.ready(Token(LISTENERS + index));
+                self.ready(Source::Listener(index));
             }
         }
     }
 
     /// Begins a session for a connection, if there is room for it.
-    fn admit(&mut self, stream: UnixStream, dialect: Option<Dialect>) {
+    fn admit(&mut self, stream: UnixStream, dialect: Option<Dialect>, login: Login) {
         let peer = match peer::credentials(&stream) {
             Ok(peer) => peer,
             Err(error) => {
@@ -166,31 +174,39 @@ impl Server {
             return turn_away(&stream, dialect, peer, limit);
         }
         let entry = self.connections.vacant_entry();
-        let token = Token(entry.key());
+        let key = entry.key();
+        let token = Source::Controller(key).into();
         let fd = stream.as_raw_fd();
         let mut source = mio::unix::SourceFd(&fd);
-        let registry = self.poll.registry();
-        if let Err(error) = registry.register(&mut source, token, Interest::READABLE) {
+        let daemon = &mut self.daemon;
+        if let Err(error) = daemon
+            .registry
+            .register(&mut source, token, Interest::READABLE)
+        {
             log::warn!("a connection of uid {} was closed: {error}", peer.uid);
             return;
         }
-        self.last_session += 1;
-        let id = self.last_session;
-        let cookie = self.cookie.as_ref().map(|(cookie, _)| Arc::clone(cookie));
-        let session = Session::new(id, peer, dialect, cookie);
-        let outbox = Arc::new(Outbox::new(stream, token, Arc::clone(&self.outlet)));
-        let connection = entry.insert(Connection::new(session, outbox));
-        log::debug!("{connection} has connected");
-        *self.users.entry(peer.uid).or_default() += 1;
-        self.bus.join(id, peer.uid);
+        daemon.last_session += 1;
+        let id = daemon.last_session;
+        let way_in = match (&daemon.cookie, login) {
+            (Some((cookie, _)), _) => Entry::Cookie(Arc::clone(cookie)),
+            (None, Login::Explicit) => Entry::Explicit,
+            (None, Login::Implicit) => Entry::Open,
+        };
+        let controller = Controller::new(Conversation::new(id, peer, dialect, way_in));
+        let outbox = Arc::new(Outbox::new(stream, token, Arc::clone(&daemon.outlet)));
+        log::debug!("{controller} has connected");
+        entry.insert(Connection::new(key, controller, outbox));
+        *daemon.users.entry(peer.uid).or_default() += 1;
+        daemon.bus.join(id, peer.uid);
     }
 
     fn limit_reached(&self, peer: Peer) -> Option<&'static str> {
-        let settings = self.options.settings();
-        let of_user = self.users.get(&peer.uid).copied().unwrap_or_default();
+        let settings = self.daemon.options.settings();
+        let of_user = self.daemon.users.get(&peer.uid).copied();
         if self.connections.len() >= settings.max_controllers {
             Some("BusMaxControllers")
-        } else if of_user >= settings.max_controllers_per_user {
+        } else if of_user.unwrap_or_default() >= settings.max_controllers_per_user {
             Some("BusMaxControllersPerUser")
         } else {
             None

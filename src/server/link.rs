@@ -1,38 +1,34 @@
-//! One connection to Tor: connected without waiting, logged in, then octets.
+//! One connection to Tor: connected without waiting, logged in, then octets of others.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, RawFd};
 
 use mio::net::{TcpStream, UnixStream};
 use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Registry};
 
+use super::source::Source;
+use crate::options::Address;
 use crate::sys::file::read_small;
-use crate::tor::address::Address;
-use crate::tor::login::{Login, LoginError, Next};
+use crate::tor::login::{Login, LoginError};
 
 /// The octets of Tor's cookie.
 const COOKIE: u64 = 32;
 
 /// A connection to Tor.
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Link {
     stream: Stream,
-    token: Token,
+    source: Source,
     /// The login, until it is done.
     login: Option<Box<Login>>,
-    /// What Tor has not taken yet.
-    waiting: Vec<u8>,
+    /// Tor answers fences, as the login has found out.
+    pub(super) fences: bool,
     /// The loop is told when Tor takes more.
     wants_writable: bool,
-    /// Why it failed, if writing or reading has found that.
+    /// Why writing failed. Tor may have said something all the same, so reading goes on.
     failed: Option<io::Error>,
-    /// Tor takes no more: it may have said something all the same, so reading goes on.
-    deaf: bool,
     /// There may be more to read.
     pub(super) readable: bool,
-    /// Tor has closed its half: read on until nothing comes.
-    pub(super) hung_up: bool,
 }
 
 enum Stream {
@@ -40,55 +36,65 @@ enum Stream {
     Tcp(TcpStream),
 }
 
-/// What reading gave.
-pub(super) enum Got {
-    /// So many octets.
-    Octets(usize),
-    /// Nothing now.
-    Nothing,
-    /// Nothing any more.
-    End,
+/// How reading has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    /// More may be there, now or later.
+    Open,
+    /// Nothing will come any more.
+    Ended,
+}
+
+/// The login is done.
+pub(super) struct Welcome {
+    /// The version of the Tor.
+    pub(super) version: String,
+    /// The numbers of the buses on the way to it.
+    pub(super) chain: Vec<u8>,
+    /// The answer to a fence, if it is not Tor's.
+    pub(super) filter: Option<String>,
 }
 
 impl Link {
     /// Begins to connect and to log in.
     pub(super) fn open(
         address: &Address,
-        password: Option<Vec<u8>>,
+        login: Login,
         registry: &Registry,
-        token: Token,
+        source: Source,
     ) -> io::Result<Self> {
         let stream = match address {
             Address::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
             Address::Tcp(address) => Stream::Tcp(TcpStream::connect(*address)?),
         };
-        let mut nonce = [0; 32];
-        getrandom::fill(&mut nonce).map_err(io::Error::other)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut SourceFd(&stream.fd()), token, interest)?;
+        registry.register(&mut SourceFd(&stream.fd()), source.into(), interest)?;
         let mut link = Self {
             stream,
-            token,
-            login: Some(Box::new(Login::new(password, nonce))),
-            waiting: Login::FIRST.to_vec(),
+            source,
+            login: Some(Box::new(login)),
+            fences: false,
             wants_writable: true,
             failed: None,
-            deaf: false,
             readable: false,
-            hung_up: false,
         };
         // A Unix socket is connected at once.
-        link.flush(registry);
+        link.flush(&mut Vec::new(), registry);
         Ok(link)
     }
 
-    /// Registers it under another token. `false` if it has ended.
-    pub(super) fn pass_on(&mut self, token: Token, registry: &Registry) -> bool {
-        self.token = token;
-        self.register(registry);
+    /// Registers it as another source. `false` if it has ended.
+    pub(super) fn pass_on(&mut self, source: Source, registry: &Registry) -> bool {
+        self.adopt(source, registry);
         // Once it is logged in, nothing can come that was not asked for but its end.
         self.readable |= self.is_open();
-        !self.is_open() || matches!(self.read(&mut [0]), Got::Nothing)
+        !self.is_open() || self.read(&mut [0]) == (0, Read::Open)
+    }
+
+    /// Registers it as another source.
+    pub(super) fn adopt(&mut self, source: Source, registry: &Registry) {
+        self.source = source;
+        self.register(registry);
     }
 
     /// Whether the login is done.
@@ -96,130 +102,102 @@ impl Link {
         self.login.is_none()
     }
 
-    /// The connection has failed, and why.
-    pub(super) fn failure(&mut self) -> Option<io::Error> {
-        if self.failed.is_some() {
-            return self.failed.take();
-        }
-        let error = match &self.stream {
-            Stream::Unix(stream) => stream.take_error(),
-            Stream::Tcp(stream) => stream.take_error(),
+    /// Why the connection has failed, in words.
+    pub(super) fn failure(&mut self) -> String {
+        let failed = self.failed.take().or_else(|| match &self.stream {
+            Stream::Unix(stream) => stream.take_error().unwrap_or_else(Some),
+            Stream::Tcp(stream) => stream.take_error().unwrap_or_else(Some),
+        });
+        failed.map_or("it closed the connection".into(), |error| error.to_string())
+    }
+
+    /// Notes what the loop has heard of it. `true` if Tor takes more.
+    pub(super) fn heard(&mut self, event: &mio::event::Event) -> bool {
+        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        event.is_writable()
+    }
+
+    /// Sends what the login has for Tor, and after that `transmit`, as far as Tor takes it now. The
+    /// loop is told when it takes more.
+    pub(super) fn flush(&mut self, transmit: &mut Vec<u8>, registry: &Registry) {
+        let waiting = match &mut self.login {
+            Some(login) => &mut login.transmit,
+            None => transmit,
         };
-        error.unwrap_or_else(Some)
-    }
-
-    /// Octets that Tor has not taken yet.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting.len()
-    }
-
-    /// Notes `octets` to be sent by the next [`flush`](Self::flush).
-    pub(super) fn send(&mut self, octets: &[u8]) {
-        if !self.deaf {
-            self.waiting.extend_from_slice(octets);
-        }
-    }
-
-    /// Notes what the loop has heard of it, and sends what waits if that can be sent.
-    pub(super) fn heard(&mut self, event: &mio::event::Event, registry: &Registry) {
-        self.hung_up |= event.is_read_closed() || event.is_error();
-        self.readable |= event.is_readable() || self.hung_up;
-        if event.is_writable() {
-            self.flush(registry);
-        }
-    }
-
-    /// Sends what waits, as far as Tor takes it now, and the rest as soon as it takes more.
-    pub(super) fn flush(&mut self, registry: &Registry) {
         let mut sent = 0;
-        while sent < self.waiting.len() {
-            match self.stream.write(&self.waiting[sent..]) {
+        while let Some(rest) = waiting.get(sent..).filter(|rest| !rest.is_empty()) {
+            if self.failed.is_some() {
+                sent = waiting.len();
+                break;
+            }
+            match self.stream.write(rest) {
                 Ok(taken) => sent += taken,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::WouldBlock | ErrorKind::NotConnected
-                    ) =>
-                {
-                    break;
-                }
-                Err(error) => {
-                    self.failed = Some(error);
-                    self.deaf = true;
-                    // Whether it has ended, reading tells.
-                    self.readable = true;
-                    sent = self.waiting.len();
-                }
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock | ErrorKind::NotConnected => break,
+                    _ => {
+                        self.failed = Some(error);
+                        // Whether it has ended, reading tells.
+                        self.readable = true;
+                    }
+                },
             }
         }
-        self.waiting.drain(..sent);
-        let wants = !self.waiting.is_empty();
+        waiting.drain(..sent);
+        let wants = !waiting.is_empty();
         if wants != self.wants_writable {
             self.wants_writable = wants;
             self.register(registry);
         }
     }
 
-    /// Reads what Tor has said.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Got {
-        if !self.readable {
-            return Got::Nothing;
-        }
-        loop {
-            match self.stream.read(buffer) {
-                Ok(0) => return Got::End,
-                Ok(length) => {
-                    self.readable = length == buffer.len() || self.hung_up || self.deaf;
-                    return Got::Octets(length);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::WouldBlock | ErrorKind::NotConnected
-                    ) =>
-                {
-                    self.readable = false;
-                    return if self.deaf { Got::End } else { Got::Nothing };
-                }
-                Err(error) => {
-                    self.failed.get_or_insert(error);
-                    return Got::End;
-                }
+    /// Reads what Tor has said, until nothing more is there or the buffer is full.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> (usize, Read) {
+        let mut length = 0;
+        while self.readable
+            && let Some(room) = buffer.get_mut(length..).filter(|room| !room.is_empty())
+        {
+            match self.stream.read(room) {
+                Ok(0) => return (length, Read::Ended),
+                Ok(read) => length += read,
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock | ErrorKind::NotConnected => {
+                        self.readable = false;
+                        if self.failed.is_some() {
+                            return (length, Read::Ended);
+                        }
+                    }
+                    _ => {
+                        self.failed.get_or_insert(error);
+                        return (length, Read::Ended);
+                    }
+                },
             }
         }
+        (length, Read::Open)
     }
 
-    /// Goes on with the login; the version of the Tor once it is done.
-    pub(super) fn log_in(
-        &mut self,
-        octets: &[u8],
-        registry: &Registry,
-    ) -> Result<Option<String>, LoginError> {
+    /// Goes on with the login; what is known once it is done.
+    pub(super) fn log_in(&mut self, octets: &[u8]) -> Result<Option<Welcome>, LoginError> {
         let Some(login) = &mut self.login else {
             return Ok(None);
         };
-        let mut next = login.take(octets)?;
-        loop {
-            match next {
-                Next::Wait => return Ok(None),
-                Next::Send(command) => {
-                    self.send(&command);
-                    self.flush(registry);
-                    return Ok(None);
-                }
-                Next::ReadCookie(path) => {
-                    let content = read_small(&path, COOKIE).map_err(|cause| cause.to_string());
-                    next = login.cookie(path, content)?;
-                }
-                Next::Done => {
-                    let version = std::mem::take(&mut login.version);
-                    self.login = None;
-                    return Ok(Some(version));
-                }
-            }
+        if let Some(path) = login.handle_octets(octets)? {
+            let content = read_small(&path, COOKIE).map_err(|cause| cause.to_string());
+            login.handle_cookie(path, content)?;
         }
+        if !login.is_done() {
+            return Ok(None);
+        }
+        self.fences = login.filter.is_none();
+        let welcome = Welcome {
+            version: std::mem::take(&mut login.version),
+            chain: std::mem::take(&mut login.chain),
+            filter: login.filter.take(),
+        };
+        self.login = None;
+        Ok(Some(welcome))
     }
 
     fn register(&self, registry: &Registry) {
@@ -230,7 +208,7 @@ impl Link {
             Interest::READABLE
         };
         // It fails only for a descriptor that is not registered, and this one is.
-        let _ = registry.reregister(&mut SourceFd(&fd), self.token, interest);
+        let _ = registry.reregister(&mut SourceFd(&fd), self.source.into(), interest);
     }
 }
 
@@ -243,24 +221,18 @@ impl Stream {
     }
 }
 
-impl Read for Stream {
+impl Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Unix(stream) => stream.read(buffer),
             Self::Tcp(stream) => stream.read(buffer),
         }
     }
-}
 
-impl Write for Stream {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         match self {
             Self::Unix(stream) => stream.write(octets),
             Self::Tcp(stream) => stream.write(octets),
         }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -5,45 +5,53 @@
 //! end costs the others no more than its turn.
 
 mod accept;
-mod commands;
-mod conclude;
 mod connection;
-mod converse;
+mod daemon;
 mod error;
-mod feed;
+mod execute;
 mod info;
+mod leg;
 mod link;
 mod options;
-mod relay;
 mod shutdown;
 mod signals;
+mod source;
 mod spare;
 mod timers;
+mod tor_side;
+mod turn;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll};
 use slab::Slab;
 
+use crate::auth::Cookie;
+use crate::bus::Bus;
 use crate::bus::fanout::{Fanout, Item};
-use crate::bus::{Bus, SessionId, To};
+use crate::controller::{Stage, Wait};
 use crate::logging::Logging;
 use crate::options::Options;
-use crate::outbox::Outlet;
-use crate::session::Cookie;
+use crate::outbox::{Outlet, Phase};
 use crate::sys::process;
 use crate::sys::state::StateDirectory;
-use crate::wire::event::Event;
+use crate::tor::watcher::{Output, Subscription, of_tor};
+use crate::wire::event::{ControllerChange, Event};
+use crate::wire::refusal::Refusal;
 
 use accept::Listener;
 use connection::Connection;
+use daemon::{Daemon, Queue};
 pub use error::ServeError;
-use feed::Tor;
+use leg::Orphan;
 use signals::Signals;
-use timers::Timers;
+use source::Source;
+use timers::{Due, Timers};
+use tor_side::TorSide;
+use turn::Next;
 
 /// Octets taken from one connection in its turn.
 const READ: usize = 64 * 1024;
@@ -51,60 +59,20 @@ const READ: usize = 64 * 1024;
 /// Descriptors the daemon needs besides one for each controller, and for its connection to Tor.
 const OWN_DESCRIPTORS: u64 = 64;
 
-/// Tokens from here up are controllers' connections to Tor; those below are controllers.
-const LINKS: usize = usize::MAX / 4;
+/// How long the start of the daemon waits for Tor.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
 
-/// Tokens from here up are listeners.
-const LISTENERS: usize = usize::MAX / 2;
-
-/// The daemon's own connection to Tor.
-const FEED: usize = usize::MAX - 2;
-
-/// The directory of Tor's control socket.
-const TOR_SOCKET: usize = usize::MAX - 3;
-
-/// The connection to Tor that the next controller gets.
-const SPARE: usize = usize::MAX - 4;
-
-const SIGNALS: Token = Token(usize::MAX - 1);
-
-/// Something was delivered that the loop waits for.
-const DELIVERED: Token = Token(usize::MAX - 5);
-
-/// The daemon.
+/// The loop and its sockets.
 pub struct Server {
     poll: Poll,
     signals: Signals,
     listeners: Vec<Listener>,
     connections: Slab<Connection>,
-    /// How many connections each user has.
-    users: HashMap<u32, usize>,
-    /// Who has more to read or to answer, in the order of their turns.
-    ready: Vec<Token>,
-    /// Who has no turn until the fan-out has sent what it has of theirs.
-    awaiting: HashSet<Token>,
-    bus: Bus,
-    options: Options,
-    state: StateDirectory,
-    cookie: Option<(Arc<Cookie>, std::path::PathBuf)>,
-    /// The Tor behind the bus, if there is one.
-    tor: Option<Tor>,
-    outlet: Arc<Outlet>,
-    fanout: Fanout,
-    /// At most one socket was ready after the last wait: there is not much to do.
-    calm: bool,
-    /// Events that happened in this turn and are not handed over yet.
-    events: Vec<(Event, To)>,
-    /// Replies of this turn that are not sent yet.
-    replies: Vec<u8>,
-    /// What one turn's read goes into.
+    /// The legs of controllers that are gone.
+    orphans: Slab<Orphan>,
+    daemon: Daemon,
+    /// The buffer for what one turn reads.
     buffer: Vec<u8>,
-    timers: Timers,
-    logging: Arc<Logging>,
-    last_session: SessionId,
-    started: Instant,
-    octets_read: u64,
-    ending: Option<&'static str>,
 }
 
 /// Serves until a signal or an owning controller ends it.
@@ -120,7 +88,8 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
     let state = StateDirectory::open(&settings.state_directory)?;
     let bus = Bus::new(state.last_id()?, settings.history);
     let poll = Poll::new().map_err(ServeError::Start)?;
-    let outlet = Outlet::new(poll.registry(), DELIVERED, settings.max_queue);
+    let delivered = Source::Delivered.into();
+    let outlet = Outlet::new(poll.registry(), delivered, settings.max_queue);
     let outlet = Arc::new(outlet.map_err(ServeError::Start)?);
     let signals = Signals::start(poll.registry()).map_err(ServeError::Start)?;
     let listeners = accept::listen(&options, poll.registry())?;
@@ -137,32 +106,40 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
     } else {
         None
     };
-    let tor = settings.tor.clone().map(Tor::new).transpose();
-    let mut server = Server {
+    let tor = settings.tor.clone().map(TorSide::new).transpose();
+    let mut number = [0; 8];
+    getrandom::fill(&mut number).map_err(|cause| ServeError::Start(io::Error::other(cause)))?;
+    let daemon = Daemon {
+        registry: poll.registry().try_clone().map_err(ServeError::Start)?,
+        queue: Queue::default(),
         timers: Timers::new(started),
-        poll,
-        signals,
-        listeners,
-        connections: Slab::new(),
         users: HashMap::new(),
-        ready: Vec::new(),
-        awaiting: HashSet::new(),
         bus,
         options,
         state,
         cookie,
+        number: hex::encode_upper(number).into(),
         tor: tor.map_err(ServeError::Start)?,
         outlet,
         fanout: Fanout::start().map_err(ServeError::Start)?,
+        replies: Vec::new(),
         calm: false,
         events: Vec::new(),
-        replies: Vec::new(),
-        buffer: vec![0; READ],
         logging,
         last_session: 0,
         started,
         octets_read: 0,
+        dump_is_due: false,
         ending: None,
+    };
+    let mut server = Server {
+        poll,
+        signals,
+        listeners,
+        connections: Slab::new(),
+        orphans: Slab::new(),
+        daemon,
+        buffer: vec![0; READ],
     };
     server.serve()?;
     server.shut_down();
@@ -180,24 +157,45 @@ impl Server {
     fn serve(&mut self) -> Result<(), ServeError> {
         let mut events = Events::with_capacity(1024);
         log::info!("onionbus {} is ready", env!("CARGO_PKG_VERSION"));
-        self.look_for_tor();
+        self.daemon.look_for_tor();
         self.await_tor(&mut events)?;
         signals::notify(&[sd_notify::NotifyState::Ready]);
-        while self.ending.is_none() {
+        while self.daemon.ending.is_none() {
             let timeout = self.timeout();
             self.poll(&mut events, timeout)?;
             self.take_turns();
             self.run_timers();
-            self.hand_over_events();
+            self.settle_tor();
+            self.dump();
+            self.daemon.hand_over_events();
+        }
+        Ok(())
+    }
+
+    /// Waits a moment for Tor's first answer, so that the first controller is told its version.
+    fn await_tor(&mut self, events: &mut Events) -> Result<(), ServeError> {
+        let deadline = Instant::now() + FIRST_ANSWER;
+        let is_awaited = |tor: &TorSide| tor.upstream.is_awaited();
+        while self.daemon.tor.as_ref().is_some_and(is_awaited) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            if self.daemon.queue.remove(Source::Watcher) {
+                self.take_watcher_turn();
+            } else {
+                self.poll(events, Some(left))?;
+            }
         }
         Ok(())
     }
 
     /// How long the loop may wait: not at all while somebody is ready.
     fn timeout(&self) -> Option<Duration> {
-        if self.ready.is_empty() {
-            let tor = self.tor.as_ref().and_then(|tor| tor.retry);
-            self.timers.until_next(Instant::now(), tor)
+        if self.daemon.queue.is_empty() {
+            let tor = self.daemon.tor.as_ref();
+            let due = tor.and_then(|tor| tor.upstream.poll_timeout());
+            self.daemon.timers.until_next(Instant::now(), due)
         } else {
             Some(Duration::ZERO)
         }
@@ -211,109 +209,306 @@ impl Server {
             Err(error) => return Err(ServeError::Poll(error)),
         }
         for event in events.iter() {
-            match event.token() {
-                SIGNALS => self.take_signals(),
-                Token(FEED) => self.feed_is_ready(event),
-                Token(SPARE) => self.spare_is_ready(event),
-                Token(TOR_SOCKET) => self.tor_socket_changed(),
-                DELIVERED => {
-                    for token in std::mem::take(&mut self.awaiting) {
-                        self.ready(token);
+            match Source::from(event.token()) {
+                Source::Signals => self.take_signals(),
+                Source::Watcher => self.daemon.watcher_is_ready(event),
+                Source::Spare => self.daemon.spare_is_ready(event),
+                Source::TorSocket => self.daemon.tor_socket_changed(),
+                Source::Delivered => {
+                    for source in self.daemon.queue.delivered() {
+                        self.ready(source);
                     }
                 }
-                Token(listener) if listener >= LISTENERS => self.ready(event.token()),
-                Token(link) if link >= LINKS => {
-                    let connection = self.connections.get_mut(link - LINKS);
-                    if let Some(relay) = connection.and_then(|held| held.relay.as_mut()) {
-                        relay.link.heard(event, self.poll.registry());
-                        if event.is_writable() {
+                Source::Leg(key) => {
+                    if let Some(connection) = self.connections.get_mut(key)
+                        && let Some(link) = &mut connection.link
+                    {
+                        if link.heard(event) {
                             // Commands may wait for Tor to take those before.
-                            self.ready(Token(link - LINKS));
+                            self.daemon.flush_leg(connection);
                         }
-                        self.ready(event.token());
+                        self.daemon.queue.leg(connection);
                     }
                 }
-                Token(key) => {
+                Source::Orphan(key) => {
+                    if let Some(orphan) = self.orphans.get_mut(key) {
+                        orphan.link.heard(event);
+                        self.daemon.queue.push_once(Source::Orphan(key));
+                    }
+                }
+                Source::Controller(key) => {
                     let Some(connection) = self.connections.get_mut(key) else {
                         continue;
                     };
-                    connection.readable |= event.is_readable() || event.is_error();
-                    connection.hung_up |= event.is_read_closed() || event.is_error();
-                    if event.is_writable() || event.is_write_closed() {
-                        connection.outbox.flush();
-                        if connection.relay.is_some() {
-                            self.ready(Token(LINKS + key));
-                        }
+                    connection.heard(event);
+                    if event.is_writable() && connection.link.is_some() {
+                        self.daemon.queue.leg(connection);
                     }
-                    self.ready(event.token());
+                    self.daemon.queue.controller(connection);
                 }
+                source @ Source::Listener(_) => self.ready(source),
             }
         }
         Ok(())
     }
 
-    /// Puts a socket into the queue, unless it waits there already.
-    fn ready(&mut self, token: Token) {
-        let waiting = match token.0 {
-            LISTENERS.. => {
-                let listener = self.listeners.get_mut(token.0 - LISTENERS);
-                listener.map(|listener| &mut listener.queued)
+    /// Puts a source into the queue, unless it waits there already.
+    fn ready(&mut self, source: Source) {
+        match source {
+            Source::Listener(index) => {
+                if let Some(listener) = self.listeners.get_mut(index)
+                    && !std::mem::replace(&mut listener.queued, true)
+                {
+                    self.daemon.queue.push(source);
+                }
             }
-            LINKS.. => {
-                let connection = self.connections.get_mut(token.0 - LINKS);
-                connection.map(|connection| &mut connection.link_queued)
+            Source::Controller(key) => {
+                if let Some(connection) = self.connections.get_mut(key) {
+                    self.daemon.queue.controller(connection);
+                }
             }
-            key => self.connections.get_mut(key).map(|held| &mut held.queued),
-        };
-        if let Some(queued) = waiting
-            && !std::mem::replace(queued, true)
-        {
-            self.ready.push(token);
+            Source::Leg(key) => {
+                if let Some(connection) = self.connections.get_mut(key) {
+                    self.daemon.queue.leg(connection);
+                }
+            }
+            other => self.daemon.queue.push_once(other),
         }
     }
 
-    /// Gives each socket that is ready one turn.
+    /// Gives each source that is ready one turn, in the order in which they became ready: so what
+    /// Tor said on two connections is heard as Tor said it.
     fn take_turns(&mut self) {
-        let turns = std::mem::take(&mut self.ready);
-        self.calm = turns.len() <= 1;
-        for token in &turns {
-            match token.0 {
-                FEED => {}
-                SPARE => self.take_spare_turn(),
-                LISTENERS.. => self.accept(token.0 - LISTENERS),
-                LINKS.. => self.take_link_turn(token.0 - LINKS),
-                key => self.take_turn(key),
+        let turns = self.daemon.queue.take();
+        self.daemon.calm = turns.len() <= 1;
+        for source in &turns {
+            match *source {
+                Source::Spare => self.daemon.take_spare_turn(),
+                Source::Listener(index) => self.accept(index),
+                Source::Leg(key) => {
+                    if let Some(connection) = self.connections.get_mut(key) {
+                        self.daemon.take_leg_turn(connection, &mut self.buffer);
+                    }
+                }
+                Source::Orphan(key) => self.take_orphan_turn(key),
+                Source::Controller(key) => self.take_turn(key),
+                Source::Watcher => self.take_watcher_turn(),
+                Source::Signals | Source::Delivered | Source::TorSocket => {}
             }
         }
-        // Last, because Tor sends the events that a command caused behind the reply to it.
-        if turns.contains(&Token(FEED)) {
-            self.take_feed_turn();
+    }
+
+    fn take_turn(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        match self.daemon.take_turn(connection, &mut self.buffer) {
+            Next::Wait => {}
+            Next::Again => self.daemon.queue.controller(connection),
+            Next::Close => self.close(key),
         }
     }
 
-    /// Hands the events of this turn to the fan-out.
-    fn hand_over_events(&mut self) {
-        self.events.extend(
-            self.logging
-                .take_events()
-                .into_iter()
-                .map(|event| (event, To::Subscribers)),
-        );
-        if !self.events.is_empty() {
-            let events = std::mem::take(&mut self.events);
-            self.hand_over(Item::Events(events));
+    fn take_orphan_turn(&mut self, key: usize) {
+        let Some(orphan) = self.orphans.get_mut(key) else {
+            return;
+        };
+        if !self.daemon.take_orphan_turn(orphan, &mut self.buffer) {
+            self.orphans.remove(key);
+            self.resume_accepting();
+        } else if orphan.link.readable {
+            self.daemon.queue.push_once(Source::Orphan(key));
         }
     }
 
-    /// Hands something to the fan-out, which delivers it in its own thread, or sooner.
-    fn hand_over(&self, item: Item) {
-        self.fanout.hand_over(item, self.calm);
+    /// A turn of the daemon's own connection to Tor.
+    fn take_watcher_turn(&mut self) {
+        let (outputs, failure) = self.daemon.hear_watcher(&mut self.buffer);
+        for output in outputs {
+            match output {
+                Output::Answer(subscription, answer) => {
+                    // In this place of the order, among the events.
+                    self.daemon.hand_over_events();
+                    self.subscription_answered(subscription, answer);
+                }
+                other => self.daemon.watcher_output(other),
+            }
+        }
+        if let Some(cause) = failure {
+            self.daemon.watcher_failed(&cause);
+        }
+        // Tor may have answered, and somebody else may wait.
+        self.daemon.follow_interest();
+        self.daemon.hand_over_events();
     }
 
-    /// Notes an event, if anybody subscribed to its kind.
-    fn tell(&mut self, event: Event) {
-        if let Some(to) = self.bus.to_subscribers(event.kind()) {
-            self.events.push((event, to));
+    /// A controller's SETEVENTS is answered; its next command may come.
+    fn subscription_answered(&mut self, waiting: Subscription, answer: Result<(), Refusal>) {
+        let Some(connection) = self.connections.get_mut(waiting.key) else {
+            return;
+        };
+        let is_same = connection.conversation.id() == waiting.session;
+        if !is_same || connection.wait != Wait::Events || connection.stage > Stage::Silent {
+            return;
+        }
+        connection.wait = Wait::Answers;
+        match answer {
+            Ok(()) => self.daemon.subscribe(connection, waiting.events),
+            Err(refusal) => self.daemon.refuse(connection, refusal),
+        }
+        self.daemon.queue.controller(connection);
+    }
+
+    /// Tells the controllers what Tor's end, or its silence, means for them.
+    fn settle_tor(&mut self) {
+        let Some(tor) = &mut self.daemon.tor else {
+            return;
+        };
+        let has_gone = std::mem::take(&mut tor.has_gone);
+        for (subscription, answer) in std::mem::take(&mut tor.answers) {
+            self.subscription_answered(subscription, answer);
+        }
+        if !has_gone || self.daemon.options.settings().keep_controllers {
+            return;
+        }
+        for (_, connection) in &mut self.connections {
+            let events = self.daemon.bus.events(connection.conversation.id());
+            // One with a connection of its own ends with that, after what Tor still said.
+            let link = connection.link.as_ref();
+            if link.is_none_or(|link| !link.is_open()) && !of_tor(events).is_empty() {
+                // Behind the last events, which the fan-out may not have sent yet.
+                self.daemon.finish(connection);
+            }
+        }
+    }
+
+    /// Does what is due.
+    fn run_timers(&mut self) {
+        let now = Instant::now();
+        self.daemon.run_timers(now);
+        while let Some(due) = self.daemon.timers.poll_due(now) {
+            match due {
+                Due::Lingering {
+                    key,
+                    session,
+                    waiting,
+                } => self.end_lingering(key, session, waiting),
+                Due::Login { key, session } => {
+                    if let Some(connection) = self.connections.get_mut(key)
+                        && connection.conversation.id() == session
+                        && connection.link.as_ref().is_some_and(|link| !link.is_open())
+                    {
+                        self.daemon.lose_leg(connection, "it does not answer");
+                    }
+                }
+                Due::Orphan { key, session } => {
+                    let orphan = self.orphans.get(key);
+                    if orphan.is_some_and(|orphan| orphan.session == session) {
+                        log::debug!("Tor has not answered session {session}, which is gone");
+                        self.orphans.remove(key);
+                        self.resume_accepting();
+                    }
+                }
+                Due::Accepting => self.resume_accepting(),
+            }
+        }
+    }
+
+    /// Closes what was to be flushed and of which nothing was read any more.
+    fn end_lingering(&mut self, key: usize, session: u64, before: usize) {
+        let connection = self.connections.get(key);
+        let Some(connection) = connection.filter(|held| held.conversation.id() == session) else {
+            return;
+        };
+        let waiting = connection.outbox.waiting();
+        if waiting < before {
+            // Whoever reads, however slowly, gets it all.
+            self.daemon.timers.linger(key, session, waiting);
+        } else {
+            self.close(key);
+        }
+    }
+
+    /// Ends a connection and everything that hung on it.
+    fn close(&mut self, key: usize) {
+        let Some(mut connection) = self.connections.try_remove(key) else {
+            return;
+        };
+        self.daemon.leave(&connection);
+        if let Some(orphan) = Orphan::of(&mut connection) {
+            self.adopt(orphan);
+        }
+        self.resume_accepting();
+    }
+
+    /// Lets a leg finish alone what was sent, for a while. There are never more legs than there may
+    /// be controllers: the oldest goes first.
+    fn adopt(&mut self, mut orphan: Orphan) {
+        let settings = self.daemon.options.settings();
+        let patience = settings.tor_timeout;
+        if self.connections.len() + self.orphans.len() >= settings.max_controllers
+            && let Some(oldest) = self
+                .orphans
+                .iter()
+                .min_by_key(|(_, orphan)| orphan.session)
+                .map(|(key, _)| key)
+        {
+            self.orphans.remove(oldest);
+        }
+        let entry = self.orphans.vacant_entry();
+        let source = Source::Orphan(entry.key());
+        orphan.link.adopt(source, &self.daemon.registry);
+        orphan.link.readable = true;
+        self.daemon
+            .timers
+            .expect_end(entry.key(), orphan.session, patience);
+        self.daemon.queue.push_once(source);
+        entry.insert(orphan);
+    }
+}
+
+impl Daemon {
+    /// A controller leaves the bus.
+    fn leave(&mut self, connection: &Connection) {
+        let session = connection.conversation.id();
+        let peer = connection.conversation.peer();
+        let left = self.bus.leave(session);
+        if connection.outbox.phase() == Phase::Overflowed {
+            let name = left.as_ref().and_then(|left| left.name.as_ref());
+            log::warn!(
+                "{}, named {}, was dropped: it did not read, and more than BusMaxQueue {} octets \
+                 waited for it",
+                connection.controller,
+                name.map_or("unset", |name| name.as_str()),
+                self.options.settings().max_queue
+            );
+        } else {
+            log::debug!("{} has left", connection.controller);
+        }
+        // Ends what a child process may still hold, and what waits to be sent.
+        connection.outbox.abandon();
+        if connection.is_subscribed {
+            self.hand_over(Item::Leave(session));
+            self.interest_changed();
+        }
+        if let Some(left) = left.filter(|left| left.logged_in) {
+            self.tell(Event::Controller {
+                change: ControllerChange::Disconnected,
+                session,
+                name: left.name,
+                uid: peer.uid,
+                pid: peer.pid,
+            });
+        }
+        self.hand_over_events();
+        if let Some(connections) = self.users.get_mut(&peer.uid) {
+            *connections -= 1;
+            if *connections == 0 {
+                self.users.remove(&peer.uid);
+            }
+        }
+        if connection.is_owner {
+            self.ending = Some("the owning controller has left");
         }
     }
 }

@@ -1,22 +1,23 @@
 //! Commands about options, and what a change of options changes.
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
-use super::Server;
+use super::daemon::Daemon;
 use crate::options::{Change, OptionError, Problems};
 use crate::wire::event::Event;
 use crate::wire::refusal::Refusal;
 use crate::wire::reply::{OptionValue, Reply};
 use crate::wire::request::Setting;
 
-impl Server {
-    pub(super) fn get_conf(&self, names: &[&[u8]]) -> Result<Reply, Refusal> {
+impl Daemon {
+    pub(super) fn get_conf(&self, names: &[Cow<'_, [u8]>]) -> Result<Reply, Refusal> {
         let mut values = Vec::new();
         let mut unknown = Vec::new();
         for name in names {
             match self.options.get(name) {
                 Some(pairs) => values.extend(pairs),
-                None => unknown.push(name.to_vec()),
+                None => unknown.push(name.clone().into_owned()),
             }
         }
         if unknown.is_empty() {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use mio::Events;
 use sd_notify::NotifyState;
 
+use super::source::Source;
 use super::{Server, signals};
 use crate::outbox::Phase;
 
@@ -15,12 +16,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 impl Server {
     /// Stops accepting, delivers what is queued, and lets everything go.
     pub(super) fn shut_down(mut self) {
-        let why = self.ending.unwrap_or("no reason");
+        let why = self.daemon.ending.unwrap_or("no reason");
         log::info!("ending: {why}");
         signals::notify(&[NotifyState::Stopping]);
         self.listeners.clear();
-        self.hand_over_events();
-        if self.fanout.end().is_err() {
+        self.daemon.hand_over_events();
+        if self.daemon.fanout.end().is_err() {
             log::error!("the fan-out thread has failed: events were lost");
         }
         for (_, connection) in &self.connections {
@@ -43,7 +44,9 @@ impl Server {
                 Err(_) => break,
             }
             for event in &events {
-                if let Some(connection) = self.connections.get(event.token().0) {
+                if let Source::Controller(key) = event.token().into()
+                    && let Some(connection) = self.connections.get(key)
+                {
                     connection.outbox.flush();
                 }
             }
@@ -52,10 +55,10 @@ impl Server {
             let count = self.connections.len();
             log::warn!("{count} controllers did not read what was queued for them");
         }
-        if self.cookie.is_some() {
-            self.state.remove_cookie();
+        if self.daemon.cookie.is_some() {
+            self.daemon.state.remove_cookie();
         }
-        if let Err(error) = self.state.write_last_id(self.bus.last_id()) {
+        if let Err(error) = self.daemon.state.write_last_id(self.daemon.bus.last_id()) {
             log::warn!("some MessageIDs will be skipped: {error}");
         }
         log::info!("ended");

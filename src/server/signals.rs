@@ -7,7 +7,9 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook_mio::v1_0::Signals as Pipe;
 
-use super::{SIGNALS, Server};
+use super::Server;
+use super::daemon::Daemon;
+use super::source::Source;
 use crate::wire::event::Event;
 use crate::wire::request::Signal;
 
@@ -19,7 +21,7 @@ impl Signals {
         // A write beyond the limit for files (`ulimit -f`) fails; without a handler it ends all.
         let all = [SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ];
         let mut pipe = Pipe::new(all)?;
-        registry.register(&mut pipe, SIGNALS, Interest::READABLE)?;
+        registry.register(&mut pipe, Source::Signals.into(), Interest::READABLE)?;
         Ok(Self(pipe))
     }
 }
@@ -38,11 +40,13 @@ impl Server {
                 _ => Signal::Halt,
             };
             // Whoever sent it reads the log, which has said why it failed.
-            let _ = self.raise(signal);
+            let _ = self.daemon.raise(signal);
         }
-        self.hand_over_events();
+        self.daemon.hand_over_events();
     }
+}
 
+impl Daemon {
     /// Carries out a signal, whoever raised it; why not, if it cannot be.
     pub(super) fn raise(&mut self, signal: Signal) -> Result<(), String> {
         match signal {
@@ -50,7 +54,7 @@ impl Server {
             Signal::Shutdown | Signal::Halt | Signal::BusShutdown => {
                 self.ending = Some("a signal asked for it");
             }
-            Signal::Dump => self.dump(),
+            Signal::Dump => self.dump_is_due = true,
             Signal::Debug => {
                 self.logging.write_from(log::LevelFilter::Trace);
                 log::info!("logging everything, until the options are read again");
@@ -92,7 +96,7 @@ impl Server {
         format!(
             "{} controllers are connected; {} octets read, {} written; the last MessageID is {}; \
              {} lines of the log were lost",
-            self.connections.len(),
+            self.users.values().sum::<usize>(),
             self.octets_read,
             self.outlet
                 .written
@@ -101,17 +105,24 @@ impl Server {
             self.logging.lost()
         )
     }
+}
 
-    /// Logs who is connected and what waits for them.
-    fn dump(&self) {
-        log::info!("{}", self.heartbeat());
+impl Server {
+    /// Logs who is connected, what waits for them and what they wait for, if somebody has asked.
+    pub(super) fn dump(&mut self) {
+        if !std::mem::take(&mut self.daemon.dump_is_due) {
+            return;
+        }
+        log::info!("{}", self.daemon.heartbeat());
         for (_, connection) in &self.connections {
-            let name = self.bus.name(connection.session.id());
+            let name = self.daemon.bus.name(connection.conversation.id());
             log::info!(
-                "{connection}, named {}: {} octets wait to be sent, {} to be understood",
+                "{}, named {}: {} octets wait to be sent, {} to be understood; it waits for {}",
+                connection.controller,
                 name.as_ref().map_or("unset", |name| name.as_str()),
                 connection.outbox.waiting(),
-                connection.input.len()
+                connection.waiting(),
+                connection.wait
             );
         }
     }

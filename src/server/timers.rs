@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-use super::{Server, signals};
+use super::daemon::Daemon;
+use super::signals;
 use crate::bus::SessionId;
+use crate::tor::upstream::Upstream;
 use crate::wire::event::{Event, EventKind};
 
 /// How long a connection that has ended waits for any of its last octets to be read.
@@ -21,11 +23,34 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Timers {
     bandwidth: Option<Bandwidth>,
     watchdog: Option<Watchdog>,
-    /// Connections that end once they are flushed, in the order of their deadlines.
-    lingering: VecDeque<Lingering>,
+    /// Connections that end once they are flushed, in the order of their deadlines, as are the
+    /// others.
+    lingering: VecDeque<(Instant, Due)>,
+    /// Legs whose login is under way.
+    logins: VecDeque<(Instant, Due)>,
+    /// Legs of controllers that are gone.
+    orphans: VecDeque<(Instant, Due)>,
     accepting: Option<Instant>,
     /// Accepting has failed since somebody was accepted last.
     accepting_fails: bool,
+}
+
+/// Something whose time has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Due {
+    /// A connection that ends once it is flushed.
+    Lingering {
+        key: usize,
+        session: SessionId,
+        /// Octets that waited when the deadline was set.
+        waiting: usize,
+    },
+    /// The login of a controller's leg.
+    Login { key: usize, session: SessionId },
+    /// The leg of a controller that is gone.
+    Orphan { key: usize, session: SessionId },
+    /// Accepting after a pause.
+    Accepting,
 }
 
 /// The current interval of BW events.
@@ -34,15 +59,6 @@ struct Bandwidth {
     length: Duration,
     read: u64,
     written: u64,
-}
-
-/// A connection that ends once it is flushed.
-struct Lingering {
-    deadline: Instant,
-    key: usize,
-    session: SessionId,
-    /// Octets that waited when the deadline was set.
-    waiting: usize,
 }
 
 struct Watchdog {
@@ -60,32 +76,66 @@ impl Timers {
             bandwidth: None,
             watchdog,
             lingering: VecDeque::new(),
+            logins: VecDeque::new(),
+            orphans: VecDeque::new(),
             accepting: None,
             accepting_fails: false,
         }
     }
 
-    /// How long the loop may sleep; `None` is until somebody wants something. `tor` is when Tor is
-    /// tried again.
+    /// How long the loop may sleep; `None` is until somebody wants something. `tor` is when
+    /// something is due at Tor.
     pub(super) fn until_next(&self, now: Instant, tor: Option<Instant>) -> Option<Duration> {
         let bandwidth = self.bandwidth.as_ref().map(|interval| interval.ends);
         let watchdog = self.watchdog.as_ref().map(|watchdog| watchdog.next);
-        let lingering = self.lingering.front().map(|lingering| lingering.deadline);
-        [bandwidth, watchdog, lingering, self.accepting, tor]
+        let first = |queue: &VecDeque<(Instant, Due)>| queue.front().map(|(due, _)| *due);
+        [
+            bandwidth,
+            watchdog,
+            first(&self.lingering),
+            first(&self.logins),
+            first(&self.orphans),
+            self.accepting,
+            tor,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|next| next.saturating_duration_since(now))
+    }
+
+    /// Takes something whose time has come.
+    pub(super) fn poll_due(&mut self, now: Instant) -> Option<Due> {
+        if self.accepting.is_some_and(|due| due <= now) {
+            return Some(Due::Accepting);
+        }
+        [&mut self.lingering, &mut self.logins, &mut self.orphans]
             .into_iter()
-            .flatten()
-            .min()
-            .map(|next| next.saturating_duration_since(now))
+            .find(|queue| queue.front().is_some_and(|(due, _)| *due <= now))
+            .and_then(VecDeque::pop_front)
+            .map(|(_, due)| due)
     }
 
     /// A connection may take some time yet to be flushed.
     pub(super) fn linger(&mut self, key: usize, session: SessionId, waiting: usize) {
-        self.lingering.push_back(Lingering {
-            deadline: Instant::now() + LINGER,
+        let due = Due::Lingering {
             key,
             session,
             waiting,
-        });
+        };
+        self.lingering.push_back((Instant::now() + LINGER, due));
+    }
+
+    /// Tor must let a controller's leg in.
+    pub(super) fn expect_login(&mut self, key: usize, session: SessionId, patience: Duration) {
+        let due = Due::Login { key, session };
+        self.logins.push_back((Instant::now() + patience, due));
+    }
+
+    /// Tor must answer what a controller that is gone has asked.
+    pub(super) fn expect_end(&mut self, key: usize, session: SessionId, patience: Duration) {
+        let due = Due::Orphan { key, session };
+        self.orphans.push_back((Instant::now() + patience, due));
     }
 
     /// Accepting has failed. `true` if it is the first time since somebody was accepted.
@@ -100,15 +150,14 @@ impl Timers {
     }
 
     /// Ends the pause, if there is one.
-    pub(super) fn resume_accepting(&mut self) -> bool {
+    pub(super) const fn resume_accepting(&mut self) -> bool {
         self.accepting.take().is_some()
     }
 }
 
-impl Server {
-    /// Does what is due.
-    pub(super) fn run_timers(&mut self) {
-        let now = Instant::now();
+impl Daemon {
+    /// Does what is due of the daemon's own.
+    pub(super) fn run_timers(&mut self, now: Instant) {
         self.end_interval(now);
         if let Some(watchdog) = &mut self.timers.watchdog
             && watchdog.next <= now
@@ -116,42 +165,12 @@ impl Server {
             watchdog.next = now + watchdog.interval;
             signals::notify(&[NotifyState::Watchdog]);
         }
-        self.end_lingering(now);
-        if self
-            .tor
-            .as_ref()
-            .and_then(|tor| tor.retry)
-            .is_some_and(|due| due <= now)
-        {
-            self.connect_feed();
-        }
-        if self
-            .timers
-            .accepting
-            .is_some_and(|deadline| deadline <= now)
-        {
-            self.resume_accepting();
-        }
-    }
-
-    /// Closes what was to be flushed and of which nothing was read any more.
-    fn end_lingering(&mut self, now: Instant) {
-        while let Some(lingering) = self.timers.lingering.front() {
-            let (key, session) = (lingering.key, lingering.session);
-            let connection = self.connections.get(key);
-            let connection = connection.filter(|held| held.session.id() == session);
-            let waiting = connection.map(|held| held.outbox.waiting());
-            if waiting.is_some() && lingering.deadline > now {
-                break;
-            }
-            let before = lingering.waiting;
-            self.timers.lingering.pop_front();
-            match waiting {
-                None => {}
-                // Whoever reads, however slowly, gets it all.
-                Some(waiting) if waiting < before => self.timers.linger(key, session, waiting),
-                Some(_) => self.close(key),
-            }
+        let upstream = self.tor.as_ref().map(|tor| &tor.upstream);
+        let due = upstream.filter(|upstream| upstream.poll_timeout().is_some_and(|due| due <= now));
+        match due.map(Upstream::is_away) {
+            Some(true) => self.connect_watcher(),
+            Some(false) => self.watcher_timed_out(),
+            None => {}
         }
     }
 

@@ -3,6 +3,7 @@
 
 pub mod activation;
 pub mod clock;
+mod directory;
 pub mod file;
 pub mod pages;
 pub mod paths;

@@ -4,18 +4,17 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, Metadata};
+use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
+use super::directory::{Unsafe, judge};
+
 /// The environment variable that names the socket instead of the default one.
 pub const SOCKET_VARIABLE: &str = "ONIONBUS_SOCKET";
-
-/// Bits of a mode that let others than the owner write.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// Why a directory under the temporary directory cannot be trusted.
 #[derive(Debug, thiserror::Error)]
@@ -70,11 +69,17 @@ pub fn private_directory() -> PathBuf {
 /// Whether a directory is safe from other users: a directory indeed, owned by this user or root,
 /// and written to by nobody else. One that is missing is an [`NotPrivate::Io`] of kind `NotFound`.
 pub fn check_private(path: &Path) -> Result<(), NotPrivate> {
-    let metadata = fs::symlink_metadata(path).map_err(|error| NotPrivate::Io {
-        path: path.to_owned(),
-        error,
-    })?;
-    judge(path, &metadata, geteuid().as_raw())
+    let path = path.to_owned();
+    let found = match fs::symlink_metadata(&path) {
+        Ok(found) => found,
+        Err(error) => return Err(NotPrivate::Io { path, error }),
+    };
+    judge(&found, geteuid().as_raw()).map_err(|why| match why {
+        Unsafe::NotADirectory => NotPrivate::NotADirectory(path),
+        Unsafe::Foreign { owner } => NotPrivate::Foreign { path, owner },
+        // Sticky or not: another user could be the first to make the socket.
+        Unsafe::Writable { .. } => NotPrivate::Writable(path),
+    })
 }
 
 /// Makes a directory with mode 0700, or checks the one that is there as [`check_private`] does.
@@ -86,21 +91,6 @@ pub fn make_private(path: &Path) -> Result<(), NotPrivate> {
         }),
         _ => check_private(path),
     }
-}
-
-fn judge(path: &Path, metadata: &Metadata, user: u32) -> Result<(), NotPrivate> {
-    let path = path.to_owned();
-    if !metadata.is_dir() {
-        return Err(NotPrivate::NotADirectory(path));
-    }
-    let owner = metadata.uid();
-    if owner != user && owner != 0 {
-        return Err(NotPrivate::Foreign { path, owner });
-    }
-    if metadata.mode() & WRITABLE_BY_OTHERS != 0 {
-        return Err(NotPrivate::Writable(path));
-    }
-    Ok(())
 }
 
 fn socket_for(user: u32, variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
@@ -143,7 +133,7 @@ fn absolute(value: Option<OsString>) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     use super::*;
 
@@ -216,18 +206,13 @@ mod tests {
         let metadata = fs::symlink_metadata(&path).expect("it was just made");
         assert_eq!(metadata.mode() & 0o777, 0o700);
         make_private(&path).expect("still there");
-        let owner = metadata.uid();
-        assert!(judge(&path, &metadata, owner).is_ok());
-        if owner != 0 {
-            assert!(matches!(
-                judge(&path, &metadata, owner + 1),
-                Err(NotPrivate::Foreign { .. })
-            ));
-        }
 
-        let open = fs::Permissions::from_mode(0o770);
-        fs::set_permissions(&path, open).expect("it is ours");
-        assert!(matches!(make_private(&path), Err(NotPrivate::Writable(_))));
+        for mode in [0o770, 0o1777] {
+            let open = fs::Permissions::from_mode(mode);
+            fs::set_permissions(&path, open).expect("it is ours");
+            let made = make_private(&path);
+            assert!(matches!(made, Err(NotPrivate::Writable(_))), "{mode:o}");
+        }
 
         let link = outer.path().join("link");
         symlink(outer.path(), &link).expect("a link");

@@ -5,7 +5,16 @@ use std::os::fd::AsFd;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
-use crate::session::Peer;
+/// The process at the other end of a socket, as the kernel says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The process.
+    pub pid: i32,
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+}
 
 /// The process, user and group at the other end, as they were when it connected.
 pub fn credentials(socket: &impl AsFd) -> io::Result<Peer> {

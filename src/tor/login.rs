@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::session::Cookie;
+use super::fence::Fence;
+use crate::auth::Cookie;
+use crate::command::keys::Key;
 use crate::wire::text::{Reader, read_c_string};
 
 /// The most octets of a reply before the login; Tor's have a few hundred.
@@ -34,90 +36,146 @@ pub enum LoginError {
     /// The peer did not prove that it knows the cookie.
     #[error("whoever answers at Tor's control port does not know Tor's cookie")]
     Impostor,
-    /// The peer is no Tor.
+    /// The way to it leads back here.
+    #[error(
+        "the bus would be behind itself: BusTor must name a Tor, or a bus that is nearer to one"
+    )]
+    Loop,
+    /// It is no Tor.
     #[error("what answers at Tor's control port is no Tor: {0}")]
     NotTor(String),
 }
 
-/// The next step of a login.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Wait for more.
-    Wait,
-    /// Send this.
-    Send(Vec<u8>),
-    /// Read this file and give it to [`Login::cookie`].
-    ReadCookie(PathBuf),
-    /// The login is done.
-    Done,
-}
-
 /// A login under way.
+#[derive(Debug)]
 pub struct Login {
     stage: Stage,
     reader: Reader,
     client_nonce: [u8; 32],
     password: Option<Vec<u8>>,
     safe: bool,
+    /// The number of this bus.
+    number: Box<str>,
+    fence: Fence,
+    /// The octets for Tor; whoever sends some of them drains those.
+    pub transmit: Vec<u8>,
     /// The version of the Tor that answered.
     pub version: String,
+    /// The numbers of the buses on the way to it, the nearest first, between blanks.
+    pub chain: Vec<u8>,
+    /// The answer to a fence that is not Tor's: something between does not let fences through.
+    pub filter: Option<String>,
 }
 
+#[derive(Debug)]
 enum Stage {
     ProtocolInfo,
     Cookie,
     Challenge(Cookie),
     Authenticate,
+    Chain,
+    Fence,
+    Done,
 }
 
 impl Login {
-    /// A login that begins with [`Login::FIRST`]. `client_nonce` must be random.
+    /// A login of the bus of this `number`. `client_nonce` must be random.
     #[must_use]
-    pub fn new(password: Option<Vec<u8>>, client_nonce: [u8; 32]) -> Self {
+    pub fn new(
+        password: Option<Vec<u8>>,
+        client_nonce: [u8; 32],
+        number: &str,
+        fence: &Fence,
+    ) -> Self {
         Self {
             stage: Stage::ProtocolInfo,
             reader: Reader::new(MAX_REPLY),
             client_nonce,
             password,
             safe: false,
+            number: number.into(),
+            fence: fence.clone(),
+            transmit: b"PROTOCOLINFO 1\r\n".to_vec(),
             version: String::new(),
+            chain: Vec::new(),
+            filter: None,
         }
     }
 
-    /// The first command to send.
-    pub const FIRST: &[u8] = b"PROTOCOLINFO 1\r\n";
+    /// Whether the login is done.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        matches!(self.stage, Stage::Done)
+    }
 
-    /// Takes the octets that Tor has sent.
-    pub fn take(&mut self, octets: &[u8]) -> Result<Next, LoginError> {
+    /// Takes what Tor has said. Returns the cookie file that is to be read and given to
+    /// [`Self::handle_cookie`], if one is.
+    pub fn handle_octets(&mut self, octets: &[u8]) -> Result<Option<PathBuf>, LoginError> {
         self.reader.handle_octets(octets);
-        let reply = match self.reader.poll_message() {
-            Ok(None) => return Ok(Next::Wait),
-            Ok(Some(reply)) => reply.octets().to_vec(),
-            Err(_) => return Err(LoginError::NotTor("it answers without end".into())),
-        };
-        if !reply.starts_with(b"250") {
-            let text = String::from_utf8_lossy(&reply);
-            let text = text.trim_end().escape_debug().to_string();
-            return Err(match self.stage {
-                Stage::ProtocolInfo => LoginError::NotTor(text),
-                _ => LoginError::Refused(text),
-            });
-        }
-        // Nothing more was asked.
-        if !self.reader.rest().is_empty() {
-            let why = "it answers more than it was asked";
-            return Err(LoginError::NotTor(why.into()));
-        }
-        match std::mem::replace(&mut self.stage, Stage::Authenticate) {
-            Stage::ProtocolInfo => self.choose(&reply),
-            Stage::Cookie => Ok(Next::Wait),
-            Stage::Challenge(cookie) => self.answer(&cookie, &reply),
-            Stage::Authenticate => Ok(Next::Done),
+        loop {
+            let reply = match self.reader.poll_message() {
+                Ok(None) => return Ok(None),
+                Ok(Some(reply)) => reply.octets().to_vec(),
+                Err(_) => return Err(LoginError::NotTor("it answers without end".into())),
+            };
+            let path = self.handle_reply(&reply)?;
+            // Up to the proof, nothing more is asked at a time.
+            let asked_more = matches!(self.stage, Stage::Chain | Stage::Fence | Stage::Done);
+            if !asked_more && !self.reader.rest().is_empty() {
+                let why = "it answers more than it was asked";
+                return Err(LoginError::NotTor(why.into()));
+            }
+            if path.is_some() {
+                return Ok(path);
+            }
         }
     }
 
-    /// Chooses the best login that PROTOCOLINFO offers.
-    fn choose(&mut self, reply: &[u8]) -> Result<Next, LoginError> {
+    fn handle_reply(&mut self, reply: &[u8]) -> Result<Option<PathBuf>, LoginError> {
+        let text = || {
+            let text = String::from_utf8_lossy(reply);
+            text.trim_end().escape_debug().to_string()
+        };
+        let agreed = reply.starts_with(b"250");
+        match std::mem::replace(&mut self.stage, Stage::Authenticate) {
+            Stage::ProtocolInfo if agreed => return self.choose(reply),
+            Stage::ProtocolInfo => return Err(LoginError::NotTor(text())),
+            Stage::Challenge(_) | Stage::Authenticate if !agreed => {
+                return Err(LoginError::Refused(text()));
+            }
+            Stage::Challenge(cookie) => self.answer(&cookie, reply)?,
+            Stage::Cookie => self.stage = Stage::Cookie,
+            Stage::Authenticate => self.stage = Stage::Chain,
+            Stage::Chain => {
+                self.chain = chain(reply);
+                let is_here = |number: &[u8]| number == self.number.as_bytes();
+                if self.chain.split(|&octet| octet == b' ').any(is_here) {
+                    return Err(LoginError::Loop);
+                }
+                self.stage = Stage::Fence;
+            }
+            Stage::Fence => {
+                self.filter = (reply != self.fence.answer()).then(text);
+                self.stage = Stage::Done;
+            }
+            Stage::Done => self.stage = Stage::Done,
+        }
+        Ok(None)
+    }
+
+    /// Authenticates, and asks in the same breath what must be known of whoever answers: that
+    /// costs no round trip.
+    fn authenticate(&mut self, proof: Option<String>) {
+        self.stage = Stage::Authenticate;
+        let proof = proof.map_or(String::new(), |proof| format!(" {proof}"));
+        let chain = Key::BusChain.name();
+        let commands = format!("AUTHENTICATE{proof}\r\nGETINFO {chain}\r\n");
+        self.transmit.extend_from_slice(commands.as_bytes());
+        self.transmit.extend_from_slice(self.fence.command());
+    }
+
+    /// Chooses the best of what PROTOCOLINFO offers.
+    fn choose(&mut self, reply: &[u8]) -> Result<Option<PathBuf>, LoginError> {
         let text = String::from_utf8_lossy(reply);
         let find = |start: &str| text.lines().find_map(|line| line.strip_prefix(start));
         let version = find("250-VERSION Tor=\"").and_then(|rest| rest.split('"').next());
@@ -130,15 +188,15 @@ impl Login {
         let methods = auth.split(' ').next().unwrap_or_default();
         let offers = |method| methods.split(',').any(|offered| offered == method);
         if offers("NULL") {
-            return Ok(Next::Send(b"AUTHENTICATE\r\n".to_vec()));
+            self.authenticate(None);
+            return Ok(None);
         }
         let cookies = offers("SAFECOOKIE") || offers("COOKIE");
         if let Some(password) = self.password.take()
             && offers("HASHEDPASSWORD")
         {
-            return Ok(Next::Send(
-                format!("AUTHENTICATE {}\r\n", hex::encode(password)).into(),
-            ));
+            self.authenticate(Some(hex::encode(password)));
+            return Ok(None);
         }
         if cookies {
             self.safe = offers("SAFECOOKIE");
@@ -146,9 +204,7 @@ impl Login {
                 .and_then(|found| read_c_string(&reply[found + b"COOKIEFILE=".len()..]))
                 .ok_or_else(|| LoginError::NotTor("it names no cookie file".into()))?;
             self.stage = Stage::Cookie;
-            return Ok(Next::ReadCookie(PathBuf::from(
-                std::ffi::OsString::from_vec(path),
-            )));
+            return Ok(Some(PathBuf::from(std::ffi::OsString::from_vec(path))));
         }
         Err(if offers("HASHEDPASSWORD") {
             LoginError::NoPassword
@@ -157,32 +213,30 @@ impl Login {
         })
     }
 
-    /// Goes on with the content of the cookie file.
-    pub fn cookie(
+    /// Goes on with what the cookie file held.
+    pub fn handle_cookie(
         &mut self,
         path: PathBuf,
         content: Result<Vec<u8>, String>,
-    ) -> Result<Next, LoginError> {
+    ) -> Result<(), LoginError> {
         let octets = content
             .and_then(|octets| {
                 <[u8; 32]>::try_from(octets).map_err(|_| "it has not 32 octets".to_owned())
             })
             .map_err(|cause| LoginError::NoCookie { path, cause })?;
         if !self.safe {
-            self.stage = Stage::Authenticate;
-            return Ok(Next::Send(
-                format!("AUTHENTICATE {}\r\n", hex::encode(octets)).into(),
-            ));
+            self.authenticate(Some(hex::encode(octets)));
+            return Ok(());
         }
         self.stage = Stage::Challenge(Cookie::from(octets));
         let nonce = hex::encode(self.client_nonce);
-        Ok(Next::Send(
-            format!("AUTHCHALLENGE SAFECOOKIE {nonce}\r\n").into(),
-        ))
+        let command = format!("AUTHCHALLENGE SAFECOOKIE {nonce}\r\n");
+        self.transmit.extend_from_slice(command.as_bytes());
+        Ok(())
     }
 
     /// Checks that Tor knows the cookie, and proves the same to it.
-    fn answer(&self, cookie: &Cookie, reply: &[u8]) -> Result<Next, LoginError> {
+    fn answer(&mut self, cookie: &Cookie, reply: &[u8]) -> Result<(), LoginError> {
         let text = String::from_utf8_lossy(reply);
         let value = |key: &str| {
             text.split_ascii_whitespace()
@@ -197,35 +251,68 @@ impl Login {
             return Err(LoginError::Impostor);
         }
         let proof = hex::encode(cookie.client_hash(&self.client_nonce, &nonce));
-        Ok(Next::Send(format!("AUTHENTICATE {proof}\r\n").into()))
+        self.authenticate(Some(proof));
+        Ok(())
     }
+}
+
+/// The numbers in the reply to `GETINFO bus/chain`; a Tor has none.
+fn chain(reply: &[u8]) -> Vec<u8> {
+    let numbers = reply
+        .strip_prefix(b"250-")
+        .and_then(|rest| rest.strip_prefix(Key::BusChain.name().as_bytes()))
+        .and_then(|rest| rest.strip_prefix(b"="));
+    let numbers = numbers.unwrap_or_default();
+    let end = numbers
+        .iter()
+        .position(|&octet| octet == b'\r' || octet == b'\n');
+    numbers[..end.unwrap_or(numbers.len())].to_vec()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const INFO: &[u8] = b"250-PROTOCOLINFO 1\r\n250-AUTH METHODS=NULL\r\n\
+    const GREETING: &str = "250-PROTOCOLINFO 1\r\n250-AUTH METHODS=NULL\r\n\
         250-VERSION Tor=\"0.4.9.11\"\r\n250 OK\r\n";
 
     fn login() -> Login {
-        Login::new(None, [7; 32])
+        Login::new(None, [0; 32], "AB12", &Fence::new([7; 16]))
+    }
+
+    /// Lets Tor say `octets`, in pieces of `size`.
+    fn heard(login: &mut Login, octets: &[u8], size: usize) -> Result<(), LoginError> {
+        for part in octets.chunks(size) {
+            assert_eq!(login.handle_octets(part)?, None);
+        }
+        Ok(())
     }
 
     #[test]
-    fn a_login_goes_on_with_each_whole_reply() {
-        for size in 1..=INFO.len() {
-            let mut login = login();
-            let nexts: Vec<_> = INFO
-                .chunks(size)
-                .map(|piece| login.take(piece).unwrap())
-                .collect();
-            let (last, others) = nexts.split_last().unwrap();
-            assert!(others.iter().all(|next| *next == Next::Wait));
-            assert_eq!(*last, Next::Send(b"AUTHENTICATE\r\n".to_vec()));
-            assert_eq!(login.version, "0.4.9.11");
-            assert_eq!(login.take(b"250 O"), Ok(Next::Wait));
-            assert_eq!(login.take(b"K\r\n"), Ok(Next::Done));
+    fn a_login_finds_out_who_answers() {
+        let fence = Fence::new([7; 16]);
+        let of_tor = [
+            "552 Unrecognized key \"bus/chain\"\r\n".as_bytes(),
+            fence.answer(),
+        ]
+        .concat();
+        let of_bus = [b"250-bus/chain=CD EF\r\n250 OK\r\n", fence.answer()].concat();
+        let of_filter = b"510 Command filtered\r\n510 Command filtered\r\n".to_vec();
+        for (answers, chain, fences) in [
+            (of_tor, "", true),
+            (of_bus, "CD EF", true),
+            (of_filter, "", false),
+        ] {
+            let octets = [b"250 OK\r\n", &answers[..]].concat();
+            for size in 1..=octets.len() {
+                let mut login = login();
+                heard(&mut login, GREETING.as_bytes(), size).unwrap();
+                heard(&mut login, &octets, size).unwrap();
+                assert!(login.is_done(), "cut in {size}");
+                assert_eq!(login.version, "0.4.9.11");
+                assert_eq!(login.filter.is_none(), fences);
+                assert_eq!(login.chain, chain.as_bytes());
+            }
         }
     }
 
@@ -236,13 +323,30 @@ mod tests {
             b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n",
             b"220 mail ready\r\n",
             b"250 OK\r\n",
-            &[INFO, b"250 OK\r\n"].concat(),
-            &[INFO, b"2"].concat(),
+            &[GREETING.as_bytes(), b"250 OK\r\n"].concat(),
+            &[GREETING.as_bytes(), b"2"].concat(),
             &vec![b'x'; MAX_REPLY + 1],
         ] {
-            let next = login().take(octets);
+            let outcome = login().handle_octets(octets);
             let shown = octets.get(..100).unwrap_or(octets).escape_ascii();
-            assert!(matches!(next, Err(LoginError::NotTor(_))), "{shown}");
+            assert!(matches!(outcome, Err(LoginError::NotTor(_))), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_bus_behind_itself_is_refused() {
+        let mut login = login();
+        heard(&mut login, GREETING.as_bytes(), 9).unwrap();
+        let answers = b"250 OK\r\n250-bus/chain=CD AB12\r\n250 OK\r\n";
+        assert_eq!(heard(&mut login, answers, 9), Err(LoginError::Loop));
+    }
+
+    #[test]
+    fn a_refused_login_says_so() {
+        let mut login = login();
+        heard(&mut login, GREETING.as_bytes(), 9).unwrap();
+        assert!(login.transmit.ends_with(Fence::new([7; 16]).command()));
+        let refused = heard(&mut login, b"515 no\r\n", 9);
+        assert_eq!(refused, Err(LoginError::Refused("515 no".into())));
     }
 }

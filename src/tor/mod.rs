@@ -1,14 +1,15 @@
-//! The Tor behind the bus: how to log in to it, where its replies and events end, and what each
-//! command of a controller means for it.
+//! The Tor behind the bus: how to log in to it, what it was asked and has answered, its events, and
+//! what each command of a controller means for it.
 //!
-//! Like `wire` this room is made of functions of their arguments; the loop owns the sockets.
+//! Like `wire` this room does no I/O: octets and the time go in by `handle_*`, octets and answers
+//! come out by `poll_*`. The loop owns the sockets.
 
-pub mod address;
-pub mod events;
 pub mod fence;
 pub mod identifiers;
+pub mod leg;
 pub mod login;
-pub mod mixed;
-pub mod replies;
-pub mod route;
+pub mod merge;
+pub mod names;
 pub mod translate;
+pub mod upstream;
+pub mod watcher;

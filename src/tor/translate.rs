@@ -1,7 +1,8 @@
 //! Requests of binary controllers as commands of today's Tor, and Tor's answers back.
 
 use super::identifiers::Identifiers;
-use super::mixed::{self, line};
+use super::merge::{assignments, line};
+use crate::command::Verb;
 use crate::wire::refusal::Refusal;
 use crate::wire::reply::{OptionValue, Reply, Value};
 use crate::wire::request::{Request, TorRequest};
@@ -107,11 +108,11 @@ fn modern_key(key: &[u8]) -> Vec<u8> {
 /// Today's command for a request that is all Tor's.
 pub fn command(request: &Request<'_>, identifiers: &Identifiers) -> Result<Vec<u8>, Refusal> {
     let command = match request {
-        Request::GetInfo(keys) => line("GETINFO", keys),
-        Request::GetConf(names) => line("GETCONF", names),
-        Request::SetConf(settings) => mixed::assignments(b"SETCONF", settings),
-        Request::ResetConf(settings) => mixed::assignments(b"RESETCONF", settings),
-        Request::Signal(signal) => line("SIGNAL", &[signal.name().as_bytes()]),
+        Request::GetInfo(keys) => line(Verb::GetInfo, keys),
+        Request::GetConf(names) => line(Verb::GetConf, names),
+        Request::SetConf(settings) => assignments(Verb::SetConf, settings),
+        Request::ResetConf(settings) => assignments(Verb::ResetConf, settings),
+        Request::Signal(signal) => line(Verb::Signal, &[signal.name().as_bytes()]),
         Request::Tor(request) => of_tor(request, identifiers)?,
         _ => {
             return Err(Refusal::Failed(
@@ -127,7 +128,7 @@ pub fn command(request: &Request<'_>, identifiers: &Identifiers) -> Result<Vec<u
     Ok(command)
 }
 
-fn of_tor(request: &TorRequest<'_>, identifiers: &Identifiers) -> Result<Vec<u8>, Refusal> {
+fn of_tor(request: &TorRequest<&[u8]>, identifiers: &Identifiers) -> Result<Vec<u8>, Refusal> {
     let words = match request {
         TorRequest::MapAddress(mappings) => {
             let word = |(from, to): &(&[u8], &[u8])| {
@@ -168,7 +169,7 @@ fn of_tor(request: &TorRequest<'_>, identifiers: &Identifiers) -> Result<Vec<u8>
         }
     };
     let words: Vec<_> = words.iter().map(|word| &word[..]).collect();
-    Ok(line(request.keyword(), &words))
+    Ok(line(request.verb(), &words))
 }
 
 fn checked(word: &[u8]) -> Result<Vec<u8>, Refusal> {

@@ -4,84 +4,119 @@ use std::sync::Arc;
 
 use super::message::{ControllerId, Message};
 use super::reply::OptionValue;
+use crate::command::Owner;
 
 macro_rules! event_kinds {
-    ($($variant:ident $name:literal),+ $(,)?) => {
+    ($($variant:ident $name:literal $owner:ident),+ $(,)?) => {
         /// What a controller can ask for with SETEVENTS: Tor's asynchronous events
         /// (control-spec 4.1) and the bus's own.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[repr(u8)]
         pub enum EventKind {
-            $(#[doc = concat!("`", $name, "`")] $variant),+
+            $(#[doc = concat!("`", $name, "`")] $variant,)+
+            /// An event of Tor's that has no name here, by the place that its name has been given,
+            /// below [`Self::OTHERS`].
+            Other(u8),
         }
 
+        /// The places of the kinds that have a name here.
+        #[derive(Clone, Copy)]
+        enum Place { $($variant),+ }
+
         impl EventKind {
-            /// Every kind, in the order of `GETINFO events/names`.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+            /// Every kind that has a name here, in the order of `GETINFO events/names`.
+            pub const NAMED: &'static [Self] = &[$(Self::$variant),+];
 
             /// The event's keyword, as events begin with it and SETEVENTS takes it.
             #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name),+ }
+            pub const fn name(self) -> Option<&'static str> {
+                match self { $(Self::$variant => Some($name),)+ Self::Other(_) => None }
+            }
+
+            /// The party that raises it where a Tor stands behind the bus: [`Owner::Bus`] or
+            /// [`Owner::Tor`].
+            #[must_use]
+            pub const fn owner(self) -> Owner {
+                match self { $(Self::$variant => Owner::$owner,)+ Self::Other(_) => Owner::Tor }
+            }
+
+            /// The kind's place among all, below [`Self::COUNT`].
+            #[must_use]
+            pub const fn index(self) -> usize {
+                match self {
+                    $(Self::$variant => Place::$variant as usize,)+
+                    Self::Other(place) => Self::NAMED.len() + place as usize,
+                }
             }
         }
     };
 }
 
 event_kinds! {
-    Circ "CIRC",
-    CircMinor "CIRC_MINOR",
-    Stream "STREAM",
-    OrConn "ORCONN",
-    Bandwidth "BW",
-    Debug "DEBUG",
-    Info "INFO",
-    Notice "NOTICE",
-    Warn "WARN",
-    Err "ERR",
-    NewDesc "NEWDESC",
-    AddrMap "ADDRMAP",
-    DescChanged "DESCCHANGED",
-    Ns "NS",
-    StatusGeneral "STATUS_GENERAL",
-    StatusClient "STATUS_CLIENT",
-    StatusServer "STATUS_SERVER",
-    Guard "GUARD",
-    StreamBw "STREAM_BW",
-    ClientsSeen "CLIENTS_SEEN",
-    NewConsensus "NEWCONSENSUS",
-    BuildTimeoutSet "BUILDTIMEOUT_SET",
-    Signal "SIGNAL",
-    ConfChanged "CONF_CHANGED",
-    ConnBw "CONN_BW",
-    CellStats "CELL_STATS",
-    CircBw "CIRC_BW",
-    TransportLaunched "TRANSPORT_LAUNCHED",
-    HsDesc "HS_DESC",
-    HsDescContent "HS_DESC_CONTENT",
-    NetworkLiveness "NETWORK_LIVENESS",
-    PostMessage "POSTMESSAGE",
-    Controller "CONTROLLER",
-    Tor "TOR",
+    Circ "CIRC" Tor,
+    CircMinor "CIRC_MINOR" Tor,
+    Stream "STREAM" Tor,
+    OrConn "ORCONN" Tor,
+    Bandwidth "BW" Tor,
+    Debug "DEBUG" Tor,
+    Info "INFO" Tor,
+    Notice "NOTICE" Tor,
+    Warn "WARN" Tor,
+    Err "ERR" Tor,
+    NewDesc "NEWDESC" Tor,
+    AddrMap "ADDRMAP" Tor,
+    DescChanged "DESCCHANGED" Tor,
+    Ns "NS" Tor,
+    StatusGeneral "STATUS_GENERAL" Tor,
+    StatusClient "STATUS_CLIENT" Tor,
+    StatusServer "STATUS_SERVER" Tor,
+    Guard "GUARD" Tor,
+    StreamBw "STREAM_BW" Tor,
+    ClientsSeen "CLIENTS_SEEN" Tor,
+    NewConsensus "NEWCONSENSUS" Tor,
+    BuildTimeoutSet "BUILDTIMEOUT_SET" Tor,
+    Signal "SIGNAL" Tor,
+    ConfChanged "CONF_CHANGED" Tor,
+    ConnBw "CONN_BW" Tor,
+    CellStats "CELL_STATS" Tor,
+    CircBw "CIRC_BW" Tor,
+    TransportLaunched "TRANSPORT_LAUNCHED" Tor,
+    HsDesc "HS_DESC" Tor,
+    HsDescContent "HS_DESC_CONTENT" Tor,
+    NetworkLiveness "NETWORK_LIVENESS" Tor,
+    PostMessage "POSTMESSAGE" Bus,
+    Controller "CONTROLLER" Bus,
+    Tor "TOR" Bus,
 }
 
 // One bit each in a mask of 64, whose last has another meaning.
-const _: () = assert!(EventKind::ALL.len() <= 63);
+const _: () = assert!(EventKind::COUNT <= 63);
 
 impl EventKind {
+    /// The most events of Tor's without a name here that are known at a time.
+    pub const OTHERS: u8 = 16;
+
+    /// The number of kinds.
+    pub const COUNT: usize = Self::NAMED.len() + Self::OTHERS as usize;
+
+    /// Every kind.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let others = (0..Self::OTHERS).map(Self::Other);
+        Self::NAMED.iter().copied().chain(others)
+    }
+
     /// Whether only the bus raises it, and no Tor.
     #[must_use]
     pub const fn is_own(self) -> bool {
-        matches!(self, Self::PostMessage | Self::Controller | Self::Tor)
+        matches!(self.owner(), Owner::Bus)
     }
 
     /// The kind of this name, in any letter case (control-spec 3.4).
     #[must_use]
     pub fn parse(name: &[u8]) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|kind| name.eq_ignore_ascii_case(kind.name().as_bytes()))
+        Self::NAMED.iter().copied().find(|kind| {
+            kind.name()
+                .is_some_and(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+        })
     }
 }
 
@@ -96,7 +131,7 @@ impl EventMask {
     /// Whether `kind` is in the set.
     #[must_use]
     pub const fn contains(self, kind: EventKind) -> bool {
-        self.0 & (1 << kind as u8) != 0
+        self.0 & (1 << kind.index()) != 0
     }
 
     /// What is in either set.
@@ -119,7 +154,7 @@ impl EventMask {
 
     /// Puts `kind` into the set.
     pub const fn insert(&mut self, kind: EventKind) {
-        self.0 |= 1 << kind as u8;
+        self.0 |= 1 << kind.index();
     }
 
     /// Whether the set is empty.
@@ -160,10 +195,7 @@ impl EventMask {
             Self::NONE
         };
         let all = self.union(sources);
-        EventKind::ALL
-            .iter()
-            .copied()
-            .filter(move |kind| all.contains(*kind))
+        EventKind::all().filter(move |kind| all.contains(*kind))
     }
 }
 
@@ -187,15 +219,15 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// Tor has five severities and the log crate has five levels: they are matched by rank.
+    /// The word that Tor has for it, which is also the keyword of its events.
     #[must_use]
-    pub const fn of(level: log::Level) -> Self {
-        match level {
-            log::Level::Error => Self::Err,
-            log::Level::Warn => Self::Warn,
-            log::Level::Info => Self::Notice,
-            log::Level::Debug => Self::Info,
-            log::Level::Trace => Self::Debug,
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Notice => "NOTICE",
+            Self::Warn => "WARN",
+            Self::Err => "ERR",
         }
     }
 
@@ -298,8 +330,8 @@ mod tests {
 
     #[test]
     fn names_are_found_in_any_letter_case_and_each_only_once() {
-        for kind in EventKind::ALL {
-            let lower = kind.name().to_ascii_lowercase();
+        for kind in EventKind::NAMED {
+            let lower = kind.name().unwrap().to_ascii_lowercase();
             assert_eq!(EventKind::parse(lower.as_bytes()), Some(*kind));
         }
         assert_eq!(EventKind::parse(b"CIR"), None);
@@ -308,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_mask_holds_what_was_put_in() {
-        let kinds = [EventKind::Circ, EventKind::Controller];
+        let kinds = [EventKind::Circ, EventKind::Controller, EventKind::Other(15)];
         let mask: EventMask = kinds.into_iter().collect();
         assert_eq!(mask.kinds().collect::<Vec<_>>(), kinds);
         assert_eq!(EventMask::from_bits(mask.bits()), mask);

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+/// The number of a session: 1 for the daemon's first connection, never used twice.
+pub type SessionId = u64;
+
 /// The name of a controller: 1 to 64 octets of ASCII letters, digits and `_`, compared exactly.
 ///
 /// Cloning shares the name; a message that names its sender costs no copy of it.

@@ -10,14 +10,16 @@ pub mod message;
 pub mod refusal;
 pub mod reply;
 pub mod request;
+pub mod shown;
 pub mod text;
+pub mod torrc;
 
 pub use binary::Version;
 pub use event::{Event, EventKind, EventMask, Severity};
 pub use message::{ControllerId, Destination, Message};
 pub use refusal::Refusal;
 pub use reply::Reply;
-pub use request::{Request, Verb};
+pub use request::Request;
 
 /// What a connection speaks, once that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,26 +46,37 @@ impl Dialect {
         }
     }
 
-    /// Appends `reply` in this dialect.
-    pub fn encode_reply(self, reply: &Reply, out: &mut Vec<u8>) {
+    /// Appends `reply` in this dialect. Returns the number of octets that had to be cut off, which
+    /// is worth a line of the log.
+    pub fn encode_reply(self, reply: &Reply, out: &mut Vec<u8>) -> usize {
         match self.version() {
-            None => text::encode_reply(reply, out),
+            None => {
+                text::encode_reply(reply, out);
+                0
+            }
             Some(version) => binary::encode_reply(version, reply, out),
         }
     }
 
-    /// Appends the answer to a request that was refused.
-    pub fn encode_refusal(self, refusal: &Refusal, out: &mut Vec<u8>) {
+    /// Appends the answer to a request that was refused. Returns as [`Self::encode_reply`].
+    pub fn encode_refusal(self, refusal: &Refusal, out: &mut Vec<u8>) -> usize {
         match self.version() {
-            None => text::encode_refusal(refusal, out),
+            None => {
+                text::encode_refusal(refusal, out);
+                0
+            }
             Some(version) => binary::encode_refusal(version, refusal, out),
         }
     }
 
-    /// Appends `event`; a dialect that has no form for it appends nothing.
-    pub fn encode_event(self, event: &Event, out: &mut Vec<u8>) {
+    /// Appends `event`; a dialect that has no form for it appends nothing. Returns as
+    /// [`Self::encode_reply`].
+    pub fn encode_event(self, event: &Event, out: &mut Vec<u8>) -> usize {
         match self.version() {
-            None => text::encode_event(event, out),
+            None => {
+                text::encode_event(event, out);
+                0
+            }
             Some(version) => binary::encode_event(version, event, out),
         }
     }

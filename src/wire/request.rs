@@ -2,91 +2,7 @@
 
 use super::event::EventMask;
 use super::refusal::Refusal;
-
-macro_rules! verbs {
-    ($($(#[$doc:meta])* $variant:ident $keyword:literal),+ $(,)?) => {
-        /// A command that the daemon carries out itself.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Verb { $($(#[$doc])* $variant),+ }
-
-        impl Verb {
-            /// The command's keyword in the text protocol; `+` begins those with a body.
-            #[must_use]
-            pub const fn keyword(self) -> &'static str {
-                match self { $(Self::$variant => $keyword),+ }
-            }
-
-            /// The command of this keyword, in any letter case.
-            #[must_use]
-            pub fn parse(keyword: &[u8]) -> Option<Self> {
-                $(if keyword.eq_ignore_ascii_case($keyword.as_bytes()) {
-                    return Some(Self::$variant);
-                })+
-                None
-            }
-        }
-    };
-}
-
-verbs! {
-    /// Proposal 197.
-    PostMessage "POSTMESSAGE",
-    /// Proposal 197.
-    ControllerName "CONTROLLERNAME",
-    /// Control-spec 3.9.
-    GetInfo "GETINFO",
-    /// Control-spec 3.4.
-    SetEvents "SETEVENTS",
-    /// Control-spec 3.3.
-    GetConf "GETCONF",
-    /// Control-spec 3.1.
-    SetConf "SETCONF",
-    /// Control-spec 3.2.
-    ResetConf "RESETCONF",
-    /// Control-spec 3.28.
-    LoadConf "+LOADCONF",
-    /// Control-spec 3.6.
-    SaveConf "SAVECONF",
-    /// Control-spec 3.7.
-    Signal "SIGNAL",
-    /// Control-spec 3.5.
-    Authenticate "AUTHENTICATE",
-    /// Control-spec 3.24.
-    AuthChallenge "AUTHCHALLENGE",
-    /// Control-spec 3.21.
-    ProtocolInfo "PROTOCOLINFO",
-    /// Control-spec 3.20.
-    UseFeature "USEFEATURE",
-    /// Control-spec 3.23.
-    TakeOwnership "TAKEOWNERSHIP",
-    /// Control-spec 3.33.
-    DropOwnership "DROPOWNERSHIP",
-    /// Control-spec 3.19.
-    Quit "QUIT",
-}
-
-/// The commands of Tor that only a Tor can carry out (control-spec 3).
-pub const TOR_COMMANDS: &[&str] = &[
-    "MAPADDRESS",
-    "EXTENDCIRCUIT",
-    "SETCIRCUITPURPOSE",
-    "SETROUTERPURPOSE",
-    "ATTACHSTREAM",
-    "+POSTDESCRIPTOR",
-    "REDIRECTSTREAM",
-    "CLOSESTREAM",
-    "CLOSECIRCUIT",
-    "RESOLVE",
-    "HSFETCH",
-    "+HSPOST",
-    "ADD_ONION",
-    "DEL_ONION",
-    "ONION_CLIENT_AUTH_ADD",
-    "ONION_CLIENT_AUTH_REMOVE",
-    "ONION_CLIENT_AUTH_VIEW",
-    "DROPGUARDS",
-    "DROPTIMEOUTS",
-];
+use crate::command::Verb;
 
 /// A signal, by what the daemon does on it (control-spec 3.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +58,12 @@ impl Signal {
             .map(|(_, signal)| *signal)
     }
 
+    /// Whether only the bus takes it, and no Tor.
+    #[must_use]
+    pub const fn is_own(self) -> bool {
+        matches!(self, Self::BusReload | Self::BusShutdown)
+    }
+
     /// The name that the SIGNAL event carries (control-spec 4.1.16).
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -171,27 +93,27 @@ pub struct Setting {
     pub value: Option<Vec<u8>>,
 }
 
-/// What only a Tor can carry out, as the v0 dialect asks for it (control-spec-v0 3.11 to 3.21).
-/// Identifiers are the numbers that the events of that dialect have given.
+/// A request that only a Tor can carry out, as the v0 dialect asks for it (control-spec-v0 3.11 to
+/// 3.21). Identifiers are the numbers that the events of that dialect have given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "fields are what the message's layout names")]
-pub enum TorRequest<'a> {
+pub enum TorRequest<B> {
     /// Each address with what replaces it.
-    MapAddress(Vec<(&'a [u8], &'a [u8])>),
+    MapAddress(Vec<(B, B)>),
     /// Circuit 0 is a new one.
     ExtendCircuit {
         circuit: u32,
-        path: &'a [u8],
+        path: B,
     },
     /// Circuit 0 leaves the choice to Tor.
     AttachStream {
         stream: u32,
         circuit: u32,
     },
-    PostDescriptor(&'a [u8]),
+    PostDescriptor(B),
     RedirectStream {
         stream: u32,
-        address: &'a [u8],
+        address: B,
     },
     CloseStream {
         stream: u32,
@@ -203,40 +125,72 @@ pub enum TorRequest<'a> {
     },
 }
 
-impl TorRequest<'_> {
-    /// The keyword of the text protocol's command for it.
+impl<B> TorRequest<B> {
+    /// The command of the text protocol for the request.
     #[must_use]
-    pub const fn keyword(&self) -> &'static str {
+    pub const fn verb(&self) -> Verb {
         match self {
-            Self::MapAddress(_) => "MAPADDRESS",
-            Self::ExtendCircuit { .. } => "EXTENDCIRCUIT",
-            Self::AttachStream { .. } => "ATTACHSTREAM",
-            Self::PostDescriptor(_) => "+POSTDESCRIPTOR",
-            Self::RedirectStream { .. } => "REDIRECTSTREAM",
-            Self::CloseStream { .. } => "CLOSESTREAM",
-            Self::CloseCircuit { .. } => "CLOSECIRCUIT",
+            Self::MapAddress(_) => Verb::MapAddress,
+            Self::ExtendCircuit { .. } => Verb::ExtendCircuit,
+            Self::AttachStream { .. } => Verb::AttachStream,
+            Self::PostDescriptor(_) => Verb::PostDescriptor,
+            Self::RedirectStream { .. } => Verb::RedirectStream,
+            Self::CloseStream { .. } => Verb::CloseStream,
+            Self::CloseCircuit { .. } => Verb::CloseCircuit,
+        }
+    }
+
+    fn map<C>(self, mut octets: impl FnMut(B) -> C) -> TorRequest<C> {
+        match self {
+            Self::MapAddress(mappings) => TorRequest::MapAddress(
+                mappings
+                    .into_iter()
+                    .map(|(from, to)| (octets(from), octets(to)))
+                    .collect(),
+            ),
+            Self::ExtendCircuit { circuit, path } => TorRequest::ExtendCircuit {
+                circuit,
+                path: octets(path),
+            },
+            Self::AttachStream { stream, circuit } => TorRequest::AttachStream { stream, circuit },
+            Self::PostDescriptor(descriptor) => TorRequest::PostDescriptor(octets(descriptor)),
+            Self::RedirectStream { stream, address } => TorRequest::RedirectStream {
+                stream,
+                address: octets(address),
+            },
+            Self::CloseStream { stream, reason } => TorRequest::CloseStream { stream, reason },
+            Self::CloseCircuit { circuit, if_unused } => {
+                TorRequest::CloseCircuit { circuit, if_unused }
+            }
         }
     }
 }
 
-/// One command of a controller.
+/// One command of a controller, its octets still where they came.
+pub type Request<'a> = RequestOf<&'a [u8]>;
+
+/// One command of a controller, with its octets as `B`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "fields are what the command's grammar names")]
-pub enum Request<'a> {
+pub enum RequestOf<B> {
     ProtocolInfo,
     /// The client nonce; whether a challenge is possible at all is asked before its form.
     AuthChallenge(Result<Vec<u8>, Refusal>),
     /// The octets that prove the right to be here: a cookie or an answer to a challenge.
     Authenticate(Vec<u8>),
     Quit,
-    ControllerName(&'a [u8]),
+    ControllerName(B),
     PostMessage {
-        destination: &'a [u8],
-        text: &'a [u8],
+        destination: B,
+        text: B,
     },
-    SetEvents(EventMask),
-    GetInfo(Vec<&'a [u8]>),
-    GetConf(Vec<&'a [u8]>),
+    SetEvents {
+        events: EventMask,
+        /// Names that only a newer Tor can know.
+        others: Vec<B>,
+    },
+    GetInfo(Vec<B>),
+    GetConf(Vec<B>),
     SetConf(Vec<Setting>),
     ResetConf(Vec<Setting>),
     LoadConf(Vec<u8>),
@@ -247,27 +201,83 @@ pub enum Request<'a> {
     UseFeature,
     TakeOwnership,
     DropOwnership,
-    /// `GETINFO recent-messages`, as the binary dialects ask for it.
     RecentMessages,
-    /// `GETINFO new-messages`, as the binary dialects ask for it.
     NewMessages,
-    /// `GETINFO list-controllers`, as the binary dialects ask for it.
     ListControllers,
-    Tor(TorRequest<'a>),
+    /// A command of the text protocol that only a Tor can take apart and carry out.
+    Relayed(Verb),
+    Tor(TorRequest<B>),
+}
+
+impl<B> RequestOf<B> {
+    /// The command that the request is.
+    #[must_use]
+    pub const fn verb(&self) -> Verb {
+        match self {
+            Self::ProtocolInfo => Verb::ProtocolInfo,
+            Self::AuthChallenge(_) => Verb::AuthChallenge,
+            Self::Authenticate(_) => Verb::Authenticate,
+            Self::Quit => Verb::Quit,
+            Self::ControllerName(_) => Verb::ControllerName,
+            Self::PostMessage { .. } => Verb::PostMessage,
+            Self::SetEvents { .. } => Verb::SetEvents,
+            Self::GetInfo(_) => Verb::GetInfo,
+            Self::GetConf(_) => Verb::GetConf,
+            Self::SetConf(_) => Verb::SetConf,
+            Self::ResetConf(_) => Verb::ResetConf,
+            Self::LoadConf(_) => Verb::LoadConf,
+            Self::SaveConf { .. } => Verb::SaveConf,
+            Self::Signal(_) => Verb::Signal,
+            Self::UseFeature => Verb::UseFeature,
+            Self::TakeOwnership => Verb::TakeOwnership,
+            Self::DropOwnership => Verb::DropOwnership,
+            Self::RecentMessages => Verb::RecentMessages,
+            Self::NewMessages => Verb::NewMessages,
+            Self::ListControllers => Verb::ListControllers,
+            Self::Relayed(verb) => *verb,
+            Self::Tor(request) => request.verb(),
+        }
+    }
+
+    /// The same request, with its octets held otherwise.
+    pub fn map<C>(self, mut octets: impl FnMut(B) -> C) -> RequestOf<C> {
+        let mut all = |words: Vec<B>| words.into_iter().map(&mut octets).collect();
+        match self {
+            Self::ProtocolInfo => RequestOf::ProtocolInfo,
+            Self::AuthChallenge(nonce) => RequestOf::AuthChallenge(nonce),
+            Self::Authenticate(proof) => RequestOf::Authenticate(proof),
+            Self::Quit => RequestOf::Quit,
+            Self::ControllerName(name) => RequestOf::ControllerName(octets(name)),
+            Self::PostMessage { destination, text } => RequestOf::PostMessage {
+                destination: octets(destination),
+                text: octets(text),
+            },
+            Self::SetEvents { events, others } => RequestOf::SetEvents {
+                events,
+                others: all(others),
+            },
+            Self::GetInfo(keys) => RequestOf::GetInfo(all(keys)),
+            Self::GetConf(names) => RequestOf::GetConf(all(names)),
+            Self::SetConf(settings) => RequestOf::SetConf(settings),
+            Self::ResetConf(settings) => RequestOf::ResetConf(settings),
+            Self::LoadConf(text) => RequestOf::LoadConf(text),
+            Self::SaveConf { force } => RequestOf::SaveConf { force },
+            Self::Signal(signal) => RequestOf::Signal(signal),
+            Self::UseFeature => RequestOf::UseFeature,
+            Self::TakeOwnership => RequestOf::TakeOwnership,
+            Self::DropOwnership => RequestOf::DropOwnership,
+            Self::RecentMessages => RequestOf::RecentMessages,
+            Self::NewMessages => RequestOf::NewMessages,
+            Self::ListControllers => RequestOf::ListControllers,
+            Self::Relayed(verb) => RequestOf::Relayed(verb),
+            Self::Tor(request) => RequestOf::Tor(request.map(octets)),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keywords_are_found_in_any_letter_case_and_the_plus_belongs_to_them() {
-        assert_eq!(Verb::parse(b"getinfo"), Some(Verb::GetInfo));
-        assert_eq!(Verb::parse(b"+LoadConf"), Some(Verb::LoadConf));
-        assert_eq!(Verb::parse(b"LOADCONF"), None);
-        assert_eq!(Verb::parse(b"+GETINFO"), None);
-        assert_eq!(Verb::parse(b""), None);
-    }
 
     #[test]
     fn aliases_of_a_signal_mean_the_same() {

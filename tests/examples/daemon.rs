@@ -1,24 +1,24 @@
 //! A daemon of its own for an example, and what varies from one run to the next.
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tempfile::TempDir;
+
+use crate::support::{self, Daemon};
 
 /// A temporary directory in the place of those that the documents name.
 pub struct Place {
-    root: TempDir,
+    root: support::Place,
 }
 
 impl Place {
     pub fn new() -> Self {
-        let root = tempfile::tempdir().expect("a temporary directory");
+        let root = support::Place::new();
         let place = Self { root };
         let wrapper = place.path("bin/onionbus");
         fs::create_dir(place.path("bin")).unwrap();
@@ -35,7 +35,7 @@ impl Place {
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
+        self.root.path(name)
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -54,10 +54,14 @@ impl Place {
 
     /// A command that meets this place only.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new(program);
+        // A job in the background ignores SIGINT, and so would all of its children.
+        let mut command = Command::new("env");
+        command
+            .arg("--default-signal=INT,QUIT")
+            .arg(program.as_ref());
         let path = std::env::var("PATH").unwrap_or_default();
         command
-            .current_dir(self.root.path())
+            .current_dir(self.path(""))
             .env("PATH", format!("{}:{path}", self.path("bin").display()))
             .env("ONIONBUS_SOCKET", self.socket())
             .env("LC_ALL", "C")
@@ -69,41 +73,19 @@ impl Place {
     /// Starts a daemon with these options, one of which can be an option file, and waits until it
     /// is ready.
     pub fn serve(&self, with: &[String]) -> Daemon {
-        let mut command = self.command(self.path("bin/onionbus"));
-        command.arg("serve").stderr(Stdio::piped());
+        let mut start = self.root.serve_bare().state(self.path("state"));
+        let socket = self.socket();
+        start = start.env("ONIONBUS_SOCKET", socket.to_str().expect("UTF-8"));
         for option in with {
-            match &option[..] {
+            start = match &option[..] {
                 "an option file" => {
-                    fs::write(self.path("onionbus.conf"), "# empty\n").unwrap();
-                    command.args(["--config", "onionbus.conf"]);
+                    self.root.file("onionbus.conf", "# empty\n");
+                    start.arg("--config").arg("onionbus.conf")
                 }
-                option => {
-                    command.args(["--set", option]);
-                }
-            }
+                option => start.set(option),
+            };
         }
-        let mut child = command.spawn().expect("the daemon starts");
-        let mut log = BufReader::new(child.stderr.take().expect("it is piped"));
-        let mut said = String::new();
-        while !said.contains("is ready") {
-            let read = log.read_line(&mut said).expect("the log is text");
-            assert!(read > 0, "the daemon ended: {said}");
-        }
-        // The rest of the log is read so that the daemon never waits for it.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Daemon { child }
-    }
-}
-
-/// A running daemon; it ends with this value.
-pub struct Daemon {
-    child: Child,
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        signal(&self.child, Signal::SIGTERM);
-        let _ = self.child.wait();
+        start.ready()
     }
 }
 
@@ -114,21 +96,6 @@ pub fn signal(leader: &Child, signal: Signal) {
     let _ = killpg(Pid::from_raw(group), signal);
 }
 
-/// Whether a tool is there. Under CI a missing one is a failure, elsewhere a loud skip.
-pub fn have(tool: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let there =
-        std::env::split_paths(&path).any(|directory| Path::new(&directory).join(tool).exists());
-    assert!(
-        there || std::env::var_os("CI").is_none(),
-        "{tool} is missing"
-    );
-    if !there {
-        eprintln!("SKIPPED: the examples that use {tool}, which is not installed");
-    }
-    there
-}
-
 /// A line with its times, process numbers and secrets made equal.
 pub fn masked(line: &str) -> String {
     let mut line = line.trim_end_matches('\r').to_owned();
@@ -136,6 +103,8 @@ pub fn masked(line: &str) -> String {
         "dddd-dd-ddTdd:dd:dd.dddZ",
         "dddd-dd-ddTdd:dd:dd",
         &"h".repeat(64),
+        // Of `bus/chain=`.
+        &format!("n={}", "h".repeat(16)),
     ] {
         line = cover(&line, form);
     }

@@ -17,7 +17,6 @@
 mod console;
 mod daemon;
 mod document;
-#[allow(dead_code, reason = "another test uses the rest of it")]
 #[path = "../relay/tor.rs"]
 mod real_tor;
 #[path = "../support/mod.rs"]
@@ -29,8 +28,9 @@ use std::cell::RefCell;
 use std::fs;
 
 use console::Consoles;
-use daemon::{Place, have};
+use daemon::Place;
 use document::Example;
+use support::has;
 use tor::Played;
 
 /// Commands that are not run, and why.
@@ -123,7 +123,7 @@ fn play(document: &str, examples: &[Example]) {
         exempt.borrow_mut().extend(known.map(|known| known.1));
         let lacks = ["socat", "xxd"]
             .iter()
-            .any(|tool| command.contains(tool) && !have(tool));
+            .any(|tool| command.contains(tool) && !has(tool));
         known.is_some() || lacks
     };
     let mut place = Place::new();
@@ -188,7 +188,7 @@ fn check(place: &Place, example: &Example) {
 
 #[test]
 fn the_readme() {
-    if have("socat") && have("xxd") {
+    if has("socat") && has("xxd") {
         play("README.md", &document::markdown("README.md"));
     }
 }

@@ -8,6 +8,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use onionbus::wire::text::Replies;
+
 use crate::document::Example;
 use crate::real_tor::{Home, has_tor};
 use crate::support::PATIENCE;
@@ -21,12 +23,27 @@ pub const NAME: &str = "Tor";
 
 /// A Tor that says what it is told to.
 pub struct Played {
-    /// Each line of a command, and where its answer goes to.
-    heard: Receiver<(String, UnixStream)>,
-    /// Where the last command came from.
-    asker: Option<UnixStream>,
+    /// Each line of a command, and the connection that it came over.
+    heard: Receiver<(String, Arc<Asker>)>,
+    /// The connection that the last command came over.
+    asker: Option<Arc<Asker>>,
+    /// Tells where the answer to it ends.
+    ends: Replies,
     /// Where events go to.
     feed: Arc<Mutex<Option<UnixStream>>>,
+}
+
+/// A connection of the daemon.
+struct Asker {
+    stream: UnixStream,
+    /// While the example has not answered a command: what is to be said behind its answer.
+    behind: Mutex<Option<String>>,
+}
+
+impl Asker {
+    fn says(&self, octets: &str) -> std::io::Result<()> {
+        (&self.stream).write_all(octets.as_bytes())
+    }
 }
 
 impl Played {
@@ -39,12 +56,15 @@ impl Played {
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (sender, events) = (sender.clone(), Arc::clone(&events));
-                thread::spawn(move || converse(&stream, &sender, &events));
+                let behind = Mutex::default();
+                let asker = Arc::new(Asker { stream, behind });
+                thread::spawn(move || converse(&asker, &sender, &events));
             }
         });
         Self {
             heard,
             asker: None,
+            ends: Replies::default(),
             feed,
         }
     }
@@ -58,15 +78,21 @@ impl Played {
     }
 
     /// Tor answers with this line, or sends this event.
-    pub fn says(&self, line: &str, at: &str) {
-        let feed = self.feed.lock().expect("no panic");
-        let stream = if line.starts_with("650") {
-            &feed
-        } else {
-            &self.asker
-        };
-        let mut stream = stream.as_ref().unwrap_or_else(|| panic!("{at}: to whom?"));
-        write!(stream, "{line}\r\n").expect("the daemon reads");
+    pub fn says(&mut self, line: &str, at: &str) {
+        let octets = format!("{line}\r\n");
+        if line.starts_with("650") {
+            let feed = self.feed.lock().expect("no panic");
+            let mut feed = feed.as_ref().unwrap_or_else(|| panic!("{at}: to whom?"));
+            return feed.write_all(octets.as_bytes()).expect("the daemon reads");
+        }
+        let asker = self.asker.as_ref();
+        let asker = asker.unwrap_or_else(|| panic!("{at}: to whom?"));
+        let mut behind = asker.behind.lock().expect("no panic");
+        asker.says(&octets).expect("the daemon reads");
+        if self.ends.take(octets.as_bytes()) > 0 {
+            let octets = behind.take().unwrap_or_default();
+            asker.says(&octets).expect("the daemon reads");
+        }
     }
 
     /// Everything that the daemon has sent is in the example.
@@ -78,35 +104,44 @@ impl Played {
 
 /// Answers what every connection of the daemon says by itself, and passes the rest on.
 fn converse(
-    mut stream: &UnixStream,
-    heard: &Sender<(String, UnixStream)>,
+    asker: &Arc<Asker>,
+    heard: &Sender<(String, Arc<Asker>)>,
     feed: &Mutex<Option<UnixStream>>,
 ) {
-    let mut lines = BufReader::new(stream.try_clone().expect("a descriptor")).lines();
+    let again = || asker.stream.try_clone().expect("a descriptor");
+    let mut lines = BufReader::new(again()).lines();
     while let Some(Ok(line)) = lines.next() {
         let answer = match line.split(' ').next().unwrap_or_default() {
+            "GETINFO" if line == "GETINFO bus/chain" => "552 Unrecognized key \"bus/chain\"",
             "PROTOCOLINFO" => {
                 "250-PROTOCOLINFO 1\r\n250-AUTH METHODS=NULL\r\n\
                  250-VERSION Tor=\"0.4.9.11\"\r\n250 OK"
             }
             "AUTHENTICATE" => "250 OK",
             "SETEVENTS" => {
-                let again = stream.try_clone().expect("a descriptor");
-                *feed.lock().expect("no panic") = Some(again);
+                *feed.lock().expect("no panic") = Some(again());
                 "250 OK"
             }
             fence if fence.starts_with("ONIONBUS_FENCE_") => {
                 &format!("510 Unrecognized command \"{fence}\"")
             }
             _ => {
-                let answers = stream.try_clone().expect("a descriptor");
+                asker
+                    .behind
+                    .lock()
+                    .expect("no panic")
+                    .get_or_insert_default();
                 // Nobody listens once the example has ended.
-                let _ = heard.send((line, answers));
+                let _ = heard.send((line, Arc::clone(asker)));
                 continue;
             }
         };
-        // The daemon may be gone already.
-        let _ = write!(stream, "{answer}\r\n");
+        let answer = format!("{answer}\r\n");
+        match &mut *asker.behind.lock().expect("no panic") {
+            Some(behind) => behind.push_str(&answer),
+            // The daemon may be gone already.
+            None => drop(asker.says(&answer)),
+        }
     }
 }
 

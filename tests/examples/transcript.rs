@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use onionbus::session::Cookie;
+use onionbus::auth::Cookie;
 
 use crate::daemon::{Place, masked};
 use crate::document::Example;

@@ -8,10 +8,6 @@ mod socks;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../relay/tor.rs"]
-#[allow(
-    dead_code,
-    reason = "the tests of the relay need more of it than these"
-)]
 mod tor;
 mod tor_network;
 mod watch;

@@ -23,7 +23,6 @@ mod script;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../relay/tor.rs"]
-#[allow(dead_code, reason = "the tests of the relay use the rest")]
 mod tor;
 
 use std::fs;

@@ -58,8 +58,14 @@ pub fn written(scenario: Scenario, wire: &[Moment], variables: &[Variable]) -> S
                     && *kind == DONE
                 {
                     // Where they came between other messages was up to Tor and the clock.
-                    let before = events.extract_if(.., |(other, _), _| *other == who);
-                    let before: Vec<_> = before.map(|(_, line)| line).collect();
+                    let mut before = Vec::new();
+                    events.retain(|(other, _), line| {
+                        let of_another = *other != who;
+                        if !of_another {
+                            before.push(std::mem::take(line));
+                        }
+                        of_another
+                    });
                     lines.splice(asked..asked, before);
                 }
                 let mut body = body.clone();

@@ -197,8 +197,8 @@ fn commands_on_their_way_when_it_goes_get_no_wrong_replies() {
         user.until(b"\"UNKNOWN20\"");
         pair.tor.kill();
         // What ends the batch is the bus's to say.
-        user.send(b"SETEVENTS NOSUCHEVENT\r\n");
-        let at_end = user.until(b"\"NOSUCHEVENT\"\r\n");
+        user.send(b"POSTMESSAGE\r\n");
+        let at_end = user.until(b"512 Bad arguments to POSTMESSAGE");
         assert!(at_end, "it is kept: {}", tail(&user.received));
         let got = String::from_utf8(user.take()).expect("ASCII");
         let mut lines = got.lines().peekable();

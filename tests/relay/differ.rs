@@ -148,6 +148,7 @@ const ADDED: &[(&str, &[&str])] = &[
     (
         "info/names",
         &[
+            "bus/chain -- ",
             "list-controllers -- ",
             "new-messages -- ",
             "recent-messages -- ",

@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::support::{PATIENCE, Place, eventually};
+use crate::support::{PATIENCE, Place};
 use crate::tor::{Home, Pair, has_tor, serve};
 use crate::wire::{Stop, Wire, tail};
 
@@ -23,8 +23,8 @@ fn who_comes_before_the_daemon_has_logged_in_waits() {
     }
     let (home, place) = (Home::new(), Place::new());
     let _tor = home.start();
-    let _daemon = serve(&place, &home).spawn();
-    eventually("the socket is there", || place.socket().exists());
+    let daemon = serve(&place, &home).spawn();
+    daemon.logs("listening at");
     let mut controller = Wire::at(&place.socket());
     assert_eq!(controller.first_line("SETEVENTS SIGNAL"), "250 OK");
 }
@@ -241,6 +241,13 @@ fn feed(subscribe: &str, octets: &[u8], size: usize) -> Vec<u8> {
     say(&mut stream, b"250-VERSION Tor=\"0.4.9.11\"\r\n250 OK\r\n");
     hear(&mut stream, "AUTHENTICATE");
     say(&mut stream, b"250 OK\r\n");
+    hear(&mut stream, "GETINFO bus/chain");
+    say(&mut stream, b"552 Unrecognized key \"bus/chain\"\r\n");
+    let mut fence = String::new();
+    stream.read_line(&mut fence).expect("it goes on");
+    let fence = fence.trim_end();
+    let unknown = format!("510 Unrecognized command \"{fence}\"\r\n");
+    say(&mut stream, unknown.as_bytes());
     let mut controller = Wire::at(&place.socket());
     controller.send(format!("SETEVENTS POSTMESSAGE {subscribe}\r\n").as_bytes());
     hear(&mut stream, &format!("SETEVENTS {subscribe}"));

@@ -1,4 +1,5 @@
 //! A Tor as a child process.
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -11,7 +12,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use crate::support::{Daemon, PATIENCE, Place, Start, can, eventually, run};
+use crate::support::{Daemon, PATIENCE, Place, Start, can, run};
 
 /// Whether there is a Tor to test with; see [`can`].
 #[track_caller]
@@ -92,11 +93,26 @@ impl Home {
     /// Starts a Tor and waits until it takes connections.
     #[track_caller]
     pub fn start(&self) -> Tor {
+        self.start_with(&[])
+    }
+
+    /// As [`Home::start`], with the torrc's lines as arguments too, which no LOADCONF takes away.
+    #[track_caller]
+    pub fn start_with_arguments(&self) -> Tor {
+        let torrc = self.torrc();
+        let lines = torrc.lines().filter_map(|line| line.split_once(' '));
+        let pairs = lines.map(|(name, value)| [format!("--{name}"), value.to_owned()]);
+        self.start_with(pairs.flatten().collect::<Vec<_>>().as_slice())
+    }
+
+    #[track_caller]
+    fn start_with(&self, arguments: &[String]) -> Tor {
         let mut command = Command::new("tor");
         command.arg("-f").arg(self.path().join("torrc"));
         command
             .arg("--defaults-torrc")
-            .arg(self.path().join("none"));
+            .arg(self.path().join("none"))
+            .args(arguments);
         // Else it writes below the home directory of whoever tests.
         command.env("HOME", self.path()).current_dir(self.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped());
@@ -185,12 +201,10 @@ pub fn serve(place: &Place, home: &Home) -> Start {
     place.serve().set(&format!("BusTor {}", home.address()))
 }
 
-/// Waits until the daemon has logged in to Tor: only then can it say that Tor has gone. Whoever asks
-/// for PROTOCOLINFO and nothing else is no controller yet that others would see.
+/// Waits until the daemon has logged in to Tor: only then can it say that Tor has gone.
+#[track_caller]
 pub fn is_connected(daemon: &Daemon) {
-    eventually("the daemon knows Tor's version", || {
-        !daemon.connect().ask("PROTOCOLINFO").contains("(onionbus")
-    });
+    daemon.logs(" is there, at ");
 }
 
 /// A Tor, and a daemon in front of it that has logged in.

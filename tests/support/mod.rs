@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -211,9 +212,11 @@ impl Start {
             }
         });
         Daemon {
+            guard: Some(Guard::of(child.id())),
             child,
             heard,
             taken: 0,
+            read: 0,
             socket: self.directory.join("control"),
         }
     }
@@ -254,12 +257,36 @@ fn hear(heard: &(Mutex<Heard>, Condvar), change: impl FnOnce(&mut Heard)) {
     heard.1.notify_all();
 }
 
+/// Kills a process when the test ends in any way but the one that drops this first.
+struct Guard(Child);
+
+impl Guard {
+    fn of(pid: u32) -> Self {
+        // The end of the pipe is the end of the test: no line comes before it.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"read -r line || kill -9 "$0""#, &pid.to_string()]);
+        shell.stdin(Stdio::piped()).stderr(Stdio::null());
+        Self(shell.spawn().expect("sh starts"))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Both fail only if it has ended.
+        let _ = self.0.stdin.as_mut().map(|stdin| stdin.write_all(b"\n"));
+        let _ = self.0.wait();
+    }
+}
+
 /// A running daemon; it is killed when this goes.
 pub struct Daemon {
+    guard: Option<Guard>,
     child: Child,
     heard: Arc<(Mutex<Heard>, Condvar)>,
     /// How many notes [`Daemon::notified`] has gone over.
     taken: usize,
+    /// How many lines of the log [`Daemon::logs_next`] has gone over.
+    read: usize,
     socket: PathBuf,
 }
 
@@ -275,6 +302,7 @@ impl Daemon {
 
     /// `kill -9`, and waits for its end.
     pub fn kill(&mut self) {
+        self.guard = None;
         self.child.kill().expect("it is our child");
         self.child.wait().expect("it is our child");
     }
@@ -327,6 +355,16 @@ impl Daemon {
         })
     }
 
+    /// Waits for a line of the log that contains `part`, behind the last one waited for so.
+    #[track_caller]
+    pub fn logs_next(&mut self, part: &str) {
+        let read = self.read;
+        self.read = self.wait_for(part, |heard| {
+            let mut lines = heard.log.iter().skip(read);
+            Some(read + lines.position(|line| line.contains(part))? + 1)
+        });
+    }
+
     /// The log so far.
     pub fn log(&self) -> String {
         self.heard.0.lock().expect("no panic").log.join("\n")
@@ -336,6 +374,7 @@ impl Daemon {
     #[track_caller]
     pub fn ends(&mut self, code: i32) -> String {
         let log = self.wait_for("end", |heard| heard.ended.then(|| heard.log.join("\n")));
+        self.guard = None;
         let status = self.child.wait().expect("it is our child");
         assert_eq!(status.code(), Some(code), "{status}: {log}");
         log
@@ -383,9 +422,13 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        self.guard = None;
         // It fails only if it has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("the daemon's log:\n{}", self.log());
+        }
     }
 }
 
@@ -543,13 +586,17 @@ pub fn run(command: &mut Command) -> String {
     stdout.into_owned()
 }
 
-/// Whether a test can be run. In CI it must; elsewhere it says loudly that it is left out.
+/// Whether a test can be run. In CI it must; elsewhere it says loudly that it is left out, and how
+/// many have been by then.
 #[track_caller]
 pub fn can(what: &str, it_can: bool) -> bool {
+    static SKIPPED: AtomicUsize = AtomicUsize::new(0);
     if !it_can {
         let name = thread::current().name().unwrap_or("a test").to_owned();
-        let notice = format!("\nSKIPPED: {name}: {what} is needed for it\n");
-        assert!(std::env::var_os("CI").is_none(), "{notice}");
+        let needed = format!("{name}: {what} is needed for it");
+        assert!(std::env::var_os("CI").is_none(), "{needed}");
+        let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+        let notice = format!("\nSKIPPED ({count}): {needed}\n");
         // Not through the macro, which a test that passes keeps to itself.
         let _ = io::stderr().write_all(notice.as_bytes());
     }
@@ -585,13 +632,16 @@ pub fn python_with(module: &str) -> Option<&'static str> {
     found
 }
 
-/// Asks again and again until `holds`, and fails if it never does. For what nobody tells of, such
-/// as the memory of another process; each asking gives way to whoever else wants to run.
+/// Asks again until `holds`, and fails if it never does. Only for what nobody tells of, such as the
+/// memory of another process: there is nothing to wait for but the next asking, and the machine is
+/// left to others until then.
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
+    let mut pause = Duration::from_millis(1);
     while !holds() {
         assert!(begun.elapsed() < PATIENCE, "never: {what}");
-        thread::yield_now();
+        thread::park_timeout(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
     }
 }

@@ -1,31 +1,15 @@
-//! A daemon of a test's own.
+//! A daemon of a transcript's own, which can be started again.
 
-use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
-use std::time::Duration;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tempfile::TempDir;
-
-/// What takes longer than this will never come.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_onionbus");
+use crate::support::{self, Place};
 
 pub struct Daemon {
-    directory: TempDir,
-    arguments: Vec<String>,
+    place: Place,
+    options: Vec<String>,
     descriptors: Option<u32>,
-    child: Child,
-    log: Receiver<String>,
-    logged: Vec<String>,
+    running: support::Daemon,
 }
 
 impl Daemon {
@@ -36,32 +20,25 @@ impl Daemon {
         sockets: &[(String, String)],
         descriptors: Option<u32>,
     ) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
         // Another user must get as far as the sockets, whose modes decide.
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))
-            .expect("its owner may");
-        let path = directory.path().display();
-        let mut lines = vec![
-            format!("BusStateDirectory {path}/state"),
-            format!("BusSocket {path}/control Mode=0666"),
-        ];
-        for (name, settings) in sockets {
-            lines.push(format!("BusSocket {path}/{name} {settings}"));
-        }
-        lines.extend(options.iter().cloned());
-        let (child, log) = spawn(directory.path(), &lines, descriptors);
+        let place = Place::open_to_all();
+        let socket = |name: &str, settings: &str| {
+            format!("BusSocket {} {settings}", place.path(name).display())
+        };
+        let mut all = vec![socket("control", "Mode=0666")];
+        all.extend(sockets.iter().map(|(name, words)| socket(name, words)));
+        all.extend_from_slice(options);
+        let running = run(&place, &all, descriptors);
         Self {
-            directory,
-            arguments: lines,
+            place,
+            options: all,
             descriptors,
-            child,
-            log,
-            logged: Vec::new(),
+            running,
         }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.place.path(name)
     }
 
     pub fn connect(&self, socket: &str) -> UnixStream {
@@ -71,103 +48,32 @@ impl Daemon {
     /// Ends it, as SIGTERM or SIGKILL does, and starts another one in its place.
     pub fn restart(&mut self, killed: bool) {
         if killed {
-            self.child.kill().expect("it runs");
-            self.child.wait().expect("it was started here");
+            self.running.kill();
         } else {
             self.end();
         }
-        (self.child, self.log) = spawn(self.directory.path(), &self.arguments, self.descriptors);
+        self.running = run(&self.place, &self.options, self.descriptors);
     }
 
     /// Ends it, and checks that it ended well.
     pub fn end(&mut self) {
-        let pid = i32::try_from(self.child.id()).expect("a process id");
-        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it runs");
-        let status = self.child.wait().expect("it was started here");
-        assert!(status.success(), "the daemon ended with {status}");
+        self.running.stop();
     }
 
-    /// Waits until a line with this text is logged.
+    /// Waits until a line with this text is logged, behind the last one that was waited for.
     pub fn logs(&mut self, text: &str) {
-        loop {
-            let line = self.log.recv_timeout(PATIENCE);
-            let Ok(line) = line else {
-                panic!("{text:?} is not logged");
-            };
-            let found = line.contains(text);
-            self.logged.push(line);
-            if found {
-                return;
-            }
-        }
-    }
-
-    /// Everything logged so far.
-    fn log(&mut self) -> String {
-        self.logged.extend(self.log.try_iter());
-        self.logged.join("\n")
+        self.running.logs_next(text);
     }
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // Both fail only if it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if thread::panicking() {
-            eprintln!("the daemon's log:\n{}", self.log());
-        }
-    }
-}
-
-fn spawn(
-    directory: &Path,
-    lines: &[String],
-    descriptors: Option<u32>,
-) -> (Child, Receiver<String>) {
-    let notified = directory.join("ready");
-    // It is there after a restart.
-    let _ = fs::remove_file(&notified);
-    let ready = UnixDatagram::bind(&notified).expect("a socket");
-    ready
-        .set_read_timeout(Some(PATIENCE))
-        .expect("a time that is not 0");
-    let mut command = match descriptors {
-        None => Command::new(PROGRAM),
+fn run(place: &Place, options: &[String], descriptors: Option<u32>) -> support::Daemon {
+    let start = place.serve_bare().state(place.path("state"));
+    let start = options.iter().fold(start, |start, line| start.set(line));
+    match descriptors {
+        None => start.ready(),
         Some(number) => {
-            let mut prlimit = Command::new("prlimit");
-            prlimit.arg(format!("--nofile={number}")).arg(PROGRAM);
-            prlimit
+            let limit = format!("--nofile={number}");
+            start.under(&["prlimit", &limit]).ready()
         }
-    };
-    command.arg("serve");
-    for line in lines {
-        command.args(["--set", line]);
     }
-    command.env("NOTIFY_SOCKET", &notified);
-    for name in ["JOURNAL_STREAM", "ONIONBUS_SOCKET", "WATCHDOG_USEC"] {
-        command.env_remove(name);
-    }
-    let mut child = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
-    let (sender, log) = channel();
-    thread::spawn(move || {
-        for line in stderr.lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    let mut message = [0; 64];
-    let length = ready.recv(&mut message).unwrap_or_default();
-    if !message[..length].starts_with(b"READY=1") {
-        let _ = child.kill();
-        let log: Vec<_> = log.iter().collect();
-        panic!("the daemon is not ready: {}", log.join("\n"));
-    }
-    (child, log)
 }

@@ -7,6 +7,8 @@
 mod daemon;
 mod play;
 mod script;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::collections::BTreeSet;
 use std::fs;

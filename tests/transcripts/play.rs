@@ -12,8 +12,9 @@ use std::process::{Child, Command};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use crate::daemon::{Daemon, PATIENCE};
+use crate::daemon::Daemon;
 use crate::script::{Piece, Step, Transcript, pieces};
+use crate::support::{PATIENCE, has, is_root};
 
 /// How sends are cut.
 #[derive(Clone, Copy, Debug)]
@@ -54,10 +55,6 @@ struct Player {
 pub fn play(transcript: &Transcript, cut: Cut) {
     let needs_root = |step: &Step| matches!(step, Step::Connect { uid: Some(_), .. });
     if transcript.steps.iter().any(|(_, step)| needs_root(step)) && !can_be_somebody_else() {
-        eprintln!(
-            "SKIPPED, needs root and socat: the transcript '{}'",
-            transcript.title
-        );
         return;
     }
     let daemon = Daemon::start(
@@ -105,10 +102,7 @@ pub fn play(transcript: &Transcript, cut: Cut) {
 
 /// Only root can connect as another user, with socat's help.
 fn can_be_somebody_else() -> bool {
-    let socat = Command::new("socat").arg("-V").output().is_ok();
-    let ci = std::env::var_os("CI").is_some();
-    assert!(socat || !ci, "socat is missing: install it");
-    socat && nix::unistd::geteuid().is_root()
+    is_root() && has("socat")
 }
 
 impl Player {

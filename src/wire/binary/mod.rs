@@ -19,42 +19,53 @@ use super::message::{ControllerId, Message, UNSET};
 use super::refusal::Refusal;
 use super::reply::Reply;
 use super::request::Request;
+use crate::command::Verb;
 
 pub use fragments::{Fragments, Gathered, MAX_MESSAGE};
 pub use v0::encode_any_log;
 
-/// Message types: TC draft 3, from `SAVECONF` on control-spec-v0 3, and those of the extension
-/// range.
+/// Message types by the names of the specifications: TC draft 3, from `SAVECONF` on
+/// control-spec-v0 3, and those of the extension range. Requests have theirs from the table of
+/// [commands](crate::command).
 pub mod kind {
     #![expect(missing_docs, reason = "the names are the specifications'")]
+    use crate::command::Verb;
+
+    const fn of(verb: Verb) -> u16 {
+        verb.frame_type()
+            .number()
+            .expect("evaluated when this is compiled")
+    }
+
     pub const ERROR: u16 = 0x0000;
     pub const DONE: u16 = 0x0001;
-    pub const SETCONF: u16 = 0x0002;
-    pub const GETCONF: u16 = 0x0003;
     pub const CONFVALUE: u16 = 0x0004;
-    pub const SETEVENTS: u16 = 0x0005;
     pub const EVENT: u16 = 0x0006;
-    pub const AUTHENTICATE: u16 = 0x0007;
-    pub const SAVECONF: u16 = 0x0008;
-    pub const SIGNAL: u16 = 0x0009;
-    pub const MAPADDRESS: u16 = 0x000A;
-    pub const GETINFO: u16 = 0x000B;
     pub const INFOVALUE: u16 = 0x000C;
-    pub const EXTENDCIRCUIT: u16 = 0x000D;
-    pub const ATTACHSTREAM: u16 = 0x000E;
-    pub const POSTDESCRIPTOR: u16 = 0x000F;
     pub const FRAGMENTHEADER: u16 = 0x0010;
     pub const FRAGMENT: u16 = 0x0011;
-    pub const REDIRECTSTREAM: u16 = 0x0012;
-    pub const CLOSESTREAM: u16 = 0x0013;
-    pub const CLOSECIRCUIT: u16 = 0x0014;
-    pub const CONTROLLERNAME: u16 = 0xF000;
-    pub const POSTMESSAGE: u16 = 0xF001;
-    pub const RECENTMESSAGES: u16 = 0xF002;
-    pub const NEWMESSAGES: u16 = 0xF003;
-    pub const LISTCONTROLLERS: u16 = 0xF004;
     pub const MESSAGES: u16 = 0xF005;
     pub const CONTROLLERS: u16 = 0xF006;
+
+    pub const SETCONF: u16 = of(Verb::SetConf);
+    pub const GETCONF: u16 = of(Verb::GetConf);
+    pub const SETEVENTS: u16 = of(Verb::SetEvents);
+    pub const AUTHENTICATE: u16 = of(Verb::Authenticate);
+    pub const SAVECONF: u16 = of(Verb::SaveConf);
+    pub const SIGNAL: u16 = of(Verb::Signal);
+    pub const MAPADDRESS: u16 = of(Verb::MapAddress);
+    pub const GETINFO: u16 = of(Verb::GetInfo);
+    pub const EXTENDCIRCUIT: u16 = of(Verb::ExtendCircuit);
+    pub const ATTACHSTREAM: u16 = of(Verb::AttachStream);
+    pub const POSTDESCRIPTOR: u16 = of(Verb::PostDescriptor);
+    pub const REDIRECTSTREAM: u16 = of(Verb::RedirectStream);
+    pub const CLOSESTREAM: u16 = of(Verb::CloseStream);
+    pub const CLOSECIRCUIT: u16 = of(Verb::CloseCircuit);
+    pub const CONTROLLERNAME: u16 = of(Verb::ControllerName);
+    pub const POSTMESSAGE: u16 = of(Verb::PostMessage);
+    pub const RECENTMESSAGES: u16 = of(Verb::RecentMessages);
+    pub const NEWMESSAGES: u16 = of(Verb::NewMessages);
+    pub const LISTCONTROLLERS: u16 = of(Verb::ListControllers);
 }
 
 /// Event codes: TC draft 3.7, from `NEWDESC` on control-spec-v0 3.7, and that of the extension
@@ -119,11 +130,16 @@ pub fn next(octets: &[u8]) -> Option<Frame<'_>> {
     })
 }
 
-/// The request that a frame makes. What only a server sends is as unknown as what nobody does.
-pub fn parse(version: Version, frame: Frame<'_>) -> Result<Request<'_>, Refusal> {
-    match frame.kind {
-        kind::CONTROLLERNAME => strings(frame.body).map(|[name]| Request::ControllerName(name)),
-        kind::POSTMESSAGE => {
+/// The command that a frame asks for. What only a server sends is as unknown as what nobody does.
+pub fn verb(version: Version, frame: Frame<'_>) -> Result<Verb, Refusal> {
+    Verb::of_frame(frame.kind, version == Version::V0).ok_or(Refusal::UnrecognizedType(frame.kind))
+}
+
+/// The request that a frame of this command makes.
+pub fn parse(version: Version, verb: Verb, frame: Frame<'_>) -> Result<Request<'_>, Refusal> {
+    match verb {
+        Verb::ControllerName => strings(frame.body).map(|[name]| Request::ControllerName(name)),
+        Verb::PostMessage => {
             let [destination, text] = strings(frame.body)?;
             if text.is_empty() {
                 return Err(Refusal::Malformed("a message needs a text"));
@@ -133,12 +149,12 @@ pub fn parse(version: Version, frame: Frame<'_>) -> Result<Request<'_>, Refusal>
             }
             Ok(Request::PostMessage { destination, text })
         }
-        kind::RECENTMESSAGES => empty(frame.body, Request::RecentMessages),
-        kind::NEWMESSAGES => empty(frame.body, Request::NewMessages),
-        kind::LISTCONTROLLERS => empty(frame.body, Request::ListControllers),
+        Verb::RecentMessages => empty(frame.body, Request::RecentMessages),
+        Verb::NewMessages => empty(frame.body, Request::NewMessages),
+        Verb::ListControllers => empty(frame.body, Request::ListControllers),
         _ => match version {
-            Version::Tc => tc::parse(frame),
-            Version::V0 => v0::parse(frame),
+            Version::Tc => tc::parse(verb, frame),
+            Version::V0 => v0::parse(verb, frame),
         },
     }
 }
@@ -186,8 +202,8 @@ fn unrecognized_event(code: u16) -> Refusal {
     Refusal::UnrecognizedEvent(format!("0x{code:04X}").into_bytes())
 }
 
-/// Appends a reply.
-pub fn encode_reply(version: Version, reply: &Reply, out: &mut Vec<u8>) {
+/// Appends a reply, and returns the number of octets that were cut off its body.
+pub fn encode_reply(version: Version, reply: &Reply, out: &mut Vec<u8>) -> usize {
     match reply {
         Reply::Conf(pairs) => frame(version, out, kind::CONFVALUE, |out| match version {
             Version::Tc => tc::encode_conf(pairs, out),
@@ -210,13 +226,14 @@ pub fn encode_reply(version: Version, reply: &Reply, out: &mut Vec<u8>) {
             v0::encode_info(pairs, out);
         }),
         Reply::Done | Reply::Closing | Reply::ProtocolInfo { .. } | Reply::Challenge { .. } => {
-            frame(version, out, kind::DONE, |_| ());
+            frame(version, out, kind::DONE, |_| ())
         }
     }
 }
 
-/// Appends an ERROR: the code, and the text that a person reads.
-pub fn encode_refusal(version: Version, refusal: &Refusal, out: &mut Vec<u8>) {
+/// Appends an ERROR: the code, and the text that a person reads. Returns the number of octets that
+/// were cut off its body.
+pub fn encode_refusal(version: Version, refusal: &Refusal, out: &mut Vec<u8>) -> usize {
     let code = match version {
         Version::Tc => tc::error_code(refusal),
         Version::V0 => v0::error_code(refusal),
@@ -225,7 +242,7 @@ pub fn encode_refusal(version: Version, refusal: &Refusal, out: &mut Vec<u8>) {
         out.extend_from_slice(&code.to_be_bytes());
         let text = refusal.lines().join(&b'\n');
         out.extend(text.into_iter().filter(|&octet| octet != 0));
-    });
+    })
 }
 
 /// The error codes of the extension range.
@@ -238,8 +255,9 @@ const fn extension_error(refusal: &Refusal) -> Option<u16> {
     }
 }
 
-/// Appends an EVENT, if the dialect has a code for it.
-pub fn encode_event(version: Version, event: &Event, out: &mut Vec<u8>) {
+/// Appends an EVENT, if the dialect has a code for it. Returns the number of octets that were cut
+/// off its body.
+pub fn encode_event(version: Version, event: &Event, out: &mut Vec<u8>) -> usize {
     match event {
         Event::Message(message) => event_frame(version, out, code::POSTMESSAGE, |out| {
             encode_message(message, out);
@@ -250,34 +268,40 @@ pub fn encode_event(version: Version, event: &Event, out: &mut Vec<u8>) {
         Event::Controller { .. }
         | Event::ConfChanged(_)
         | Event::TorReachable(_)
-        | Event::Signal(_) => {}
+        | Event::Signal(_) => 0,
     }
 }
 
-fn encode_bandwidth(version: Version, read: u64, written: u64, out: &mut Vec<u8>) {
+fn encode_bandwidth(version: Version, read: u64, written: u64, out: &mut Vec<u8>) -> usize {
     event_frame(version, out, code::BANDWIDTH, |out| {
         for count in [read, written] {
             let saturated = u32::try_from(count).unwrap_or(u32::MAX);
             out.extend_from_slice(&saturated.to_be_bytes());
         }
-    });
+    })
 }
 
-fn encode_log(version: Version, severity: Severity, text: &[u8], out: &mut Vec<u8>) {
+fn encode_log(version: Version, severity: Severity, text: &[u8], out: &mut Vec<u8>) -> usize {
     let code = match version {
         Version::Tc => tc::log_code(severity),
         Version::V0 => Some(v0::log_code(severity)),
     };
-    if let Some(code) = code {
-        event_frame(version, out, code, |out| string(out, text));
+    match code {
+        Some(code) => event_frame(version, out, code, |out| string(out, text)),
+        None => 0,
     }
 }
 
-fn event_frame(version: Version, out: &mut Vec<u8>, code: u16, write: impl FnOnce(&mut Vec<u8>)) {
+fn event_frame(
+    version: Version,
+    out: &mut Vec<u8>,
+    code: u16,
+    write: impl FnOnce(&mut Vec<u8>),
+) -> usize {
     frame(version, out, kind::EVENT, |out| {
         out.extend_from_slice(&code.to_be_bytes());
         write(out);
-    });
+    })
 }
 
 /// The newest of `messages`, as many as `room` octets of a body hold; the last is always there.
@@ -293,29 +317,24 @@ pub fn newest(messages: &[Arc<Message>], mut room: usize) -> &[Arc<Message>] {
         })
         .count()
         .max(messages.len().min(1));
-    let (left_out, newest) = messages.split_at(messages.len() - fitting);
-    if !left_out.is_empty() {
-        log::warn!(
-            "the oldest {} of {} messages do not fit into a MESSAGES reply and are left out",
-            left_out.len(),
-            messages.len()
-        );
-    }
-    newest
+    messages.get(messages.len() - fitting..).unwrap_or_default()
 }
 
 /// MESSAGES (0xF005): each as in the POSTMESSAGE event. Where a message cannot be fragmented, only
 /// those that fit one frame.
-fn encode_messages(version: Version, messages: &[Arc<Message>], out: &mut Vec<u8>) {
+fn encode_messages(version: Version, messages: &[Arc<Message>], out: &mut Vec<u8>) -> usize {
     let fitting = match version {
         Version::Tc => newest(messages, MAX_BODY),
         Version::V0 => messages,
     };
-    frame(version, out, kind::MESSAGES, |out| {
+    let all: usize = messages.iter().map(|message| size(message)).sum();
+    let fit: usize = fitting.iter().map(|message| size(message)).sum();
+    let cut = frame(version, out, kind::MESSAGES, |out| {
         for message in fitting {
             encode_message(message, out);
         }
     });
+    cut + all - fit
 }
 
 /// The octets of a message in a body: `MessageID`, source, destination, text.
@@ -338,8 +357,14 @@ fn string(out: &mut Vec<u8>, octets: &[u8]) {
 }
 
 /// Appends a message whose body `write` appends. A body that does not fit one frame is cut in the
-/// draft, where what ended with NUL still does, and fragmented in v0.
-fn frame(version: Version, out: &mut Vec<u8>, kind: u16, write: impl FnOnce(&mut Vec<u8>)) {
+/// draft, where what ended with NUL still does, and fragmented in v0. Returns the number of octets
+/// that were cut off.
+fn frame(
+    version: Version,
+    out: &mut Vec<u8>,
+    kind: u16,
+    write: impl FnOnce(&mut Vec<u8>),
+) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER]);
     write(out);
@@ -347,9 +372,9 @@ fn frame(version: Version, out: &mut Vec<u8>, kind: u16, write: impl FnOnce(&mut
     let length = out.len() - body;
     if length > MAX_BODY {
         if version == Version::V0 {
-            return fragments::fragment(kind, start, out);
+            fragments::fragment(kind, start, out);
+            return 0;
         }
-        log::warn!("a message of type 0x{kind:04X} is cut from {length} to {MAX_BODY} octets");
         let last = out.last().copied();
         out.truncate(body + MAX_BODY);
         if last == Some(0) {
@@ -358,6 +383,7 @@ fn frame(version: Version, out: &mut Vec<u8>, kind: u16, write: impl FnOnce(&mut
     }
     let header = header(kind, out.len() - body);
     out[start..body].copy_from_slice(&header);
+    length.saturating_sub(MAX_BODY)
 }
 
 /// The header of a frame with a body of at most [`MAX_BODY`] octets.
@@ -372,7 +398,7 @@ mod tests {
     use super::*;
     use crate::wire::message::Destination;
 
-    fn octets(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    fn octets(write: impl FnOnce(&mut Vec<u8>) -> usize) -> Vec<u8> {
         let mut out = Vec::new();
         write(&mut out);
         out
@@ -403,20 +429,22 @@ mod tests {
     #[test]
     fn malformed_bodies() {
         for (kind, body) in [
-            (kind::SETCONF, &b"BusHistory\0"[..]),
-            (kind::SETCONF, b"BusHistory\x005"),
-            (kind::SETCONF, b"a\0b\0c\0"),
-            (kind::SETCONF, b""),
-            (kind::GETCONF, b"BusHistory"),
-            (kind::GETCONF, b"a\0b\0"),
-            (kind::SETEVENTS, b"\0"),
-            (kind::CONTROLLERNAME, b"a"),
-            (kind::POSTMESSAGE, b"all\0"),
-            (kind::POSTMESSAGE, b"all\0\0"),
-            (kind::POSTMESSAGE, b"all\0a\nb\0"),
-            (kind::NEWMESSAGES, b"x"),
+            (0x0002, &b"BusHistory\0"[..]),
+            (0x0002, b"BusHistory\x005"),
+            (0x0002, b"a\0b\0c\0"),
+            (0x0002, b""),
+            (0x0003, b"BusHistory"),
+            (0x0003, b"a\0b\0"),
+            (0x0005, b"\0"),
+            (0xF000, b"a"),
+            (0xF001, b"all\0"),
+            (0xF001, b"all\0\0"),
+            (0xF001, b"all\0a\nb\0"),
+            (0xF003, b"x"),
         ] {
-            let refusal = parse(Version::Tc, Frame { kind, body }).unwrap_err();
+            let frame = Frame { kind, body };
+            let request = verb(Version::Tc, frame).and_then(|verb| parse(Version::Tc, verb, frame));
+            let refusal = request.unwrap_err();
             assert_eq!(tc::error_code(&refusal), 0x0000, "{kind:04x} {body:?}");
         }
     }

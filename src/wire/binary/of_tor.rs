@@ -11,7 +11,7 @@ pub(super) fn encode(
     number: u32,
     line: &[u8],
     out: &mut Vec<u8>,
-) {
+) -> usize {
     let arguments = arguments(kind, line);
     let log = match kind {
         EventKind::Debug => Severity::Debug,
@@ -21,7 +21,7 @@ pub(super) fn encode(
         EventKind::Err => Severity::Err,
         _ => return encode_status(version, kind, number, arguments, out),
     };
-    encode_log(version, log, arguments, out);
+    encode_log(version, log, arguments, out)
 }
 
 /// What follows `650 KEYWORD ` in the first line of an event. None that a binary dialect has a code
@@ -29,7 +29,7 @@ pub(super) fn encode(
 pub(super) fn arguments(kind: EventKind, event: &[u8]) -> &[u8] {
     let end = memchr::memchr2(b'\r', b'\n', event).unwrap_or(event.len());
     let line = &event[..end];
-    let start = "650 ".len() + kind.name().len() + 1;
+    let start = "650 ".len() + kind.name().map_or(0, str::len) + 1;
     line.get(start..).unwrap_or_default()
 }
 
@@ -39,48 +39,49 @@ fn encode_status(
     number: u32,
     arguments: &[u8],
     out: &mut Vec<u8>,
-) {
+) -> usize {
     let mut words = arguments.split(|&octet| octet == b' ');
     let mut word = || words.next().unwrap_or_default();
     match kind {
         EventKind::Circ => {
             // CircuitID CircStatus [Path] [KEY=VALUE]...
             let (_, status, path) = (word(), word(), word());
-            if let Some(status) = circuit_status(status) {
-                let path = if is_keyword(path) { b"" } else { path };
-                identified(version, code::CIRCUIT, status, number, path, out);
-            }
+            let path = if is_keyword(path) { b"" } else { path };
+            circuit_status(status).map_or(0, |status| {
+                identified(version, code::CIRCUIT, status, number, path, out)
+            })
         }
         EventKind::Stream => {
             // StreamID StreamStatus CircuitID Target [KEY=VALUE]...
             let (_, status, _, target) = (word(), word(), word(), word());
-            if let Some(status) = stream_status(version, status) {
-                identified(version, code::STREAM, status, number, target, out);
-            }
+            stream_status(version, status).map_or(0, |status| {
+                identified(version, code::STREAM, status, number, target, out)
+            })
         }
         EventKind::OrConn => {
             // Target ORStatus [KEY=VALUE]...
             let (target, status) = (word(), word());
-            if let Some(status) = or_status(status) {
+            or_status(status).map_or(0, |status| {
                 event_frame(version, out, code::OR_CONNECTION, |out| {
                     out.push(status);
                     string(out, target);
-                });
-            }
+                })
+            })
         }
         EventKind::Bandwidth => {
             let mut count = || std::str::from_utf8(word()).ok()?.parse().ok();
-            if let (Some(read), Some(written)) = (count(), count()) {
-                encode_bandwidth(version, read, written, out);
+            match (count(), count()) {
+                (Some(read), Some(written)) => encode_bandwidth(version, read, written, out),
+                _ => 0,
             }
         }
         EventKind::NewDesc if version == Version::V0 => {
             event_frame(version, out, code::NEWDESC, |out| {
                 let identities: Vec<_> = words.map(identity).collect();
                 string(out, &identities.join(&b','));
-            });
+            })
         }
-        _ => {}
+        _ => 0,
     }
 }
 
@@ -91,12 +92,12 @@ fn identified(
     number: u32,
     text: &[u8],
     out: &mut Vec<u8>,
-) {
+) -> usize {
     event_frame(version, out, code, |out| {
         out.push(status);
         out.extend_from_slice(&number.to_be_bytes());
         string(out, text);
-    });
+    })
 }
 
 /// Whether a word is `KEY=VALUE`. A path can have an `=` too, but begins with `$` then.

@@ -1,14 +1,15 @@
 //! The TC draft of 2004: bodies of strings that end with NUL, and its own error codes.
 
-use super::{Frame, code, event_codes, extension_error, kind, string, strings, unrecognized_event};
+use super::{Frame, code, event_codes, extension_error, string, strings, unrecognized_event};
+use crate::command::Verb;
 use crate::wire::event::{EventKind, EventMask, Severity};
 use crate::wire::refusal::Refusal;
 use crate::wire::reply::OptionValue;
 use crate::wire::request::{Request, Setting};
 
-pub(super) fn parse(frame: Frame<'_>) -> Result<Request<'_>, Refusal> {
-    match frame.kind {
-        kind::SETCONF => {
+pub(super) fn parse(verb: Verb, frame: Frame<'_>) -> Result<Request<'_>, Refusal> {
+    match verb {
+        Verb::SetConf => {
             let [name, value] = strings(frame.body)?;
             let value = Some(value.to_vec()).filter(|value| !value.is_empty());
             let back_to_default = value.is_none();
@@ -21,10 +22,10 @@ pub(super) fn parse(frame: Frame<'_>) -> Result<Request<'_>, Refusal> {
                 Request::SetConf(settings)
             })
         }
-        kind::GETCONF => strings(frame.body).map(|[name]| Request::GetConf(vec![name])),
-        kind::SETEVENTS => set_events(frame.body),
-        kind::AUTHENTICATE => Ok(Request::Authenticate(frame.body.to_vec())),
-        unknown => Err(Refusal::UnrecognizedType(unknown)),
+        Verb::GetConf => strings(frame.body).map(|[name]| Request::GetConf(vec![name])),
+        Verb::SetEvents => set_events(frame.body),
+        Verb::Authenticate => Ok(Request::Authenticate(frame.body.to_vec())),
+        _ => Err(Refusal::UnrecognizedType(frame.kind)),
     }
 }
 
@@ -44,7 +45,10 @@ fn set_events(body: &[u8]) -> Result<Request<'_>, Refusal> {
             mask.insert(kind);
         }
     }
-    Ok(Request::SetEvents(mask))
+    Ok(Request::SetEvents {
+        events: mask,
+        others: Vec::new(),
+    })
 }
 
 /// The error code of TC draft 3.1, or of the extension range.

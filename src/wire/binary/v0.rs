@@ -2,28 +2,29 @@
 //! own, and most of what Tor could be asked for in 2005.
 
 use super::{
-    Frame, Version, code, empty, event_codes, event_frame, extension_error, kind, string,
+    Frame, Version, code, empty, event_codes, event_frame, extension_error, string,
     unrecognized_event,
 };
-use crate::options::torrc;
+use crate::command::Verb;
 use crate::wire::event::{Event, EventKind, EventMask, Severity};
 use crate::wire::refusal::Refusal;
 use crate::wire::reply::{OptionValue, Value};
 use crate::wire::request::{Request, Setting, Signal, TorRequest};
 use crate::wire::text::{encode_value, write_c_string};
+use crate::wire::torrc;
 
-pub(super) fn parse(frame: Frame<'_>) -> Result<Request<'_>, Refusal> {
+pub(super) fn parse(verb: Verb, frame: Frame<'_>) -> Result<Request<'_>, Refusal> {
     let body = frame.body;
-    match frame.kind {
-        kind::SETCONF => set_conf(body),
-        kind::GETCONF => Ok(Request::GetConf(lines(body).collect())),
-        kind::SETEVENTS => set_events(body),
-        kind::AUTHENTICATE => Ok(Request::Authenticate(body.to_vec())),
-        kind::SAVECONF => empty(body, Request::SaveConf { force: false }),
-        kind::SIGNAL => signal(body),
-        kind::MAPADDRESS => map_address(body),
-        kind::GETINFO => Ok(Request::GetInfo(lines(body).collect())),
-        kind::EXTENDCIRCUIT => {
+    match verb {
+        Verb::SetConf => set_conf(body),
+        Verb::GetConf => Ok(Request::GetConf(lines(body).collect())),
+        Verb::SetEvents => set_events(body),
+        Verb::Authenticate => Ok(Request::Authenticate(body.to_vec())),
+        Verb::SaveConf => empty(body, Request::SaveConf { force: false }),
+        Verb::Signal => signal(body),
+        Verb::MapAddress => map_address(body),
+        Verb::GetInfo => Ok(Request::GetInfo(lines(body).collect())),
+        Verb::ExtendCircuit => {
             let (circuit, path) = number(body)?;
             let path = text(path)?;
             if path.is_empty() {
@@ -32,21 +33,21 @@ pub(super) fn parse(frame: Frame<'_>) -> Result<Request<'_>, Refusal> {
             }
             Ok(Request::Tor(TorRequest::ExtendCircuit { circuit, path }))
         }
-        kind::ATTACHSTREAM => {
+        Verb::AttachStream => {
             let (stream, rest) = number(body)?;
             let (circuit, rest) = number(rest)?;
             let request = TorRequest::AttachStream { stream, circuit };
             empty(rest, Request::Tor(request))
         }
-        kind::POSTDESCRIPTOR => {
+        Verb::PostDescriptor => {
             text(body).map(|descriptor| Request::Tor(TorRequest::PostDescriptor(descriptor)))
         }
-        kind::REDIRECTSTREAM => {
+        Verb::RedirectStream => {
             let (stream, address) = number(body)?;
             let address = text(address)?;
             Ok(Request::Tor(TorRequest::RedirectStream { stream, address }))
         }
-        kind::CLOSESTREAM => {
+        Verb::CloseStream => {
             let (stream, rest) = number(body)?;
             // The flags are not used, and not every client sends them.
             let (&reason, _) = rest
@@ -57,7 +58,7 @@ pub(super) fn parse(frame: Frame<'_>) -> Result<Request<'_>, Refusal> {
                 ))?;
             Ok(Request::Tor(TorRequest::CloseStream { stream, reason }))
         }
-        kind::CLOSECIRCUIT => {
+        Verb::CloseCircuit => {
             let (circuit, rest) = number(body)?;
             let if_unused = match rest {
                 [] => false,
@@ -69,7 +70,7 @@ pub(super) fn parse(frame: Frame<'_>) -> Result<Request<'_>, Refusal> {
                 if_unused,
             }))
         }
-        unknown => Err(Refusal::UnrecognizedType(unknown)),
+        _ => Err(Refusal::UnrecognizedType(frame.kind)),
     }
 }
 
@@ -145,7 +146,10 @@ fn set_events(body: &[u8]) -> Result<Request<'_>, Refusal> {
         };
         mask.insert(kind);
     }
-    Ok(Request::SetEvents(mask))
+    Ok(Request::SetEvents {
+        events: mask,
+        others: Vec::new(),
+    })
 }
 
 fn signal(body: &[u8]) -> Result<Request<'_>, Refusal> {

@@ -1,7 +1,7 @@
 //! Replies and events to octets (control-spec 2.3 and 4).
 
 use std::borrow::Cow;
-use std::io::Write as _;
+use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::data::write_data;
@@ -94,7 +94,7 @@ pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
             line(out, "650 ", format!("BW {read} {written}").as_bytes());
         }
         Event::Log { severity, text } => {
-            let text = format!("{} {text}", severity.kind().name());
+            let text = format!("{} {text}", severity.name());
             line(out, "650 ", text.as_bytes());
         }
         Event::ConfChanged(changes) => {
@@ -110,12 +110,22 @@ pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
     }
 }
 
+/// Octets that take formatted text.
+struct Text<'a>(&'a mut Vec<u8>);
+
+impl fmt::Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
 /// `"650" SP "POSTMESSAGE" SP MessageID SP SourceControllerID SP "@" DestControllerID SP LineItem`
 fn encode_message(message: &Message, out: &mut Vec<u8>) {
     out.reserve(message.text.len() + 64);
     // Writing to a vector cannot fail.
     let _ = write!(
-        out,
+        Text(out),
         "650 POSTMESSAGE {} {} @{} ",
         message.id,
         message.source(),

@@ -2,27 +2,18 @@
 
 use super::arguments::{self, Argument, Style};
 use super::data::unstuff;
-use super::framing::Command;
+use super::framing::{Command, is_space};
+use crate::command::Verb;
 use crate::wire::event::{EventKind, EventMask};
 use crate::wire::refusal::Refusal;
-use crate::wire::request::{FEATURES, Request, Setting, Signal, TOR_COMMANDS, Verb};
+use crate::wire::request::{FEATURES, Request, Setting, Signal};
 
 const CANNOT_PARSE: &str = "Cannot parse keyword argument(s)";
 const NEED_ONE: &str = "Need at least 1 argument(s)";
 
-/// The verb of a keyword. One that only a Tor knows is refused differently from one that nobody
-/// does.
+/// The command of a keyword.
 pub fn verb(keyword: &[u8]) -> Result<Verb, Refusal> {
-    if let Some(verb) = Verb::parse(keyword) {
-        return Ok(verb);
-    }
-    let of_tor = TOR_COMMANDS
-        .iter()
-        .find(|known| keyword.eq_ignore_ascii_case(known.as_bytes()));
-    Err(match of_tor {
-        Some(known) => Refusal::NeedsTor((*known).to_owned()),
-        None => Refusal::UnrecognizedCommand(keyword.to_vec()),
-    })
+    Verb::parse(keyword).ok_or_else(|| Refusal::UnrecognizedCommand(keyword.to_vec()))
 }
 
 /// The request that `command` with this verb makes.
@@ -47,7 +38,7 @@ pub fn parse<'a>(verb: Verb, command: &Command<'a>) -> Result<Request<'a>, Refus
                 .next()
                 .is_some_and(|word| word.eq_ignore_ascii_case(b"FORCE")),
         }),
-        Verb::SetEvents => set_events(line),
+        Verb::SetEvents => Ok(set_events(line)),
         Verb::Signal => signal(keyword, line),
         Verb::Authenticate => authenticate(keyword, line),
         Verb::AuthChallenge => auth_challenge(keyword, line),
@@ -56,6 +47,29 @@ pub fn parse<'a>(verb: Verb, command: &Command<'a>) -> Result<Request<'a>, Refus
         Verb::TakeOwnership => Ok(Request::TakeOwnership),
         Verb::DropOwnership => Ok(Request::DropOwnership),
         Verb::Quit => Ok(Request::Quit),
+        // Frames ask for these; a line asks GETINFO.
+        Verb::RecentMessages => Ok(Request::RecentMessages),
+        Verb::NewMessages => Ok(Request::NewMessages),
+        Verb::ListControllers => Ok(Request::ListControllers),
+        Verb::MapAddress
+        | Verb::ExtendCircuit
+        | Verb::SetCircuitPurpose
+        | Verb::SetRouterPurpose
+        | Verb::AttachStream
+        | Verb::PostDescriptor
+        | Verb::RedirectStream
+        | Verb::CloseStream
+        | Verb::CloseCircuit
+        | Verb::Resolve
+        | Verb::HsFetch
+        | Verb::HsPost
+        | Verb::AddOnion
+        | Verb::DelOnion
+        | Verb::OnionClientAuthAdd
+        | Verb::OnionClientAuthRemove
+        | Verb::OnionClientAuthView
+        | Verb::DropGuards
+        | Verb::DropTimeouts => relayed(verb, keyword, line),
     }
 }
 
@@ -121,16 +135,31 @@ fn load_conf<'a>(keyword: &[u8], line: &[u8], data: &[u8]) -> Result<Request<'a>
     Ok(Request::LoadConf(text))
 }
 
-fn set_events(line: &[u8]) -> Result<Request<'_>, Refusal> {
-    let mut mask = EventMask::NONE;
+/// The words that SETEVENTS takes and that mean nothing any more.
+const FORMER_EVENTS: [&[u8]; 2] = [b"EXTENDED", b"AUTHDIR_NEWDESCS"];
+
+fn set_events(line: &[u8]) -> Request<'_> {
+    let mut events = EventMask::NONE;
+    let mut others = Vec::new();
     for word in arguments::words(line) {
         match EventKind::parse(word) {
-            Some(kind) => mask.insert(kind),
-            None if word.eq_ignore_ascii_case(b"EXTENDED") => {}
-            None => return Err(Refusal::UnrecognizedEvent(word.to_vec())),
+            Some(kind) => events.insert(kind),
+            None if FORMER_EVENTS
+                .iter()
+                .any(|former| word.eq_ignore_ascii_case(former)) => {}
+            None => others.push(word),
         }
     }
-    Ok(Request::SetEvents(mask))
+    Request::SetEvents { events, others }
+}
+
+/// A command that goes to Tor as it came.
+fn relayed<'a>(verb: Verb, keyword: &[u8], line: &[u8]) -> Result<Request<'a>, Refusal> {
+    // Tor 0.4.9 ends when it gets this one without arguments.
+    if verb == Verb::SetCircuitPurpose && line.iter().all(|&octet| is_space(octet)) {
+        return Err(bad_arguments(keyword, NEED_ONE));
+    }
+    Ok(Request::Relayed(verb))
 }
 
 fn signal<'a>(keyword: &[u8], line: &'a [u8]) -> Result<Request<'a>, Refusal> {
@@ -353,12 +382,38 @@ mod tests {
     #[test]
     fn what_only_a_tor_knows_is_not_what_nobody_knows() {
         assert_eq!(request(b"newnym\r\n").unwrap_err().status(), 510);
-        assert_eq!(
-            request(b"add_onion NEW:BEST\r\n").unwrap_err().status(),
-            551
-        );
-        assert_eq!(request(b"+HSPOST\r\nx\r\n.\r\n").unwrap_err().status(), 551);
         assert_eq!(request(b"HSPOST\r\n").unwrap_err().status(), 510);
+        for (line, verb) in [
+            (&b"add_onion NEW:BEST\r\n"[..], Verb::AddOnion),
+            (b"+HSPOST\r\nx\r\n.\r\n", Verb::HsPost),
+            (b"SETCIRCUITPURPOSE 1\r\n", Verb::SetCircuitPurpose),
+        ] {
+            assert_eq!(request(line), Ok(Request::Relayed(verb)));
+        }
+    }
+
+    #[test]
+    fn what_would_end_tor_is_refused() {
+        for line in [
+            &b"SETCIRCUITPURPOSE\r\n"[..],
+            b"setcircuitpurpose  \r\n",
+            b"SETCIRCUITPURPOSE \0 1\r\n",
+            b"SETCIRCUITPURPOSE \x0B\r\n",
+            b"SETCIRCUITPURPOSE\x0B\x0C\r\n",
+        ] {
+            assert_eq!(request(line).unwrap_err().status(), 512, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn events_that_nobody_knows_here_may_be_tors() {
+        let Ok(Request::SetEvents { events, others }) =
+            request(b"SETEVENTS circ extended AUTHDIR_NEWDESCS NEWER\r\n")
+        else {
+            panic!()
+        };
+        assert_eq!(events, [EventKind::Circ].into_iter().collect());
+        assert_eq!(others, [b"NEWER"]);
     }
 
     #[test]

@@ -20,7 +20,8 @@ fuzz_target!(|data: &[u8]| {
         rest = &rest[frame.length()..];
 
         for version in [Version::Tc, Version::V0] {
-            match binary::parse(version, frame) {
+            let verb = binary::verb(version, frame);
+            match verb.and_then(|verb| binary::parse(version, verb, frame)) {
                 Ok(request) => translates(&request),
                 Err(refusal) => {
                     let mut answer = Vec::new();

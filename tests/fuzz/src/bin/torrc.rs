@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use onionbus::options::torrc;
+use onionbus::wire::torrc;
 
 fuzz_target!(|data: &[u8]| {
     let lines = match torrc::parse(data) {

@@ -3,44 +3,45 @@
 //! Octets go in, one [`Step`] at a time comes out. Nothing here touches a socket, a clock or
 //! another controller.
 
-mod cookie;
-
 use std::sync::Arc;
 
-use crate::bus::SessionId;
+use crate::auth::Cookie;
+use crate::command::Verb;
+use crate::sys::peer::Peer;
 use crate::wire::Dialect;
-use crate::wire::binary::{self, Fragments, Frame, Gathered, Version, kind};
+use crate::wire::binary::{self, Fragments, Frame, Gathered, Version};
 use crate::wire::detect::{Detected, detect, is_http};
+use crate::wire::message::SessionId;
 use crate::wire::refusal::Refusal;
 use crate::wire::reply::Reply;
-use crate::wire::request::{Request, Verb};
+use crate::wire::request::Request;
 use crate::wire::text::{self, Framed, Framer};
-
-pub use cookie::Cookie;
-
-/// Who is at the other end, as the kernel says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// The process.
-    pub pid: i32,
-    /// Its user.
-    pub uid: u32,
-    /// Its group.
-    pub gid: u32,
-}
 
 /// One controller's conversation.
 #[derive(Debug)]
-pub struct Session {
+pub struct Conversation {
     id: SessionId,
     peer: Peer,
     /// `None` until the first octets tell.
     dialect: Option<Dialect>,
     framer: Framer,
     fragments: Fragments,
-    /// What the controller must know; `None` where the socket's permissions are enough.
-    cookie: Option<Arc<Cookie>>,
+    entry: Entry,
     login: Login,
+    /// Commands that were parsed.
+    #[cfg(test)]
+    pub parsed: usize,
+}
+
+/// The way in, once the socket's permissions have let the controller connect.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// The first command logs in by itself.
+    Open,
+    /// AUTHENTICATE is needed and always succeeds, as at a Tor without authentication.
+    Explicit,
+    /// AUTHENTICATE must prove that the controller knows the cookie.
+    Cookie(Arc<Cookie>),
 }
 
 #[derive(Debug)]
@@ -63,7 +64,7 @@ pub enum Step<'a> {
     /// A web browser has lost its way.
     Http,
     /// One message of the v0 dialect that came in fragments, to be given to
-    /// [`Session::message`].
+    /// [`Conversation::message`].
     Gathered {
         /// How many octets its fragments had.
         length: usize,
@@ -85,26 +86,23 @@ pub enum Step<'a> {
     },
 }
 
-impl Session {
+impl Conversation {
     /// A conversation that begins. `dialect` is what its socket was declared for.
     #[must_use]
-    pub const fn new(
-        id: SessionId,
-        peer: Peer,
-        dialect: Option<Dialect>,
-        cookie: Option<Arc<Cookie>>,
-    ) -> Self {
+    pub const fn new(id: SessionId, peer: Peer, dialect: Option<Dialect>, entry: Entry) -> Self {
         Self {
             id,
             peer,
             dialect,
             framer: Framer::new(),
             fragments: Fragments::new(),
-            cookie,
+            entry,
             login: Login::Before {
                 greeted: false,
                 expected: None,
             },
+            #[cfg(test)]
+            parsed: 0,
         }
     }
 
@@ -160,6 +158,10 @@ impl Session {
         };
         if !self.is_logged_in() && is_http(octets) {
             return Step::Http;
+        }
+        #[cfg(test)]
+        {
+            self.parsed += 1;
         }
         let verb = text::verb(command.keyword);
         let (request, logs_in) = match self.admit(verb.as_ref().ok().copied()) {
@@ -218,11 +220,18 @@ impl Session {
 
     /// A whole binary message, for which `length` octets came.
     pub fn message<'a>(&mut self, length: usize, frame: Frame<'a>) -> Step<'a> {
-        let verb = (frame.kind == kind::AUTHENTICATE).then_some(Verb::Authenticate);
+        #[cfg(test)]
+        {
+            self.parsed += 1;
+        }
         let version = self.dialect().version().unwrap_or(Version::Tc);
-        let (request, logs_in) = match self.admit(verb) {
+        let verb = binary::verb(version, frame);
+        let (request, logs_in) = match self.admit(verb.as_ref().ok().copied()) {
             Err(refusal) => (Err(refusal), false),
-            Ok(logs_in) => (binary::parse(version, frame), logs_in),
+            Ok(logs_in) => (
+                verb.and_then(|verb| binary::parse(version, verb, frame)),
+                logs_in,
+            ),
         };
         Step::Command {
             length,
@@ -245,7 +254,7 @@ impl Session {
             }
             Some(Verb::AuthChallenge) if expected.is_none() => Ok(false),
             Some(Verb::ProtocolInfo | Verb::AuthChallenge) => Err(Refusal::AuthenticationRequired),
-            _ if self.cookie.is_some() => Err(Refusal::AuthenticationRequired),
+            _ if !matches!(self.entry, Entry::Open) => Err(Refusal::AuthenticationRequired),
             _ => {
                 self.login = Login::Done;
                 Ok(true)
@@ -259,7 +268,9 @@ impl Session {
         client_nonce: Result<Vec<u8>, Refusal>,
         server_nonce: [u8; 32],
     ) -> Result<Reply, Refusal> {
-        let cookie = self.cookie.as_ref().ok_or(Refusal::CookieDisabled)?;
+        let Entry::Cookie(cookie) = &self.entry else {
+            return Err(Refusal::CookieDisabled);
+        };
         let client_nonce = client_nonce?;
         if let Login::Before { expected, .. } = &mut self.login {
             *expected = Some(cookie.client_hash(&client_nonce, &server_nonce));
@@ -272,7 +283,7 @@ impl Session {
 
     /// AUTHENTICATE: `true` if the controller was not logged in before.
     pub fn authenticate(&mut self, proof: &[u8]) -> Result<bool, Refusal> {
-        if let Some(cookie) = &self.cookie {
+        if let Entry::Cookie(cookie) = &self.entry {
             match &self.login {
                 Login::Before {
                     expected: Some(expected),
@@ -303,12 +314,17 @@ mod tests {
         gid: 3,
     };
 
-    fn session(cookie: Option<[u8; 32]>) -> Session {
-        let cookie = cookie.map(|octets| Arc::new(Cookie::from(octets)));
-        Session::new(1, PEER, None, cookie)
+    fn entry(cookie: Option<[u8; 32]>) -> Entry {
+        cookie.map_or(Entry::Open, |octets| {
+            Entry::Cookie(Arc::new(Cookie::from(octets)))
+        })
     }
 
-    fn refusal(session: &mut Session, octets: &[u8]) -> Option<Refusal> {
+    fn session(cookie: Option<[u8; 32]>) -> Conversation {
+        Conversation::new(1, PEER, None, entry(cookie))
+    }
+
+    fn refusal(session: &mut Conversation, octets: &[u8]) -> Option<Refusal> {
         match session.step(octets) {
             Step::Command { request, .. } => request.err(),
             other => panic!("{other:?}"),
@@ -360,6 +376,16 @@ mod tests {
     }
 
     #[test]
+    fn where_the_login_is_explicit_nothing_goes_before_it() {
+        let mut session = Conversation::new(1, PEER, None, Entry::Explicit);
+        assert_eq!(refusal(&mut session, b"PROTOCOLINFO 1\r\n"), None);
+        let refused = refusal(&mut session, b"GETINFO version\r\n");
+        assert_eq!(refused, Some(Refusal::AuthenticationRequired));
+        assert_eq!(session.authenticate(b"anything"), Ok(true));
+        assert_eq!(refusal(&mut session, b"GETINFO version\r\n"), None);
+    }
+
+    #[test]
     fn with_a_cookie_nothing_goes_before_it() {
         for octets in [
             &b"GETINFO version\r\n"[..],
@@ -380,13 +406,13 @@ mod tests {
     #[test]
     fn broken_fragments_are_a_command_like_any_other() {
         let octets = b"\0\0\0\x11";
-        let v0 = |cookie| Session::new(1, PEER, Some(Dialect::V0), cookie);
+        let v0 = |cookie| Conversation::new(1, PEER, Some(Dialect::V0), entry(cookie));
         let mut open = v0(None);
         let Step::Command { logs_in, .. } = open.step(octets) else {
             panic!()
         };
         assert!(logs_in && open.is_logged_in());
-        let mut closed = v0(Some(Arc::new(Cookie::from([7; 32]))));
+        let mut closed = v0(Some([7; 32]));
         let refused = refusal(&mut closed, octets);
         assert_eq!(refused, Some(Refusal::AuthenticationRequired));
         let endless = b"\0\x06\0\x10\0\x02\xFF\xFF\xFF\xFF";

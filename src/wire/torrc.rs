@@ -4,8 +4,8 @@
 
 use std::ops::Range;
 
-use super::problem::{Problem, shown};
-use crate::wire::text::{QuoteError, c_string};
+use super::shown::shown;
+use super::text::{QuoteError, c_string};
 
 /// The longest configuration text, in octets.
 pub const MAX_TEXT: usize = 1 << 20;
@@ -13,6 +13,24 @@ pub const MAX_TEXT: usize = 1 << 20;
 /// The most lines of a text that are neither empty nor mere comments. A line takes more memory
 /// than it has octets; this bounds what a text made of short ones takes.
 pub const MAX_LINES: usize = 10_000;
+
+/// Something wrong with one line of a text, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// One sentence without control octets.
+    pub text: String,
+}
+
+impl Mistake {
+    fn at(line: usize, text: impl Into<String>) -> Self {
+        Self {
+            line,
+            text: text.into(),
+        }
+    }
+}
 
 /// One `Key Value` line of a text, with all it needs to be rewritten in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +60,7 @@ impl Line {
 /// Fails with all faults of the text at once: a NUL, more than [`MAX_TEXT`] octets or
 /// [`MAX_LINES`] lines, a quote that is not closed, an escape that does not exist, a backslash at
 /// the very end.
-pub fn parse(text: &[u8]) -> Result<Vec<Line>, Vec<Problem>> {
+pub fn parse(text: &[u8]) -> Result<Vec<Line>, Vec<Mistake>> {
     let (lines, problems) = scan(text);
     if problems.is_empty() {
         Ok(lines)
@@ -52,15 +70,15 @@ pub fn parse(text: &[u8]) -> Result<Vec<Line>, Vec<Problem>> {
 }
 
 /// As [`parse`], but also the good lines among bad ones, so that they are checked as well.
-pub(super) fn scan(text: &[u8]) -> (Vec<Line>, Vec<Problem>) {
+pub fn scan(text: &[u8]) -> (Vec<Line>, Vec<Mistake>) {
     if text.len() > MAX_TEXT {
         let what = format!("the text is longer than {MAX_TEXT} octets, the most that is read");
-        return (Vec::new(), vec![Problem::at(1, what)]);
+        return (Vec::new(), vec![Mistake::at(1, what)]);
     }
     if let Some(at) = memchr::memchr(0, text) {
         let line = 1 + memchr::memchr_iter(b'\n', &text[..at]).count();
         let what = "a NUL octet: this is no text file";
-        return (Vec::new(), vec![Problem::at(line, what)]);
+        return (Vec::new(), vec![Mistake::at(line, what)]);
     }
     let mut cursor = Cursor {
         text,
@@ -74,7 +92,7 @@ pub(super) fn scan(text: &[u8]) -> (Vec<Line>, Vec<Problem>) {
             Ok(None) => {}
             _ if lines.len() + problems.len() == MAX_LINES => {
                 let what = format!("more than {MAX_LINES} lines that are no comments");
-                problems.push(Problem::at(number, what));
+                problems.push(Mistake::at(number, what));
                 break;
             }
             Ok(Some(line)) => lines.push(line),
@@ -107,7 +125,7 @@ impl Cursor<'_> {
     }
 
     /// Reads one line with its continuations: none for an empty one or a mere comment.
-    fn line(&mut self) -> Result<Option<Line>, Problem> {
+    fn line(&mut self) -> Result<Option<Line>, Mistake> {
         let (start, number) = (self.at, self.number);
         let content = self.advance();
         let text = self.text;
@@ -123,12 +141,12 @@ impl Cursor<'_> {
                 .unwrap_or(body.len() - usize::from(body.ends_with(b"\\")));
         if key_end == key_start {
             let what = "a line with nothing but a backslash: it needs the name of an option";
-            return Err(Problem::at(number, what));
+            return Err(Mistake::at(number, what));
         }
         let value_start = key_end + blanks(&text[key_end..content.end]);
         let (value, value_span) = self
             .value(value_start..content.end)
-            .map_err(|what| Problem::at(number, what))?;
+            .map_err(|what| Mistake::at(number, what))?;
         Ok(Some(Line {
             number,
             key: text[key_start..key_end].to_vec(),
@@ -196,7 +214,7 @@ impl Cursor<'_> {
 
 /// Undoes the quoting of a string that begins with `"`: its octets, and how many it is written
 /// with, both quotes included. Fails with the reason.
-pub(super) fn unquote(text: &[u8]) -> Result<(Vec<u8>, usize), String> {
+pub fn unquote(text: &[u8]) -> Result<(Vec<u8>, usize), String> {
     const ESCAPES: &str =
         "there are \\n \\r \\t \\\" \\' \\\\, \\ooo (up to 377) and \\xhh, but not for NUL";
     match c_string(text) {
@@ -217,7 +235,7 @@ pub(super) fn unquote(text: &[u8]) -> Result<(Vec<u8>, usize), String> {
 }
 
 /// A value as a string in quotes: the reverse of [`unquote`] for whatever holds no NUL.
-pub(super) fn quote(value: &[u8]) -> Vec<u8> {
+pub fn quote(value: &[u8]) -> Vec<u8> {
     let mut out = vec![b'"'];
     for &octet in value {
         match octet {
@@ -234,7 +252,7 @@ pub(super) fn quote(value: &[u8]) -> Vec<u8> {
 }
 
 /// A value as it stands in a file: bare if it reads back as itself that way, else quoted.
-pub(super) fn written(value: &[u8]) -> Vec<u8> {
+pub fn written(value: &[u8]) -> Vec<u8> {
     let (lines, problems) = scan(&[b"K ", value].concat());
     match lines.as_slice() {
         [line] if problems.is_empty() && line.value == value => value.to_vec(),
@@ -242,7 +260,8 @@ pub(super) fn written(value: &[u8]) -> Vec<u8> {
     }
 }
 
-pub(super) fn is_blank(octet: u8) -> bool {
+/// Whether an octet separates words of a line.
+pub fn is_blank(octet: u8) -> bool {
     octet == b' ' || octet == b'\t'
 }
 
@@ -278,8 +297,8 @@ mod tests {
     fn fails(text: &[u8], line: usize, part: &str) {
         let problems = parse(text).unwrap_err();
         assert_eq!(problems.len(), 1, "{problems:?}");
-        assert_eq!(problems[0].line, Some(line));
-        assert!(problems[0].text.contains(part), "{}", problems[0]);
+        assert_eq!(problems[0].line, line);
+        assert!(problems[0].text.contains(part), "{:?}", problems[0]);
     }
 
     #[test]
@@ -287,7 +306,7 @@ mod tests {
         for text in [&b"\\\n\x0c"[..], b"\\\nX\n", b"\\", b"BusLog warn\n\\\n"] {
             let line = if text.starts_with(b"Bus") { 2 } else { 1 };
             let problems = parse(text).unwrap_err();
-            assert_eq!(problems[0].line, Some(line), "{text:?}: {problems:?}");
+            assert_eq!(problems[0].line, line, "{text:?}: {problems:?}");
         }
     }
 
@@ -373,7 +392,7 @@ mod tests {
         let (lines, problems) = scan(b"A \"b\nC d\nE \"\\z\"\nF g");
         assert_eq!(lines.len(), 2);
         let lines: Vec<_> = problems.iter().map(|problem| problem.line).collect();
-        assert_eq!(lines, [Some(1), Some(3)]);
+        assert_eq!(lines, [1, 3]);
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl Cookie {
     }
 
     /// Compares in constant time.
-    pub(super) fn compare(
+    pub fn compare(
         expected: &[u8; 32],
         proof: &[u8],
         wrong_length: &'static str,

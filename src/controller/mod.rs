@@ -1,0 +1,355 @@
+//! One controller: everything that belongs to it alone, without its socket.
+//!
+//! Octets go in, one [`Ask`] at a time comes out, and with it whether the controller must wait
+//! before it is carried out. A command that waits is kept as it was understood, and not parsed
+//! again.
+
+mod conversation;
+mod plan;
+
+use std::fmt;
+
+pub use conversation::{Conversation, Entry, Step};
+pub use plan::{MOST_KEYS, Plan};
+
+use crate::tor::leg::Leg;
+use crate::tor::upstream::Upstream;
+use crate::wire::binary::Frame;
+
+/// One controller.
+#[derive(Debug)]
+pub struct Controller {
+    /// Its conversation.
+    pub conversation: Conversation,
+    /// The octets that have come and are not consumed: the beginning of a command, or commands
+    /// that wait.
+    input: Vec<u8>,
+    /// The first command of the input, if the command waits.
+    held: Option<Box<Held>>,
+    /// Replies that are not sent yet.
+    pub replies: Vec<u8>,
+    /// Its way to Tor, once it needs one.
+    pub leg: Option<Box<Leg>>,
+    /// The reason why its commands are not carried out now.
+    pub wait: Wait,
+    /// How much of its connection is left.
+    pub stage: Stage,
+    /// The fan-out knows of it.
+    pub is_subscribed: bool,
+    /// The daemon ends when this controller leaves (control-spec 3.23).
+    pub is_owner: bool,
+}
+
+/// The reason why a controller's commands are not carried out now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// None: whatever comes is taken.
+    Nothing,
+    /// It must read replies first.
+    Reader,
+    /// The fan-out has replies of it that are not sent.
+    Delivery,
+    /// Tor must answer everything before.
+    Answers,
+    /// Tor must answer some of what it was asked.
+    Room,
+    /// Tor must answer a SETEVENTS of it.
+    Events,
+}
+
+/// How much of a controller's connection is left, from all to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Both halves.
+    Open,
+    /// It sends nothing more, and reads.
+    Silent,
+    /// It is gone: nobody reads replies, and what it sent is carried out.
+    Gone,
+    /// It ends with what was sent last.
+    Finishing,
+}
+
+/// One command and the plan for it.
+#[derive(Debug)]
+pub struct Ask<'a> {
+    /// The octets that the command has, to be consumed.
+    pub length: usize,
+    /// The plan for it.
+    pub plan: Plan<'a>,
+    /// The controller is logged in by this command, without AUTHENTICATE.
+    pub logs_in: bool,
+}
+
+/// What comes next of a controller's input.
+#[derive(Debug)]
+pub enum Next<'a> {
+    /// Nothing whole.
+    Nothing,
+    /// A web browser has lost its way.
+    Http,
+    /// A command.
+    Ask(Ask<'a>),
+}
+
+#[derive(Debug)]
+struct Held {
+    length: usize,
+    plan: Plan<'static>,
+}
+
+impl Controller {
+    /// A controller that has just connected.
+    #[must_use]
+    pub const fn new(conversation: Conversation) -> Self {
+        Self {
+            conversation,
+            input: Vec::new(),
+            held: None,
+            replies: Vec::new(),
+            leg: None,
+            wait: Wait::Nothing,
+            stage: Stage::Open,
+            is_subscribed: false,
+            is_owner: false,
+        }
+    }
+
+    /// The number of octets that wait to be understood or carried out.
+    #[must_use]
+    pub const fn waiting(&self) -> usize {
+        self.input.len()
+    }
+
+    /// Whether Tor has answered everything, as far as the controller asked.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.leg.as_ref().is_none_or(|leg| leg.is_quiet())
+    }
+
+    /// Takes the input out, with what is `fresh` behind it. It is to be given back to
+    /// [`Self::keep`].
+    pub fn take_input(&mut self, fresh: &[u8]) -> Vec<u8> {
+        let mut input = std::mem::take(&mut self.input);
+        input.extend_from_slice(fresh);
+        input
+    }
+
+    /// Whether nothing is left from before, so that fresh octets need not be copied.
+    #[must_use]
+    pub const fn has_no_input(&self) -> bool {
+        self.input.is_empty()
+    }
+
+    /// Keeps what is not consumed.
+    pub fn keep(&mut self, rest: Vec<u8>) {
+        self.input = rest;
+    }
+
+    /// The next command at the beginning of `octets`, which are the input: the one that waits, or
+    /// the first whole one. `tor` is the one behind the bus.
+    pub fn poll_ask<'a>(&mut self, octets: &'a [u8], tor: Option<&Upstream>) -> Next<'a> {
+        if let Some(held) = self.held.take() {
+            return Next::Ask(Ask {
+                length: held.length,
+                plan: held.plan,
+                logs_in: false,
+            });
+        }
+        match self.conversation.step(octets) {
+            Step::Incomplete => Next::Nothing,
+            Step::Http => Next::Http,
+            Step::Gathered { length, kind, body } => {
+                let frame = Frame { kind, body: &body };
+                let step = self.conversation.message(length, frame);
+                match self.ask(step, tor) {
+                    Some(ask) => Next::Ask(Ask {
+                        plan: ask.plan.into_owned(),
+                        ..ask
+                    }),
+                    None => Next::Nothing,
+                }
+            }
+            step @ Step::Command { .. } => match self.ask(step, tor) {
+                Some(ask) => Next::Ask(ask),
+                None => Next::Nothing,
+            },
+        }
+    }
+
+    fn ask<'a>(&self, step: Step<'a>, tor: Option<&Upstream>) -> Option<Ask<'a>> {
+        let Step::Command {
+            length,
+            request,
+            logs_in,
+            text,
+        } = step
+        else {
+            return None;
+        };
+        let tor = tor.filter(|_| self.conversation.is_logged_in());
+        let is_binary = self.conversation.dialect().version().is_some();
+        let plan = match (tor, text) {
+            (Some(tor), None) if is_binary => Plan::for_frame(request, &tor.identifiers),
+            (Some(_), Some(command)) => Plan::for_text(&command, request),
+            // A text without an end is refused behind Tor's last answers too.
+            _ => Plan::for_bus(request),
+        };
+        Some(Ask {
+            length,
+            plan,
+            logs_in,
+        })
+    }
+
+    /// The reason why a command must wait; for whoever is gone there is none, since nobody reads
+    /// the replies in their order.
+    #[must_use]
+    pub fn must_wait(&self, plan: &Plan<'_>) -> Option<Wait> {
+        let leg = self.leg.as_ref().filter(|_| self.stage < Stage::Gone)?;
+        let room = |weight| (!leg.has_room(weight)).then_some(Wait::Room);
+        let quiet = || (!leg.is_quiet()).then_some(Wait::Answers);
+        match plan {
+            Plan::Relay { weight, .. } => room(*weight),
+            Plan::Ask(query) if query.only_adds() => room(query.weight()),
+            Plan::Bus(_) | Plan::Refuse(_) | Plan::Ask(_) => quiet(),
+        }
+    }
+
+    /// Keeps a command that must wait.
+    pub fn hold(&mut self, ask: Ask<'_>, wait: Wait) {
+        self.held = Some(Box::new(Held {
+            length: ask.length,
+            plan: ask.plan.into_owned(),
+        }));
+        self.wait = wait;
+    }
+
+    /// The command of the last ask is consumed.
+    pub const fn consumed(&mut self) {
+        self.conversation.consumed();
+    }
+
+    /// Whether the controller waits for what Tor has answered by now, and for nothing else.
+    #[must_use]
+    pub fn can_go_on(&self) -> bool {
+        match (self.wait, &self.leg) {
+            (Wait::Answers, Some(leg)) => leg.is_quiet(),
+            (Wait::Room, Some(leg)) => leg.is_half_empty(),
+            (Wait::Answers | Wait::Room, None) => true,
+            _ => false,
+        }
+    }
+}
+
+/// How the log names a controller.
+impl fmt::Display for Controller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let peer = self.conversation.peer();
+        let id = self.conversation.id();
+        write!(f, "session {id} (uid {}, pid {})", peer.uid, peer.pid)
+    }
+}
+
+/// How the log names what a controller waits for.
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "commands",
+            Self::Reader => "its replies to be read",
+            Self::Delivery => "its replies to be sent",
+            Self::Answers => "all of Tor's answers",
+            Self::Room => "some of Tor's answers",
+            Self::Events => "Tor to send events",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::peer::Peer;
+    use crate::wire::request::RequestOf;
+
+    fn controller() -> Controller {
+        let peer = Peer {
+            pid: 1,
+            uid: 2,
+            gid: 3,
+        };
+        Controller::new(Conversation::new(1, peer, None, Entry::Open))
+    }
+
+    fn tor() -> Upstream {
+        Upstream::new([0; 16])
+    }
+
+    /// Does what the loop does, with a leg to a Tor that `answers` are from. Returns the texts that
+    /// were posted.
+    fn play(controller: &mut Controller, octets: &[u8], tor: &Upstream) -> Vec<String> {
+        let mut posted = Vec::new();
+        let input = controller.take_input(octets);
+        let mut consumed = 0;
+        while consumed < input.len() {
+            let Next::Ask(ask) = controller.poll_ask(&input[consumed..], Some(tor)) else {
+                break;
+            };
+            if let Some(wait) = controller.must_wait(&ask.plan) {
+                controller.hold(ask, wait);
+                break;
+            }
+            controller.consumed();
+            let command = &input[consumed..consumed + ask.length];
+            consumed += ask.length;
+            match ask.plan {
+                Plan::Relay {
+                    weight, replies, ..
+                } => {
+                    let leg = controller.leg.get_or_insert_default();
+                    leg.handle_open(true, &tor.fence);
+                    leg.handle_command(command, weight, replies, &tor.fence);
+                }
+                Plan::Bus(RequestOf::PostMessage { text, .. }) => {
+                    posted.push(String::from_utf8_lossy(&text).into_owned());
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        controller.keep(input[consumed..].to_vec());
+        posted
+    }
+
+    #[test]
+    fn a_command_that_waits_is_parsed_once() {
+        let (mut controller, tor) = (controller(), tor());
+        let octets = b"GETINFO version\r\nPOSTMESSAGE @all a\r\nPOSTMESSAGE @all b\r\n";
+        for _ in 0..3 {
+            assert!(play(&mut controller, octets, &tor).is_empty());
+            assert_eq!(controller.wait, Wait::Answers);
+            assert!(!controller.can_go_on());
+            assert_eq!(controller.conversation.parsed, 2, "nothing is parsed again");
+            controller.keep(b"POSTMESSAGE @all a\r\nPOSTMESSAGE @all b\r\n".to_vec());
+            assert!(play(&mut controller, b"", &tor).is_empty());
+            let mut leg = controller.leg.take().unwrap();
+            leg.handle_octets(b"250 OK\r\n", &tor.fence, 100, &mut Vec::new());
+            controller.leg = Some(leg);
+            assert!(controller.can_go_on());
+            assert_eq!(play(&mut controller, b"", &tor), ["a", "b"]);
+            assert_eq!(controller.conversation.parsed, 3);
+            controller.conversation.parsed = 0;
+        }
+    }
+
+    #[test]
+    fn who_is_gone_waits_for_nobody() {
+        let (mut controller, tor) = (controller(), tor());
+        play(
+            &mut controller,
+            b"GETINFO version\r\nPOSTMESSAGE @all a\r\n",
+            &tor,
+        );
+        assert_eq!(controller.wait, Wait::Answers);
+        controller.stage = Stage::Gone;
+        assert_eq!(play(&mut controller, b"", &tor), ["a"]);
+    }
+}

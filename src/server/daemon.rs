@@ -1,0 +1,173 @@
+//! Everything that the controllers share, and the loop's way to the fan-out.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::Registry;
+
+use super::connection::Connection;
+use super::source::Source;
+use super::timers::Timers;
+use super::tor_side::TorSide;
+use crate::auth::Cookie;
+use crate::bus::fanout::{Fanout, Item};
+use crate::bus::{Bus, SessionId, To};
+use crate::controller::Controller;
+use crate::logging::Logging;
+use crate::options::Options;
+use crate::outbox::Outlet;
+use crate::sys::state::StateDirectory;
+use crate::wire::event::{ControllerChange, Event};
+use crate::wire::refusal::Refusal;
+use crate::wire::reply::Reply;
+
+/// The daemon, without its sockets.
+pub(super) struct Daemon {
+    pub(super) registry: Registry,
+    pub(super) queue: Queue,
+    pub(super) bus: Bus,
+    pub(super) options: Options,
+    pub(super) state: StateDirectory,
+    pub(super) cookie: Option<(Arc<Cookie>, std::path::PathBuf)>,
+    /// The daemon's number among buses that stand behind each other.
+    pub(super) number: Box<str>,
+    /// The Tor behind the bus, if there is one.
+    pub(super) tor: Option<TorSide>,
+    pub(super) outlet: Arc<Outlet>,
+    pub(super) fanout: Fanout,
+    /// The buffer that the replies of a turn are made in.
+    pub(super) replies: Vec<u8>,
+    /// At most one source was ready after the last wait: there is not much to do.
+    pub(super) calm: bool,
+    /// Events that happened in this turn and are not handed over yet.
+    pub(super) events: Vec<(Event, To)>,
+    pub(super) timers: Timers,
+    pub(super) logging: Arc<Logging>,
+    /// The number of connections of each user.
+    pub(super) users: HashMap<u32, usize>,
+    pub(super) last_session: SessionId,
+    pub(super) started: Instant,
+    pub(super) octets_read: u64,
+    /// Somebody has asked who is connected.
+    pub(super) dump_is_due: bool,
+    /// Why the daemon ends, once it does.
+    pub(super) ending: Option<&'static str>,
+}
+
+/// Who has a turn, now or later.
+#[derive(Default)]
+pub(super) struct Queue {
+    /// Those that have more to read or to answer, in the order of their turns.
+    ready: Vec<Source>,
+    /// Those that have no turn until the fan-out has sent what it has of theirs.
+    awaiting: HashSet<Source>,
+}
+
+impl Queue {
+    /// Whether nobody waits for a turn.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.ready.is_empty()
+    }
+
+    /// Puts a source into the queue; there once only, which its owner sees to.
+    pub(super) fn push(&mut self, source: Source) {
+        self.ready.push(source);
+    }
+
+    /// Puts a source into the queue that keeps no note of whether it is there.
+    pub(super) fn push_once(&mut self, source: Source) {
+        if !self.ready.contains(&source) {
+            self.ready.push(source);
+        }
+    }
+
+    /// Takes everybody whose turn it is.
+    pub(super) fn take(&mut self) -> Vec<Source> {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// Takes one source out, if its turn has come.
+    pub(super) fn remove(&mut self, source: Source) -> bool {
+        let found = self.ready.iter().position(|ready| *ready == source);
+        found.map(|found| self.ready.remove(found)).is_some()
+    }
+
+    /// A source has no turn until the fan-out has sent what it has.
+    pub(super) fn await_delivery(&mut self, source: Source) {
+        self.awaiting.insert(source);
+    }
+
+    /// The fan-out has sent what somebody waits for.
+    pub(super) fn delivered(&mut self) -> HashSet<Source> {
+        std::mem::take(&mut self.awaiting)
+    }
+
+    /// Gives a controller a turn, unless it waits for one already.
+    pub(super) fn controller(&mut self, connection: &mut Connection) {
+        if !std::mem::replace(&mut connection.queued, true) {
+            self.push(Source::Controller(connection.key));
+        }
+    }
+
+    /// Gives a controller's connection to Tor a turn, unless it waits for one already.
+    pub(super) fn leg(&mut self, connection: &mut Connection) {
+        if !std::mem::replace(&mut connection.leg_queued, true) {
+            self.push(Source::Leg(connection.key));
+        }
+    }
+}
+
+impl Daemon {
+    /// Hands the events of this turn to the fan-out.
+    pub(super) fn hand_over_events(&mut self) {
+        self.events.extend(
+            self.logging
+                .take_events()
+                .into_iter()
+                .map(|event| (event, To::Subscribers)),
+        );
+        if !self.events.is_empty() {
+            let events = std::mem::take(&mut self.events);
+            self.hand_over(Item::Events(events));
+        }
+    }
+
+    /// Hands something to the fan-out, which delivers it in its own thread, or sooner.
+    pub(super) fn hand_over(&self, item: Item) {
+        self.fanout.hand_over(item, self.calm);
+    }
+
+    /// Notes an event, if anybody subscribed to its kind.
+    pub(super) fn tell(&mut self, event: Event) {
+        if let Some(to) = self.bus.to_subscribers(event.kind()) {
+            self.events.push((event, to));
+        }
+    }
+
+    /// Notes a CONTROLLER event about a controller as it is now.
+    pub(super) fn tell_of(&mut self, controller: &Controller, change: ControllerChange) {
+        let (id, peer) = (controller.conversation.id(), controller.conversation.peer());
+        let name = self.bus.name(id);
+        self.tell(Event::Controller {
+            change,
+            session: id,
+            name,
+            uid: peer.uid,
+            pid: peer.pid,
+        });
+    }
+}
+
+/// Appends a reply or refusal in a controller's dialect, and logs if it was too long for that.
+pub(super) fn encode(controller: &mut Controller, outcome: &Result<Reply, Refusal>) {
+    let dialect = controller.conversation.dialect();
+    let replies = &mut controller.replies;
+    let cut = match outcome {
+        Ok(reply) => dialect.encode_reply(reply, replies),
+        Err(refusal) => dialect.encode_refusal(refusal, replies),
+    };
+    if cut > 0 {
+        log::warn!("{cut} octets of a reply to {controller} do not fit into a message");
+    }
+}

@@ -1,0 +1,180 @@
+//! What each command does, but for those about options and information.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::connection::Connection;
+use super::daemon::Daemon;
+use crate::controller::{Stage, Wait};
+use crate::sys::state::BLOCK;
+use crate::wire::binary;
+use crate::wire::event::{ControllerChange, Event, EventMask};
+use crate::wire::message::{Message, UNSET};
+use crate::wire::refusal::Refusal;
+use crate::wire::reply::Reply;
+use crate::wire::request::{RequestOf, Signal};
+
+impl Daemon {
+    /// Carries out a request of a controller. There is no reply yet where Tor must answer first, or
+    /// where the reply has taken its place among the events.
+    pub(super) fn execute(
+        &mut self,
+        connection: &mut Connection,
+        request: RequestOf<Cow<'_, [u8]>>,
+    ) -> Result<Option<Reply>, Refusal> {
+        let session = connection.conversation.id();
+        let reply = match request {
+            RequestOf::PostMessage { destination, text } => {
+                self.post(session, &destination, &text)?
+            }
+            RequestOf::ControllerName(name) => self.name(connection, &name)?,
+            RequestOf::SetEvents { events, others } => {
+                return self.set_events(connection, events, &others);
+            }
+            RequestOf::GetInfo(keys) => self.get_info(session, &keys)?,
+            RequestOf::GetConf(names) => self.get_conf(&names)?,
+            RequestOf::SetConf(settings) => self.set_conf(&settings)?,
+            RequestOf::ResetConf(settings) => self.reset_conf(&settings)?,
+            RequestOf::LoadConf(text) => self.load_conf(&text)?,
+            RequestOf::SaveConf { force } => self.save_conf(force)?,
+            RequestOf::Signal(signal) => self.signal(signal)?,
+            RequestOf::Authenticate(proof) => {
+                if connection.conversation.authenticate(&proof)? {
+                    self.logged_in(connection);
+                }
+                Reply::Done
+            }
+            RequestOf::AuthChallenge(nonce) => {
+                let mut server_nonce = [0; 32];
+                getrandom::fill(&mut server_nonce)
+                    .map_err(|cause| Refusal::Failed(format!("No randomness: {cause}")))?;
+                connection.conversation.challenge(nonce, server_nonce)?
+            }
+            RequestOf::ProtocolInfo => self.protocol_info(),
+            RequestOf::TakeOwnership => own(connection, true),
+            RequestOf::DropOwnership => own(connection, false),
+            RequestOf::Quit => Reply::Closing,
+            RequestOf::RecentMessages => self.messages(&self.bus.recent_messages(session)),
+            RequestOf::NewMessages => {
+                let messages = self.bus.new_messages(session);
+                self.messages(&messages)
+            }
+            RequestOf::ListControllers => Reply::Controllers(self.bus.list()),
+            // The features are always on.
+            RequestOf::UseFeature => Reply::Done,
+            RequestOf::Relayed(verb) => {
+                return Err(Refusal::NeedsTor(verb.keyword().to_owned()));
+            }
+            RequestOf::Tor(request) => {
+                return Err(Refusal::NeedsTor(request.verb().keyword().to_owned()));
+            }
+        };
+        Ok(Some(reply))
+    }
+
+    /// As many of the newest messages as one reply may have.
+    fn messages(&self, messages: &[Arc<Message>]) -> Reply {
+        let newest = binary::newest(messages, self.reply_room());
+        let left_out = messages.len() - newest.len();
+        if left_out > 0 {
+            log::warn!("the oldest {left_out} messages of a reply do not fit and are left out");
+        }
+        Reply::Messages(newest.to_vec())
+    }
+
+    fn post(&mut self, session: u64, destination: &[u8], text: &[u8]) -> Result<Reply, Refusal> {
+        if text.len() > self.options.settings().max_message_length {
+            return Err(Refusal::MessageTooLong);
+        }
+        if self.bus.ids_left() == 0 {
+            self.reserve_ids()?;
+        }
+        let posted = self.bus.post(session, destination, text)?;
+        let id = posted.message.id;
+        if let Some(to) = posted.to {
+            self.events.push((Event::Message(posted.message), to));
+        }
+        Ok(Reply::Posted(id))
+    }
+
+    /// Writes down that more ids will be used, before one is: a crash then skips some, and
+    /// repeats none.
+    fn reserve_ids(&mut self) -> Result<(), Refusal> {
+        let reserved = self.bus.last_id().checked_add(BLOCK).ok_or_else(|| {
+            Refusal::Failed(
+                "Every MessageID is used up: see message-id in the state directory".into(),
+            )
+        })?;
+        self.state.write_last_id(reserved).map_err(|error| {
+            log::error!("no message can be posted: {error}");
+            Refusal::Failed(format!("Cannot reserve MessageIDs: {error}"))
+        })?;
+        self.bus.reserve(reserved);
+        Ok(())
+    }
+
+    fn name(&mut self, connection: &Connection, name: &[u8]) -> Result<Reply, Refusal> {
+        let session = connection.conversation.id();
+        let old = self.bus.register(session, name)?;
+        let new = self.bus.name(session);
+        if old != new {
+            let new = new.as_ref().map_or(UNSET, |name| name.as_str());
+            log::debug!("{} is called {new}", connection.controller);
+            self.tell_of(
+                &connection.controller,
+                match old {
+                    None => ControllerChange::Named,
+                    Some(old) => ControllerChange::Renamed(old),
+                },
+            );
+        }
+        Ok(Reply::Done)
+    }
+
+    /// SETEVENTS: at once if Tor sends all of it already, else when Tor has agreed.
+    fn set_events(
+        &mut self,
+        connection: &mut Connection,
+        mut events: EventMask,
+        others: &[Cow<'_, [u8]>],
+    ) -> Result<Option<Reply>, Refusal> {
+        if connection.stage == Stage::Gone {
+            return Ok(None);
+        }
+        for name in others {
+            events.insert(self.kind_of_tor(name, events)?);
+        }
+        if self.ask_for_events(connection, events)? {
+            connection.wait = Wait::Events;
+        } else {
+            self.subscribe(connection, events);
+        }
+        Ok(None)
+    }
+
+    fn protocol_info(&self) -> Reply {
+        let tor = self.tor.as_ref().and_then(|tor| tor.upstream.version());
+        Reply::ProtocolInfo {
+            cookie_file: self.cookie.as_ref().map(|(_, path)| path.clone()),
+            version: tor.unwrap_or(super::info::VERSION).to_owned(),
+        }
+    }
+
+    /// SIGNAL, from a controller.
+    fn signal(&mut self, signal: Signal) -> Result<Reply, Refusal> {
+        if let Signal::Tor(name) = signal {
+            return Err(Refusal::NeedsTor(format!("SIGNAL {name}")));
+        }
+        self.raise(signal).map_err(Refusal::Failed)?;
+        Ok(Reply::Done)
+    }
+}
+
+fn own(connection: &mut Connection, owner: bool) -> Reply {
+    if connection.is_owner != owner {
+        connection.is_owner = owner;
+        let verb = if owner { "has taken" } else { "has dropped" };
+        log::info!("{} {verb} ownership", connection.controller);
+    }
+    Reply::Done
+}

@@ -1,0 +1,384 @@
+//! The daemon's own connection to Tor, and the signs that Tor is there: what the conversation
+//! decides is carried out here.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Instant;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+use super::connection::Connection;
+use super::daemon::Daemon;
+use super::link::{Link, Read, Welcome};
+use super::source::Source;
+use crate::options::Address;
+use crate::sys::file::read_small;
+use crate::tor::login::Login;
+use crate::tor::upstream::{Failure, Upstream};
+use crate::tor::watcher::{Output, Subscription, of_tor};
+use crate::wire::event::{Event, EventKind, EventMask};
+use crate::wire::refusal::Refusal;
+
+/// The most octets of a file with a password.
+const MAX_PASSWORD: u64 = 4096;
+
+/// The Tor behind the bus, and the sockets that lead to it.
+pub(super) struct TorSide {
+    pub(super) upstream: Upstream,
+    /// Where Tor listens.
+    address: Address,
+    /// The daemon's own connection.
+    link: Option<Link>,
+    /// The connection that the next controller gets.
+    pub(super) spare: Option<Link>,
+    /// A controller has taken the spare connection, and no other was tried to be had since.
+    pub(super) spare_is_due: bool,
+    /// Tells when the control socket appears, or the next directory on the way to it.
+    watch: Option<(Inotify, OsString)>,
+    /// Answers to subscriptions, for the loop to give to their controllers.
+    pub(super) answers: Vec<(Subscription, Result<(), Refusal>)>,
+    /// Tor has gone: whoever cannot stay without it is to be disconnected.
+    pub(super) has_gone: bool,
+    /// It was said that something was dropped which this Tor was not asked for.
+    has_dropped: bool,
+}
+
+impl TorSide {
+    pub(super) fn new(address: Address) -> io::Result<Self> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        Ok(Self {
+            upstream: Upstream::new(random),
+            address,
+            link: None,
+            spare: None,
+            spare_is_due: false,
+            watch: None,
+            answers: Vec::new(),
+            has_gone: false,
+            has_dropped: false,
+        })
+    }
+}
+
+impl Daemon {
+    /// Begins to look for Tor.
+    pub(super) fn look_for_tor(&mut self) {
+        self.watch_socket();
+        self.connect_watcher();
+    }
+
+    /// Watches the directory where Tor makes its socket, or the one where that will be.
+    fn watch_socket(&mut self) {
+        let Some(tor) = &mut self.tor else { return };
+        if let Address::Unix(path) = &tor.address {
+            // Without it, Tor is found at the next try.
+            tor.watch = watch(path, &self.registry).ok();
+        }
+    }
+
+    /// Opens a connection to Tor.
+    pub(super) fn open_link(&self, source: Source) -> Result<Link, String> {
+        let Some(tor) = &self.tor else {
+            return Err("none is configured".into());
+        };
+        let password = self.tor_password()?;
+        let mut nonce = [0; 32];
+        getrandom::fill(&mut nonce).map_err(|cause| format!("no randomness: {cause}"))?;
+        let login = Login::new(password, nonce, &self.number, &tor.upstream.fence);
+        let address = &tor.address;
+        Link::open(address, login, &self.registry, source)
+            .map_err(|error| format!("{address}: {error}"))
+    }
+
+    /// `BusTorPassword`, or the first line of the file that it names.
+    fn tor_password(&self) -> Result<Option<Vec<u8>>, String> {
+        let configured = &self.options.settings().tor_password;
+        let Some(path) = configured.strip_prefix(b"file:") else {
+            return Ok(Some(configured.clone()).filter(|password| !password.is_empty()));
+        };
+        let path = Path::new(std::ffi::OsStr::new(
+            std::str::from_utf8(path).map_err(|_| "BusTorPassword: the path is not UTF-8")?,
+        ));
+        let failed = |cause: io::Error| format!("BusTorPassword: {}: {cause}", path.display());
+        let mode = fs::metadata(path).map_err(failed)?.mode();
+        if mode & 0o077 != 0 {
+            return Err(format!(
+                "BusTorPassword: others may read {}: run 'chmod 600' on it",
+                path.display()
+            ));
+        }
+        let mut password = read_small(path, MAX_PASSWORD).map_err(failed)?;
+        let end = password
+            .iter()
+            .position(|octet| matches!(octet, b'\r' | b'\n'));
+        password.truncate(end.unwrap_or(password.len()));
+        Ok(Some(password))
+    }
+
+    /// Tries to reach Tor, unless it is there or on its way.
+    pub(super) fn connect_watcher(&mut self) {
+        if self.tor.as_ref().is_none_or(|tor| !tor.upstream.is_away()) {
+            return;
+        }
+        let opened = self.open_link(Source::Watcher);
+        let patience = self.options.settings().tor_timeout;
+        let Some(tor) = &mut self.tor else { return };
+        tor.upstream.handle_connecting(Instant::now(), patience);
+        match opened {
+            Ok(link) => tor.link = Some(link),
+            Err(cause) => self.watcher_failed(&cause),
+        }
+    }
+
+    /// The daemon's own connection has failed or ended.
+    pub(super) fn watcher_failed(&mut self, cause: &str) {
+        let Some(tor) = &mut self.tor else { return };
+        tor.link = None;
+        // It leads to the Tor that has gone.
+        tor.spare = None;
+        let (failure, waiting) = tor.upstream.handle_gone(Instant::now(), cause);
+        let refusal = Refusal::Failed(format!("Tor is not reachable: {cause}"));
+        let refused = |one| (one, Err(refusal.clone()));
+        tor.answers.extend(waiting.into_iter().map(refused));
+        match failure {
+            Some(Failure::Again) => log::debug!("Tor is not reachable: {cause}"),
+            Some(Failure::First) => {
+                log::warn!("Tor is not reachable, and is tried again until it is: {cause}");
+            }
+            None => {
+                tor.has_gone = true;
+                log::warn!("Tor has gone: {cause}");
+                self.tell(Event::TorReachable(false));
+                self.hand_over_events();
+            }
+        }
+        // The directory may be another one by now.
+        self.watch_socket();
+    }
+
+    /// Notes what the loop has heard of the daemon's own connection.
+    pub(super) fn watcher_is_ready(&mut self, event: &mio::event::Event) {
+        let link = self.tor.as_mut().and_then(|tor| tor.link.as_mut());
+        if let Some(link) = link {
+            if link.heard(event) {
+                self.flush_watcher();
+            }
+            self.queue.push_once(Source::Watcher);
+        }
+    }
+
+    /// Something has happened in the directory of Tor's socket.
+    pub(super) fn tor_socket_changed(&mut self) {
+        let Some(tor) = &mut self.tor else { return };
+        let changed = tor.watch.as_ref().is_some_and(|(watch, name)| {
+            // It is non-blocking: an error is that nothing more is there.
+            let mut changed = false;
+            while let Ok(events) = watch.read_events() {
+                changed |= events.iter().any(|event| event.name.as_ref() == Some(name));
+            }
+            changed
+        });
+        if changed && tor.upstream.is_away() {
+            tor.upstream.handle_sign_of_life();
+            self.connect_watcher();
+        }
+    }
+
+    /// Reads the daemon's own connection. Returns what Tor has said, and why the connection has
+    /// failed, if it has.
+    pub(super) fn hear_watcher(&mut self, buffer: &mut [u8]) -> (Vec<Output>, Option<String>) {
+        let mut outputs = Vec::new();
+        let Some(link) = self.tor.as_mut().and_then(|tor| tor.link.as_mut()) else {
+            return (outputs, None);
+        };
+        let (length, read) = link.read(buffer);
+        let octets = buffer.get(..length).unwrap_or_default();
+        let mut failure = if octets.is_empty() {
+            None
+        } else {
+            self.watcher_said(octets, &mut outputs).err()
+        };
+        if let Some(link) = self.tor.as_mut().and_then(|tor| tor.link.as_mut()) {
+            if read == Read::Ended {
+                failure.get_or_insert_with(|| link.failure());
+            } else if link.readable {
+                self.queue.push_once(Source::Watcher);
+            }
+        }
+        (outputs, failure)
+    }
+
+    fn watcher_said(&mut self, octets: &[u8], outputs: &mut Vec<Output>) -> Result<(), String> {
+        let Some(tor) = &mut self.tor else {
+            return Ok(());
+        };
+        let Some(link) = &mut tor.link else {
+            return Ok(());
+        };
+        if !link.is_open() {
+            match link.log_in(octets).map_err(|error| error.to_string())? {
+                None => self.flush_watcher(),
+                Some(welcome) => self.tor_is_up(welcome),
+            }
+            return Ok(());
+        }
+        match tor.upstream.watcher_and_names() {
+            Some((watcher, names)) => watcher
+                .handle_octets(octets, names, outputs)
+                .map_err(|_| "it sent an event that has no end".into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Does what something means that Tor has said.
+    pub(super) fn watcher_output(&mut self, output: Output) {
+        let Some(tor) = &mut self.tor else { return };
+        match output {
+            Output::Event(kind, line) => {
+                let number = match kind {
+                    EventKind::Circ | EventKind::Stream => {
+                        tor.upstream.identifiers.number_in(&line)
+                    }
+                    _ => 0,
+                };
+                self.tell(Event::OfTor { kind, number, line });
+            }
+            Output::Answer(subscription, answer) => tor.answers.push((subscription, answer)),
+            Output::Refused(line) => {
+                let text = line.escape_ascii();
+                log::warn!("Tor does not send what controllers want: {text}");
+            }
+            Output::Dropped(octets) => {
+                let text = format!("{octets} octets of Tor's that were not asked for are dropped");
+                if std::mem::replace(&mut tor.has_dropped, true) {
+                    log::debug!("{text}");
+                } else {
+                    log::warn!("{text}; more of that is told at severity info");
+                }
+            }
+        }
+    }
+
+    fn tor_is_up(&mut self, welcome: Welcome) {
+        let Some(tor) = &mut self.tor else { return };
+        let Welcome {
+            version,
+            chain,
+            filter,
+        } = welcome;
+        log::info!(
+            "Tor {} is there, at {}",
+            version.escape_debug(),
+            tor.address
+        );
+        tor.has_dropped = false;
+        let is_new = tor.upstream.handle_up(version, chain, filter.is_some());
+        if let Some(answer) = filter.filter(|_| is_new) {
+            log::warn!(
+                "something between the bus and Tor answers unknown commands itself ({answer}): \
+                 each command is expected to have one reply"
+            );
+        }
+        self.tell(Event::TorReachable(true));
+    }
+
+    /// Tor has not answered in time.
+    pub(super) fn watcher_timed_out(&mut self) {
+        let patience = self.options.settings().tor_timeout.as_secs();
+        self.watcher_failed(&format!("it has not answered for {patience} seconds"));
+    }
+
+    /// The kind of an event that only Tor has a name for.
+    pub(super) fn kind_of_tor(
+        &mut self,
+        name: &[u8],
+        events: EventMask,
+    ) -> Result<EventKind, Refusal> {
+        let interest = self.bus.interest().union(events);
+        let unknown = || Refusal::UnrecognizedEvent(name.to_vec());
+        let upstream = &mut self.tor.as_mut().ok_or_else(unknown)?.upstream;
+        let mentioned = upstream
+            .watcher()
+            .map_or(EventMask::NONE, |watcher| watcher.mentioned());
+        upstream
+            .names
+            .kind(name, interest.union(mentioned))
+            .ok_or_else(unknown)
+    }
+
+    /// Asks Tor for the events in `events` besides what it sends already. `true` if the
+    /// controller must wait for the answer.
+    pub(super) fn ask_for_events(
+        &mut self,
+        connection: &Connection,
+        events: EventMask,
+    ) -> Result<bool, Refusal> {
+        let Some(tor) = &mut self.tor else {
+            return Ok(false);
+        };
+        if of_tor(events).is_empty() {
+            return Ok(false);
+        }
+        let Some(watcher) = tor.upstream.watcher() else {
+            // What nobody can tell yet is told once Tor is there.
+            let text = format!("Tor is not reachable: {}", tor.address);
+            return Err(Refusal::Failed(text));
+        };
+        if watcher.sends(events) {
+            return Ok(false);
+        }
+        watcher.handle_subscription(Subscription {
+            key: connection.key,
+            session: connection.conversation.id(),
+            events,
+        });
+        self.follow_interest();
+        Ok(true)
+    }
+
+    /// Makes Tor send what controllers want and nothing more, one step at a time.
+    pub(super) fn follow_interest(&mut self) {
+        let interest = self.bus.interest();
+        let patience = self.options.settings().tor_timeout;
+        let Some(tor) = &mut self.tor else { return };
+        if let Some((watcher, names)) = tor.upstream.watcher_and_names() {
+            watcher.handle_interest(interest, names, Instant::now(), patience);
+        }
+        self.flush_watcher();
+    }
+
+    fn flush_watcher(&mut self) {
+        let Some(tor) = &mut self.tor else { return };
+        let Some(link) = &mut tor.link else { return };
+        match tor.upstream.watcher() {
+            Some(watcher) => link.flush(watcher.poll_transmit(), &self.registry),
+            None => link.flush(&mut Vec::new(), &self.registry),
+        }
+        if link.readable {
+            self.queue.push_once(Source::Watcher);
+        }
+    }
+}
+
+/// Watches for the name on the way to `path` that is missing: the socket, or a directory above it.
+fn watch(path: &Path, registry: &Registry) -> io::Result<(Inotify, OsString)> {
+    let (directory, name) = path
+        .ancestors()
+        .filter_map(|path| Some((path.parent()?, path.file_name()?)))
+        .find(|(directory, _)| directory.is_dir())
+        .ok_or(ErrorKind::NotFound)?;
+    let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+    let created = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ATTRIB;
+    watch.add_watch(directory, created)?;
+    let fd = watch.as_fd().as_raw_fd();
+    let source = Source::TorSocket.into();
+    registry.register(&mut SourceFd(&fd), source, Interest::READABLE)?;
+    Ok((watch, name.to_owned()))
+}

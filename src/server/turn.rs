@@ -1,0 +1,377 @@
+//! One controller's turn: read, take each whole command, answer, hand over what happened.
+
+use std::io::{ErrorKind, IoSlice, Read as _};
+use std::sync::Arc;
+
+use super::READ;
+use super::connection::Connection;
+use super::daemon::{Daemon, encode};
+use super::source::Source;
+use crate::bus::fanout::Item;
+use crate::controller::{Next as Input, Plan, Stage, Wait};
+use crate::outbox::Phase;
+use crate::wire::detect::HTTP_ANSWER;
+use crate::wire::event::{ControllerChange, Event, EventMask};
+use crate::wire::refusal::Refusal;
+use crate::wire::reply::Reply;
+
+/// The most octets that wait for a controller before nothing more is made for it: who does not
+/// read replies gets none.
+const PAUSE: usize = 256 * 1024;
+
+/// The octets of replies before they are sent.
+const REPLIES: usize = 64 * 1024;
+
+/// What is left to do for a connection.
+pub(super) enum Next {
+    /// Wait for it.
+    Wait,
+    /// It has more, which gets its own turn.
+    Again,
+    /// It has ended.
+    Close,
+}
+
+impl Daemon {
+    /// The most octets that wait for a controller before nothing more is made for it: well below
+    /// `BusMaxQueue`, at which it is cut off.
+    pub(super) fn pause(&self) -> usize {
+        PAUSE.min(self.options.settings().max_queue / 4)
+    }
+
+    /// Gives a connection its turn.
+    pub(super) fn take_turn(&mut self, connection: &mut Connection, buffer: &mut [u8]) -> Next {
+        connection.queued = false;
+        if let Some(next) = self.cannot_go_on(connection) {
+            return next;
+        }
+        let is_behind = std::mem::replace(&mut connection.wait, Wait::Nothing) != Wait::Nothing;
+        // What has come already is more than can be answered now: reading on would pile it up.
+        let length = if is_behind && connection.stage < Stage::Gone {
+            0
+        } else {
+            self.read(connection, buffer)
+        };
+        connection.controller.replies = std::mem::take(&mut self.replies);
+        self.answer(connection, buffer.get(..length).unwrap_or_default());
+        self.flush_leg(connection);
+        self.replies = std::mem::take(&mut connection.controller.replies);
+        self.what_is_left(connection)
+    }
+
+    /// What is to be done instead of reading and answering, if that cannot be.
+    fn cannot_go_on(&mut self, connection: &mut Connection) -> Option<Next> {
+        match connection.outbox.phase() {
+            Phase::Overflowed => return Some(Next::Close),
+            Phase::Ended if connection.stage == Stage::Finishing => return Some(Next::Close),
+            // Whoever reads nothing more may have sent something all the same.
+            Phase::Ended => connection.is_gone(),
+            Phase::Finishing => return Some(Next::Wait),
+            Phase::Open if connection.stage == Stage::Finishing => return Some(Next::Wait),
+            Phase::Open => {}
+        }
+        if connection.stage == Stage::Gone {
+            return None;
+        }
+        // Until the other thread has sent those, nobody knows how much of them will wait.
+        if connection.wait == Wait::Delivery && connection.outbox.await_delivery() {
+            let source = Source::Controller(connection.key);
+            self.queue.await_delivery(source);
+            return Some(Next::Wait);
+        }
+        if connection.wait == Wait::Events {
+            return Some(Next::Wait);
+        }
+        if matches!(connection.wait, Wait::Answers | Wait::Room) && !connection.can_go_on() {
+            return Some(Next::Wait);
+        }
+        if connection.outbox.waiting() > self.pause() {
+            connection.wait = Wait::Reader;
+            return Some(Next::Wait);
+        }
+        None
+    }
+
+    fn what_is_left(&self, connection: &mut Connection) -> Next {
+        match connection.outbox.phase() {
+            Phase::Overflowed => return Next::Close,
+            Phase::Ended if connection.stage == Stage::Finishing => return Next::Close,
+            Phase::Ended => connection.is_gone(),
+            Phase::Finishing => return Next::Wait,
+            Phase::Open => {}
+        }
+        match connection.stage {
+            Stage::Finishing => return Next::Wait,
+            // All that it sent is carried out.
+            Stage::Gone if !connection.readable => return Next::Close,
+            Stage::Gone => return Next::Again,
+            Stage::Open | Stage::Silent => {}
+        }
+        if connection.wait == Wait::Nothing && connection.outbox.waiting() > self.pause() {
+            // The outbox wakes the loop once its queue is empty.
+            connection.wait = Wait::Reader;
+        }
+        match connection.wait {
+            // Tor's answer gives it its next turn.
+            Wait::Answers | Wait::Room | Wait::Events => Next::Wait,
+            Wait::Reader | Wait::Delivery => Next::Again,
+            Wait::Nothing => {
+                if connection.readable {
+                    Next::Again
+                } else {
+                    Next::Wait
+                }
+            }
+        }
+    }
+
+    /// Reads what has come into `buffer`, until nothing more is there or the buffer is full: a
+    /// short read alone does not mean that there is no more, where descriptors came with it.
+    fn read(&mut self, connection: &mut Connection, buffer: &mut [u8]) -> usize {
+        let mut length = 0;
+        while connection.readable
+            && let Some(room) = buffer.get_mut(length..READ).filter(|room| !room.is_empty())
+        {
+            match connection.outbox.stream().read(room) {
+                Ok(0) => {
+                    connection.readable = false;
+                    connection.controller.stage = connection.controller.stage.max(Stage::Silent);
+                }
+                Ok(read) => length += read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => connection.readable = false,
+                // A controller that was killed with unread replies resets the connection.
+                Err(_) => {
+                    connection.is_gone();
+                    connection.readable = false;
+                }
+            }
+        }
+        self.octets_read += length as u64;
+        length
+    }
+
+    /// Takes every whole command from what was left over and what is `fresh`.
+    fn answer(&mut self, connection: &mut Connection, fresh: &[u8]) {
+        if connection.has_no_input() {
+            let consumed = self.take_commands(connection, fresh);
+            connection.keep(fresh.get(consumed..).unwrap_or_default().to_vec());
+        } else {
+            let mut input = connection.take_input(fresh);
+            let consumed = self.take_commands(connection, &input);
+            if consumed > 0 {
+                input = input.split_off(consumed);
+            }
+            connection.keep(input);
+        }
+        // Tor too runs what it has received, replies, and then closes.
+        if connection.stage == Stage::Silent && connection.wait == Wait::Nothing {
+            if connection.is_quiet() {
+                self.finish(connection);
+            } else {
+                connection.wait = Wait::Answers;
+            }
+        }
+    }
+
+    /// Carries out commands until none is whole, or the controller must wait. Returns the number of
+    /// their octets.
+    fn take_commands(&mut self, connection: &mut Connection, octets: &[u8]) -> usize {
+        let mut consumed = 0;
+        while let Some(rest) = octets.get(consumed..).filter(|rest| !rest.is_empty()) {
+            let tor = self.tor.as_ref().map(|tor| &tor.upstream);
+            let ask = match connection.poll_ask(rest, tor) {
+                Input::Nothing => break,
+                Input::Http => {
+                    connection.replies.extend_from_slice(HTTP_ANSWER);
+                    self.finish(connection);
+                    return octets.len();
+                }
+                Input::Ask(ask) => ask,
+            };
+            if ask.logs_in {
+                self.logged_in(connection);
+            }
+            if let Some(wait) = connection.must_wait(&ask.plan) {
+                connection.hold(ask, wait);
+                break;
+            }
+            connection.consumed();
+            consumed += ask.length;
+            let command = rest.get(..ask.length).unwrap_or_default();
+            if connection.stage == Stage::Gone && ask.plan.only_asks() {
+                continue;
+            }
+            if self.carry_out(connection, ask.plan, command) {
+                self.finish(connection);
+                return octets.len();
+            }
+            if connection.stage == Stage::Gone {
+                connection.replies.clear();
+            }
+            if connection.wait != Wait::Nothing {
+                break;
+            }
+            if connection.replies.len() >= REPLIES {
+                self.send_replies(connection);
+                if connection.outbox.is_behind() {
+                    connection.wait = Wait::Delivery;
+                    break;
+                }
+                if connection.outbox.waiting() > self.pause() {
+                    connection.wait = Wait::Reader;
+                    break;
+                }
+            }
+        }
+        self.send_replies(connection);
+        consumed
+    }
+
+    /// Carries out one command; `true` if the connection ends with it.
+    fn carry_out(&mut self, connection: &mut Connection, plan: Plan<'_>, command: &[u8]) -> bool {
+        let outcome = match plan {
+            Plan::Bus(request) => self.execute(connection, request).transpose(),
+            Plan::Refuse(refusal) => Some(Err(refusal)),
+            Plan::Relay {
+                weight, replies, ..
+            } => self
+                .relay(connection, command, weight, replies)
+                .err()
+                .map(Err),
+            Plan::Ask(query) => self.ask(connection, *query).err().map(Err),
+        };
+        let Some(outcome) = outcome else {
+            return false;
+        };
+        encode(&mut connection.controller, &outcome);
+        match outcome {
+            Ok(reply) => reply == Reply::Closing,
+            Err(refusal) => {
+                log::trace!(
+                    "{} was refused: {}",
+                    connection.controller,
+                    refusal.status()
+                );
+                refusal.closes(connection.conversation.dialect())
+            }
+        }
+    }
+
+    /// Others learn that the controller is there.
+    pub(super) fn logged_in(&mut self, connection: &Connection) {
+        self.bus.log_in(connection.conversation.id());
+        self.tell_of(&connection.controller, ControllerChange::Connected);
+    }
+
+    /// SETEVENTS. Its reply goes through the fan-out, behind every event of before.
+    pub(super) fn subscribe(&mut self, connection: &mut Connection, events: EventMask) {
+        self.send_replies(connection);
+        let dialect = connection.conversation.dialect();
+        let session = connection.conversation.id();
+        let unread = self.bus.subscribe(session, events);
+        // Before the reply: that is traffic already.
+        self.interest_changed();
+        encode(&mut connection.controller, &Ok(Reply::Done));
+        for message in unread {
+            dialect.encode_event(&Event::Message(message), &mut connection.replies);
+        }
+        if connection.is_subscribed || !events.is_empty() {
+            connection.is_subscribed = true;
+            connection.outbox.handed_over();
+            let outbox = Arc::clone(&connection.outbox);
+            let reply = std::mem::take(&mut connection.replies);
+            self.hand_over(Item::Subscribe {
+                session,
+                dialect,
+                events,
+                outbox,
+                reply,
+            });
+        }
+    }
+
+    /// Tor has refused what a controller wants to subscribe to.
+    pub(super) fn refuse(&mut self, connection: &mut Connection, refusal: Refusal) {
+        encode(&mut connection.controller, &Err(refusal));
+        self.send_replies(connection);
+    }
+
+    /// Sends the replies of this turn, and hands over what its commands caused.
+    pub(super) fn send_replies(&mut self, connection: &mut Connection) {
+        if !connection.replies.is_empty() {
+            if connection.outbox.is_behind() {
+                self.reply_in_order(connection, false, false);
+            } else {
+                let replies = &mut connection.controller.replies;
+                connection.outbox.send(&mut [IoSlice::new(replies)]);
+                replies.clear();
+                replies.shrink_to(2 * REPLIES);
+            }
+        }
+        self.hand_over_events();
+    }
+
+    /// Sends the replies of this turn and ends the connection with them.
+    pub(super) fn finish(&mut self, connection: &mut Connection) {
+        if connection.stage == Stage::Finishing {
+            return;
+        }
+        if connection.stage == Stage::Gone {
+            // Nobody reads what would be sent; its leg finishes alone what was asked.
+            connection.readable = false;
+            return;
+        }
+        connection.controller.stage = Stage::Finishing;
+        // Where a reply of Tor's has broken off, no event may follow.
+        let inside = connection
+            .leg
+            .take()
+            .is_some_and(|leg| leg.is_inside_reply());
+        connection.link = None;
+        connection.outbox.refuse_input();
+        if connection.is_subscribed {
+            // Behind the events of before. What its last commands caused comes before the end.
+            if !connection.replies.is_empty() {
+                self.reply_in_order(connection, inside, false);
+            }
+            self.hand_over_events();
+            self.reply_in_order(connection, inside, true);
+        } else {
+            let replies = std::mem::take(&mut connection.replies);
+            connection.outbox.send(&mut [IoSlice::new(&replies)]);
+            connection.outbox.finish();
+            self.hand_over_events();
+        }
+        let waiting = connection.outbox.waiting();
+        let session = connection.conversation.id();
+        self.timers.linger(connection.key, session, waiting);
+        // An outbox that has ended is seen in its turn.
+        self.queue.controller(connection);
+    }
+
+    /// Sends the replies of this turn behind what was handed over, `inside` one that has no end
+    /// yet.
+    fn reply_in_order(&self, connection: &mut Connection, inside: bool, finish: bool) {
+        let octets = std::mem::take(&mut connection.replies);
+        self.hand_over_octets(connection, octets, inside, finish);
+    }
+
+    /// Hands octets of a controller's replies to the fan-out.
+    pub(super) fn hand_over_octets(
+        &self,
+        connection: &Connection,
+        octets: Vec<u8>,
+        inside: bool,
+        finish: bool,
+    ) {
+        connection.outbox.handed_over();
+        self.hand_over(Item::Reply {
+            outbox: Arc::clone(&connection.outbox),
+            session: connection.conversation.id(),
+            octets,
+            inside,
+            finish,
+        });
+    }
+}

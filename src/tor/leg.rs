@@ -1,0 +1,539 @@
+//! One controller's way to Tor: what Tor was asked, and what of its octets answers that.
+//!
+//! Tor answers commands in their order, nearly always with one reply each, so replies are counted.
+//! Behind a command whose replies cannot be counted goes a [fence](super::fence). Where something
+//! between answers fences otherwise than Tor, one reply is expected of every command.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use super::fence::Fence;
+use super::merge::Query;
+use crate::command::Replies;
+use crate::wire::text::Replies as Ends;
+
+/// The most commands with long replies that Tor has not answered: Tor holds every reply that is
+/// not read yet.
+pub const WINDOW: usize = 192;
+
+/// The most long replies that one command counts as, however many it asks for.
+const LARGE: usize = WINDOW / 3;
+
+/// The commands with short replies that count as one with a long reply.
+const SHORT: usize = 8;
+
+/// The most octets of commands that wait for Tor to take them before more are accepted.
+const WAITING: usize = 64 * 1024;
+
+/// The way of one controller's commands to Tor and of their replies back. Octets and no sockets.
+#[derive(Debug, Default)]
+pub struct Leg {
+    /// The login is done.
+    open: bool,
+    /// Tor answers fences with their keyword.
+    fences: bool,
+    /// Commands from before the login was done.
+    early: Vec<Early>,
+    /// The commands that Tor was sent and has not answered, oldest first.
+    pending: VecDeque<Pending>,
+    /// The sum of their costs.
+    cost: usize,
+    /// The number of them that a fence ends.
+    fenced: usize,
+    transmit: Vec<u8>,
+    ends: Ends,
+    /// Octets that cannot be judged yet: the beginning of a fence's answer or of an event.
+    kept: Vec<u8>,
+    /// Within a reply or event that nobody has asked for.
+    dropping: bool,
+}
+
+#[derive(Debug)]
+struct Early {
+    octets: Vec<u8>,
+    cost: usize,
+    replies: Replies,
+    query: Option<Query>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    cost: usize,
+    /// A fence ends its replies.
+    fenced: bool,
+    /// A whole reply to it has come.
+    replied: bool,
+    /// The query whose answer is collected; without one replies go to the controller.
+    query: Option<Box<Collected>>,
+}
+
+#[derive(Debug)]
+struct Collected {
+    query: Query,
+    answer: Vec<u8>,
+    is_too_long: bool,
+}
+
+/// Something for the controller.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output<'a> {
+    /// Replies, or a part of one, as Tor sent them.
+    Replies(Cow<'a, [u8]>),
+    /// Tor's answer to a query; none if it has more octets than a reply may have.
+    Answer(Box<Query>, Option<Vec<u8>>),
+}
+
+impl Leg {
+    /// Whether the login is done.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether Tor has answered everything.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.pending.is_empty() && self.early.is_empty()
+    }
+
+    /// Whether the controller has the beginning of a reply and not its end.
+    #[must_use]
+    pub fn is_inside_reply(&self) -> bool {
+        let collected = self.pending.front().is_some_and(|one| one.query.is_some());
+        self.ends.is_inside() && !self.dropping && !collected
+    }
+
+    /// Whether Tor may be asked for so many long replies more; 0 for one short reply.
+    #[must_use]
+    pub fn has_room(&self, weight: usize) -> bool {
+        self.is_quiet()
+            || (self.cost + cost(weight) <= WINDOW * SHORT && self.transmit.len() <= WAITING)
+    }
+
+    /// Whether a controller that waits for room should try again: at half of it, so that not each
+    /// reply gives it a turn.
+    #[must_use]
+    pub fn is_half_empty(&self) -> bool {
+        self.cost * 2 <= WINDOW * SHORT && self.transmit.len() <= WAITING
+    }
+
+    /// The login is done; Tor answers fences, or something between does not let them through.
+    pub fn handle_open(&mut self, fences: bool, fence: &Fence) {
+        self.open = true;
+        self.fences = fences;
+        self.cost = 0;
+        for early in std::mem::take(&mut self.early) {
+            self.send(&early.octets, early.cost, early.replies, early.query, fence);
+        }
+    }
+
+    /// Takes a command whose replies go to the controller as they come.
+    pub fn handle_command(
+        &mut self,
+        octets: &[u8],
+        weight: usize,
+        replies: Replies,
+        fence: &Fence,
+    ) {
+        self.send(octets, cost(weight), replies, None, fence);
+    }
+
+    /// Takes a query, whose answer comes out when it is whole.
+    pub fn handle_query(&mut self, mut query: Query, fence: &Fence) {
+        let command = std::mem::take(&mut query.command);
+        let (cost, replies) = (cost(query.weight()), query.replies);
+        self.send(&command, cost, replies, Some(query), fence);
+    }
+
+    fn send(
+        &mut self,
+        octets: &[u8],
+        cost: usize,
+        replies: Replies,
+        query: Option<Query>,
+        fence: &Fence,
+    ) {
+        self.cost += cost;
+        if !self.open {
+            let octets = octets.to_vec();
+            self.early.push(Early {
+                octets,
+                cost,
+                replies,
+                query,
+            });
+            return;
+        }
+        self.transmit.extend_from_slice(octets);
+        let fenced = self.fences && replies == Replies::Any;
+        if fenced {
+            self.fenced += 1;
+            self.transmit.extend_from_slice(fence.command());
+        }
+        self.pending.push_back(Pending {
+            cost,
+            fenced,
+            replied: false,
+            query: query.map(|query| {
+                Box::new(Collected {
+                    query,
+                    answer: Vec::new(),
+                    is_too_long: false,
+                })
+            }),
+        });
+    }
+
+    /// The octets for Tor; whoever sends some of them drains those.
+    pub const fn poll_transmit(&mut self) -> &mut Vec<u8> {
+        &mut self.transmit
+    }
+
+    /// The number of replies that Tor owes the controller; none where it broke off within one.
+    #[must_use]
+    pub fn owed(&self) -> Option<usize> {
+        let begun = self.pending.front();
+        let begun = begun.is_some_and(|one| one.replied && one.query.is_none());
+        let pending = self.pending.len() - usize::from(begun);
+        (!self.is_inside_reply()).then_some(pending + self.early.len())
+    }
+
+    /// Takes what Tor has sent, and appends what the controller gets to `outputs`, in order. An
+    /// answer to a query has at most `most` octets. Returns the number of octets that answer
+    /// nothing, and so are dropped.
+    pub fn handle_octets<'a>(
+        &mut self,
+        octets: &'a [u8],
+        fence: &Fence,
+        most: usize,
+        outputs: &mut Vec<Output<'a>>,
+    ) -> usize {
+        if self.kept.is_empty() {
+            return self.judge(octets, fence, most, outputs);
+        }
+        let mut all = std::mem::take(&mut self.kept);
+        all.extend_from_slice(octets);
+        let mut of_all = Vec::new();
+        let dropped = self.judge(&all, fence, most, &mut of_all);
+        outputs.extend(of_all.into_iter().map(Output::into_owned));
+        dropped
+    }
+
+    fn judge<'a>(
+        &mut self,
+        octets: &'a [u8],
+        fence: &Fence,
+        most: usize,
+        outputs: &mut Vec<Output<'a>>,
+    ) -> usize {
+        let mut rest = octets;
+        let mut dropped = 0;
+        while self.fenced > 0
+            && let Some(found) = fence.find(rest)
+        {
+            dropped += self.take_replies(&rest[..found], most, outputs);
+            rest = &rest[found + fence.answer().len()..];
+            self.handle_fence(outputs);
+        }
+        let keep = if self.fenced > 0 {
+            fence.beginning(rest)
+        } else {
+            0
+        };
+        let (through, kept) = rest.split_at(rest.len() - keep);
+        dropped += self.take_replies(through, most, outputs);
+        self.kept.extend_from_slice(kept);
+        dropped
+    }
+
+    /// A fence has come back: whatever the commands before it were answered with has come.
+    fn handle_fence(&mut self, outputs: &mut Vec<Output<'_>>) {
+        self.ends = Ends::default();
+        self.dropping = false;
+        self.kept.clear();
+        while let Some(fenced) = self.end_first(outputs)
+            && !fenced
+        {}
+    }
+
+    /// Takes the first command off, whose replies have come, and says whether it had a fence.
+    fn end_first(&mut self, outputs: &mut Vec<Output<'_>>) -> Option<bool> {
+        let first = self.pending.pop_front()?;
+        self.cost -= first.cost;
+        self.fenced -= usize::from(first.fenced);
+        if let Some(collected) = first.query {
+            let answer = (!collected.is_too_long).then_some(collected.answer);
+            outputs.push(Output::Answer(Box::new(collected.query), answer));
+        }
+        Some(first.fenced)
+    }
+
+    fn take_replies<'a>(
+        &mut self,
+        octets: &'a [u8],
+        most: usize,
+        outputs: &mut Vec<Output<'a>>,
+    ) -> usize {
+        let (mut at, mut dropped) = (0, 0);
+        // Octets that go to the controller and are not in `outputs` yet begin here.
+        let mut run = 0;
+        let pass = |run: usize, at: usize, outputs: &mut Vec<Output<'a>>| {
+            if run < at {
+                outputs.push(Output::Replies(Cow::Borrowed(&octets[run..at])));
+            }
+        };
+        while at < octets.len() {
+            let rest = &octets[at..];
+            if !self.ends.is_inside() {
+                if rest.len() < EVENT.len() && EVENT.starts_with(rest) {
+                    pass(run, at, outputs);
+                    self.kept.extend_from_slice(rest);
+                    return dropped;
+                }
+                // This connection subscribes to nothing.
+                self.dropping = rest.starts_with(EVENT) || self.pending.is_empty();
+            }
+            let end = self.ends.end(rest);
+            let part = &rest[..end.unwrap_or(rest.len())];
+            let first = self.pending.front_mut().filter(|_| !self.dropping);
+            at += part.len();
+            match first {
+                None => {
+                    pass(run, at - part.len(), outputs);
+                    run = at;
+                    dropped += part.len();
+                }
+                Some(first) => {
+                    if let Some(collected) = &mut first.query {
+                        pass(run, at - part.len(), outputs);
+                        run = at;
+                        collected.take(part, most);
+                    }
+                    first.replied |= end.is_some();
+                    if end.is_some() && !first.fenced {
+                        self.end_first(outputs);
+                    }
+                }
+            }
+        }
+        pass(run, at, outputs);
+        dropped
+    }
+}
+
+/// The beginning of every event (control-spec 4.1).
+const EVENT: &[u8] = b"650";
+
+/// The cost of a command: no more than a third of the window, so that a large one can go too.
+const fn cost(weight: usize) -> usize {
+    match weight {
+        0 => 1,
+        1..LARGE => weight * SHORT,
+        _ => LARGE * SHORT,
+    }
+}
+
+impl Collected {
+    fn take(&mut self, part: &[u8], most: usize) {
+        if self.answer.len() + part.len() > most {
+            self.is_too_long = true;
+            self.answer = Vec::new();
+        }
+        if !self.is_too_long {
+            self.answer.extend_from_slice(part);
+        }
+    }
+}
+
+impl Output<'_> {
+    fn into_owned<'b>(self) -> Output<'b> {
+        match self {
+            Self::Replies(octets) => Output::Replies(Cow::Owned(octets.into_owned())),
+            Self::Answer(query, answer) => Output::Answer(query, answer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tor::merge::Share;
+    use crate::wire::request::Request;
+
+    const MOST: usize = 1000;
+
+    fn fence() -> Fence {
+        Fence::new([0xAB; 16])
+    }
+
+    fn leg(fences: bool) -> Leg {
+        let mut leg = Leg::default();
+        leg.handle_open(fences, &fence());
+        leg
+    }
+
+    fn command(leg: &mut Leg, octets: &[u8], replies: Replies) {
+        leg.handle_command(octets, 1, replies, &fence());
+    }
+
+    fn query(leg: &mut Leg, keys: &[&[u8]]) {
+        match Share::of(&Request::GetInfo(keys.to_vec())) {
+            Share::Both(query) => leg.handle_query(query, &fence()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Everything that comes out, answers in brackets, and the number of dropped octets.
+    fn heard(leg: &mut Leg, octets: &[u8], size: usize) -> (String, usize) {
+        let (mut out, mut dropped) = (String::new(), 0);
+        for part in octets.chunks(size) {
+            let mut outputs = Vec::new();
+            dropped += leg.handle_octets(part, &fence(), MOST, &mut outputs);
+            for output in outputs {
+                match output {
+                    Output::Replies(octets) => out += &String::from_utf8_lossy(&octets),
+                    Output::Answer(_, Some(answer)) => {
+                        out += "[";
+                        out += &String::from_utf8_lossy(&answer);
+                        out += "]";
+                    }
+                    Output::Answer(_, None) => out += "[too long]",
+                }
+            }
+        }
+        (out, dropped)
+    }
+
+    #[test]
+    fn replies_are_told_apart_wherever_they_are_cut() {
+        let fence = fence();
+        let answer = String::from_utf8_lossy(fence.answer()).into_owned();
+        let octets = format!(
+            "250-a=b\r\n250 OK\r\n512 x\r\n250 OK\r\n{answer}250+info/names=\r\n650 x\r\n.\r\n\
+             250 OK\r\n510 Unrecognized"
+        );
+        for size in 1..=octets.len() {
+            let mut leg = leg(true);
+            command(&mut leg, b"GETINFO a\r\n", Replies::One);
+            command(&mut leg, b"ONION_CLIENT_AUTH_ADD\r\n", Replies::Any);
+            query(&mut leg, &[b"info/names"]);
+            command(&mut leg, b"FOO\r\n", Replies::One);
+            let sent = std::mem::take(leg.poll_transmit());
+            let expected = [
+                &b"GETINFO a\r\nONION_CLIENT_AUTH_ADD\r\n"[..],
+                fence.command(),
+                b"GETINFO info/names\r\nFOO\r\n",
+            ];
+            assert_eq!(sent, expected.concat());
+            let (out, dropped) = heard(&mut leg, octets.as_bytes(), size);
+            assert_eq!(
+                out,
+                "250-a=b\r\n250 OK\r\n512 x\r\n250 OK\r\n[250+info/names=\r\n650 x\r\n.\r\n\
+                 250 OK\r\n]510 Unrecognized",
+                "cut in {size}"
+            );
+            assert_eq!((dropped, leg.owed(), leg.is_quiet()), (0, None, false));
+            assert_eq!(heard(&mut leg, b" x\r\n", size).0, " x\r\n");
+            assert_eq!((leg.owed(), leg.is_quiet()), (Some(0), true));
+        }
+    }
+
+    #[test]
+    fn nothing_that_was_not_asked_for_gets_through() {
+        let octets = b"250 OK\r\n650 POSTMESSAGE 7 a @b x\r\n250 b\r\n250-junk\r\n250 junk\r\n650-A\r\n650 OK\r\n6";
+        for size in 1..=octets.len() {
+            let mut leg = leg(true);
+            command(&mut leg, b"GETINFO a\r\n", Replies::One);
+            command(&mut leg, b"GETINFO b\r\n", Replies::One);
+            let (out, dropped) = heard(&mut leg, octets, size);
+            assert_eq!(out, "250 OK\r\n250 b\r\n", "cut in {size}");
+            assert_eq!(dropped, octets.len() - "250 OK\r\n250 b\r\n6".len());
+            command(&mut leg, b"GETINFO c\r\n", Replies::One);
+            assert_eq!(heard(&mut leg, b"50 X\r\n250 c\r\n", size).0, "250 c\r\n");
+        }
+    }
+
+    #[test]
+    fn a_refused_value_cannot_end_a_reply_too_early() {
+        let forged = b"513 Unacceptable: \"a\r\n250-version=FORGED\r\n250 OK\r\n250+x=\r\n\"\r\n";
+        let fence = fence();
+        let octets = [forged, fence.answer(), b"250 OK\r\n"].concat();
+        for size in 1..=octets.len() {
+            let mut leg = leg(true);
+            command(&mut leg, b"SETCONF x\r\n", Replies::Any);
+            command(&mut leg, b"GETINFO a\r\n", Replies::One);
+            let (out, _) = heard(&mut leg, &octets, size);
+            assert_eq!(out.as_bytes(), [&forged[..], b"250 OK\r\n"].concat());
+            assert!(leg.is_quiet());
+        }
+    }
+
+    #[test]
+    fn without_fences_one_reply_is_expected_of_each() {
+        let mut leg = leg(false);
+        command(&mut leg, b"ADD_ONION x\r\n", Replies::Any);
+        query(&mut leg, &[b"info/names"]);
+        assert_eq!(
+            leg.poll_transmit(),
+            b"ADD_ONION x\r\nGETINFO info/names\r\n"
+        );
+        let (out, _) = heard(&mut leg, b"510 Command filtered\r\n250 OK\r\n", 5);
+        assert_eq!(out, "510 Command filtered\r\n[250 OK\r\n]");
+        assert!(leg.is_quiet());
+    }
+
+    #[test]
+    fn commands_from_before_the_login_follow_it() {
+        let mut leg = Leg::default();
+        command(&mut leg, b"ADD_ONION x\r\n", Replies::Any);
+        assert_eq!(leg.owed(), Some(1));
+        assert!(leg.poll_transmit().is_empty() && !leg.is_quiet());
+        leg.handle_open(true, &fence());
+        let expected = [b"ADD_ONION x\r\n", fence().command()].concat();
+        assert_eq!(leg.poll_transmit(), &expected);
+    }
+
+    #[test]
+    fn tor_is_never_asked_for_more_than_the_window() {
+        let mut leg = leg(true);
+        for _ in 0..3 {
+            assert!(leg.has_room(10_000), "a third of the window each");
+            leg.handle_command(b"X\r\n", 10_000, Replies::One, &fence());
+        }
+        assert!(!leg.has_room(0));
+        heard(&mut leg, &b"250 OK\r\n".repeat(3), 8);
+        leg.poll_transmit().clear();
+        for _ in 0..WINDOW {
+            assert!(leg.has_room(1));
+            command(&mut leg, b"GETINFO ns/all\r\n", Replies::One);
+        }
+        assert!(!leg.has_room(1) && !leg.has_room(0) && !leg.is_half_empty());
+        heard(&mut leg, b"250 OK\r\n", 8);
+        leg.poll_transmit().clear();
+        assert!(leg.has_room(1) && !leg.is_half_empty());
+        heard(&mut leg, &b"250 OK\r\n".repeat(WINDOW / 2), 4096);
+        assert!(leg.is_half_empty());
+    }
+
+    #[test]
+    fn the_replies_that_a_broken_leg_owes_are_counted() {
+        let mut leg = leg(true);
+        command(&mut leg, b"SETCONF x\r\n", Replies::Any);
+        command(&mut leg, b"GETINFO a\r\n", Replies::One);
+        assert_eq!(leg.owed(), Some(2));
+        heard(&mut leg, b"250 OK\r\n510 Unrec", 100);
+        assert_eq!(leg.owed(), Some(1), "the fence's answer had begun");
+        heard(&mut leg, b"xx\r\n", 100);
+        query(&mut leg, &[b"info/names"]);
+        assert_eq!(leg.owed(), Some(2));
+    }
+
+    #[test]
+    fn an_answer_that_is_too_long_is_not_kept() {
+        let mut leg = leg(true);
+        query(&mut leg, &[b"info/names"]);
+        let long = format!("250-a={}\r\n250 OK\r\n", "x".repeat(MOST));
+        assert_eq!(heard(&mut leg, long.as_bytes(), 100).0, "[too long]");
+        assert!(leg.is_quiet());
+    }
+}

@@ -1,3 +1,0 @@
-//! Where Tor's replies end.
-
-pub use crate::wire::text::Replies;
