@@ -7,6 +7,7 @@ use super::connection::Connection;
 use super::daemon::Daemon;
 use crate::controller::{Stage, Wait};
 use crate::sys::state::BLOCK;
+use crate::wire::Dialect;
 use crate::wire::binary;
 use crate::wire::event::{ControllerChange, Event, EventMask};
 use crate::wire::message::{Message, UNSET};
@@ -23,6 +24,7 @@ impl Daemon {
         request: RequestOf<Cow<'_, [u8]>>,
     ) -> Result<Option<Reply>, Refusal> {
         let session = connection.conversation.id();
+        let dialect = connection.conversation.dialect();
         let reply = match request {
             RequestOf::PostMessage { destination, text } => {
                 self.post(session, &destination, &text)?
@@ -54,10 +56,10 @@ impl Daemon {
             RequestOf::TakeOwnership => own(connection, true),
             RequestOf::DropOwnership => own(connection, false),
             RequestOf::Quit => Reply::Closing,
-            RequestOf::RecentMessages => self.messages(&self.bus.recent_messages(session)),
+            RequestOf::RecentMessages => self.messages(dialect, &self.bus.recent_messages(session)),
             RequestOf::NewMessages => {
                 let messages = self.bus.new_messages(session);
-                self.messages(&messages)
+                self.messages(dialect, &messages)
             }
             RequestOf::ListControllers => Reply::Controllers(self.bus.list()),
             // The features are always on.
@@ -72,12 +74,16 @@ impl Daemon {
         Ok(Some(reply))
     }
 
-    /// As many of the newest messages as one reply may have.
-    fn messages(&self, messages: &[Arc<Message>]) -> Reply {
-        let newest = binary::newest(messages, self.reply_room());
-        let left_out = messages.len() - newest.len();
+    /// As many of the newest messages as one reply in this dialect may have.
+    fn messages(&self, dialect: Dialect, messages: &[Arc<Message>]) -> Reply {
+        let room = match dialect {
+            Dialect::Tc => self.reply_room().min(binary::MAX_BODY),
+            Dialect::Text | Dialect::V0 => self.reply_room(),
+        };
+        let newest = binary::newest(messages, room);
+        let (all, left_out) = (messages.len(), messages.len() - newest.len());
         if left_out > 0 {
-            log::warn!("the oldest {left_out} messages of a reply do not fit and are left out");
+            log::warn!("the oldest {left_out} of {all} messages do not fit into a reply");
         }
         Reply::Messages(newest.to_vec())
     }
