@@ -128,7 +128,7 @@ fn conclude(merge: Merge, answer: Option<Vec<u8>>, out: &mut Vec<u8>) {
         match translate::answer(&question, &answer, &mut identifiers) {
             Ok(reply) => Dialect::V0.encode_reply(&reply, &mut frame),
             Err(refusal) => Dialect::V0.encode_refusal(&refusal, &mut frame),
-        }
+        };
     }
     match merge {
         Merge::Info(keys) if merge::has_agreed(&answer) => {
@@ -161,7 +161,6 @@ fn watches(octets: &[u8]) {
             watcher
                 .handle_octets(part, &names, &mut outputs)
                 .expect("less than any event may have");
-            watcher.handle_interest(events, &names, now, Duration::from_secs(1));
         }
         outputs
     };
