@@ -123,8 +123,9 @@
 //!   only once the other has delivered everything that it was handed.
 //! - Sources have their turns in the order in which they became ready, so that what Tor said on two
 //!   connections is nearly always heard as Tor said it.
-//! - What a controller wrote before it closed is carried out, as far as it needs no reply; then it
-//!   leaves the bus, whatever Tor does. Its leg finishes alone, as an `Orphan` of [`server`].
+//! - What a controller wrote before it closed is carried out in its order, as far as it needs no
+//!   reply. It leaves the bus at once, whatever Tor does; what must wait for Tor goes on without it
+//!   through the same window, for `BusTorTimeout` at most.
 //! - What Tor sends is believed only as an answer to what it was asked: no event of the bus's own,
 //!   none that nobody wants, no reply to nothing.
 //! - What the daemon itself asks Tor has a deadline, `BusTorTimeout`.

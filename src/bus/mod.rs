@@ -69,7 +69,7 @@ pub struct Posted {
 }
 
 /// A controller that has left.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
     /// Its name.
     pub name: Option<ControllerId>,
@@ -182,12 +182,12 @@ impl Bus {
         Ok(old)
     }
 
-    /// POSTMESSAGE: gives the message its id and its place in the order.
+    /// POSTMESSAGE of `source`: gives the message its id and its place in the order.
     ///
     /// At least one id must be [left](Self::ids_left). A message that is refused uses none.
     pub fn post(
         &mut self,
-        session: SessionId,
+        source: Option<ControllerId>,
         destination: &[u8],
         text: &[u8],
     ) -> Result<Posted, Refusal> {
@@ -206,7 +206,7 @@ impl Bus {
         self.last_id += 1;
         let message = Arc::new(Message {
             id: self.last_id,
-            source: self.name(session),
+            source,
             destination,
             text: text.into(),
         });

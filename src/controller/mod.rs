@@ -202,11 +202,14 @@ impl Controller {
         })
     }
 
-    /// The reason why a command must wait; for whoever is gone there is none, since nobody reads
-    /// the replies in their order.
+    /// The reason why a command must wait. Messages of whoever is gone need not, since nobody reads
+    /// the replies in their order; what changes options takes its place behind what Tor was asked.
     #[must_use]
     pub fn must_wait(&self, plan: &Plan<'_>) -> Option<Wait> {
-        let leg = self.leg.as_ref().filter(|_| self.stage < Stage::Gone)?;
+        let leg = self.leg.as_ref()?;
+        if self.stage == Stage::Gone && plan.is_for_bus_alone() {
+            return None;
+        }
         let room = |weight| (!leg.has_room(weight)).then_some(Wait::Room);
         let quiet = || (!leg.is_quiet()).then_some(Wait::Answers);
         match plan {
@@ -228,6 +231,21 @@ impl Controller {
     /// The command of the last ask is consumed.
     pub const fn consumed(&mut self) {
         self.conversation.consumed();
+    }
+
+    /// Whether nothing is left to do for a controller that is gone.
+    #[must_use]
+    pub fn is_done(&mut self) -> bool {
+        let waits = matches!(self.wait, Wait::Answers | Wait::Room);
+        let leg = self.leg.as_mut();
+        !waits && leg.is_none_or(|leg| leg.is_quiet() && leg.poll_transmit().is_empty())
+    }
+
+    /// Drops what was not carried out yet: the controller is cut off.
+    pub fn drop_input(&mut self) {
+        self.input = Vec::new();
+        self.held = None;
+        self.wait = Wait::Nothing;
     }
 
     /// Whether the controller waits for what Tor has answered by now, and for nothing else.

@@ -123,6 +123,16 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Whether the command is the bus's, whatever Tor is asked.
+    #[must_use]
+    pub fn is_for_bus_alone(&self) -> bool {
+        match self {
+            Self::Bus(request) => request.verb().owner() == Owner::Bus,
+            Self::Refuse(_) => true,
+            Self::Relay { .. } | Self::Ask(_) => false,
+        }
+    }
+
     /// The same plan, which owns its octets.
     #[must_use]
     pub fn into_owned(self) -> Plan<'static> {

@@ -204,7 +204,7 @@ impl Server {
     fn limit_reached(&self, peer: Peer) -> Option<&'static str> {
         let settings = self.daemon.options.settings();
         let of_user = self.daemon.users.get(&peer.uid).copied();
-        if self.connections.len() >= settings.max_controllers {
+        if self.connections.len() - self.gone >= settings.max_controllers {
             Some("BusMaxControllers")
         } else if of_user.unwrap_or_default() >= settings.max_controllers_per_user {
             Some("BusMaxControllersPerUser")

@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use super::link::Link;
+use crate::bus::Left;
 use crate::controller::{Controller, Stage};
 use crate::outbox::Outbox;
 
@@ -15,6 +16,8 @@ pub(super) struct Connection {
     pub(super) outbox: Arc<Outbox>,
     /// Its own connection to Tor, once it needs one: the socket of its leg.
     pub(super) link: Option<Box<Link>>,
+    /// How it left the bus, once it has: what it sent before is still carried out.
+    pub(super) left: Option<Left>,
     /// There may be more to read.
     pub(super) readable: bool,
     /// It waits for its turn.
@@ -30,6 +33,7 @@ impl Connection {
             controller,
             outbox,
             link: None,
+            left: None,
             readable: false,
             queued: false,
             leg_queued: false,

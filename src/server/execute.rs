@@ -27,7 +27,7 @@ impl Daemon {
         let dialect = connection.conversation.dialect();
         let reply = match request {
             RequestOf::PostMessage { destination, text } => {
-                self.post(session, &destination, &text)?
+                self.post(connection, &destination, &text)?
             }
             RequestOf::ControllerName(name) => self.name(connection, &name)?,
             RequestOf::SetEvents { events, others } => {
@@ -88,14 +88,23 @@ impl Daemon {
         Reply::Messages(newest.to_vec())
     }
 
-    fn post(&mut self, session: u64, destination: &[u8], text: &[u8]) -> Result<Reply, Refusal> {
+    fn post(
+        &mut self,
+        connection: &Connection,
+        destination: &[u8],
+        text: &[u8],
+    ) -> Result<Reply, Refusal> {
         if text.len() > self.options.settings().max_message_length {
             return Err(Refusal::MessageTooLong);
         }
         if self.bus.ids_left() == 0 {
             self.reserve_ids()?;
         }
-        let posted = self.bus.post(session, destination, text)?;
+        let source = match &connection.left {
+            Some(left) => left.name.clone(),
+            None => self.bus.name(connection.conversation.id()),
+        };
+        let posted = self.bus.post(source, destination, text)?;
         let id = posted.message.id;
         if let Some(to) = posted.to {
             self.events.push((Event::Message(posted.message), to));

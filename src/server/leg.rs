@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use super::READ;
 use super::connection::Connection;
 use super::daemon::{Daemon, encode};
-use super::link::{Link, Read};
+use super::link::Read;
 use super::source::Source;
 use crate::command::Replies;
 use crate::controller::Stage;
@@ -15,32 +15,6 @@ use crate::tor::leg::{Leg, Output};
 use crate::tor::merge::{self, Merge, Query};
 use crate::tor::translate;
 use crate::wire::refusal::Refusal;
-
-/// A leg whose controller is gone: it finishes alone what was sent.
-pub(super) struct Orphan {
-    pub(super) leg: Box<Leg>,
-    pub(super) link: Box<Link>,
-    /// The controller's session.
-    pub(super) session: u64,
-}
-
-impl Orphan {
-    /// The leg of a controller that is gone, if Tor has not answered all of it.
-    pub(super) fn of(connection: &mut Connection) -> Option<Self> {
-        let mut leg = connection.leg.take()?;
-        let link = connection.link.take()?;
-        (!is_done(&mut leg)).then(|| Self {
-            leg,
-            link,
-            session: connection.conversation.id(),
-        })
-    }
-}
-
-/// Whether Tor has taken and answered everything.
-fn is_done(leg: &mut Leg) -> bool {
-    leg.is_quiet() && leg.poll_transmit().is_empty()
-}
 
 impl Daemon {
     /// Sends a command to Tor as it came. `weight` is the number of its replies that may be long.
@@ -106,7 +80,8 @@ impl Daemon {
     }
 
     fn wake_if_it_can_go_on(&mut self, connection: &mut Connection) {
-        if connection.can_go_on() {
+        let has_left = connection.left.is_some() && connection.controller.is_done();
+        if has_left || connection.can_go_on() {
             self.queue.controller(connection);
         }
     }
@@ -274,39 +249,5 @@ impl Daemon {
         }
         self.send_replies(connection);
         self.queue.controller(connection);
-    }
-
-    /// A turn of an orphan; `false` if it is done.
-    pub(super) fn take_orphan_turn(&mut self, orphan: &mut Orphan, buffer: &mut [u8]) -> bool {
-        let Some(tor) = &self.tor else { return false };
-        let (length, read) = orphan.link.read(buffer);
-        let octets = buffer.get(..length).unwrap_or_default();
-        if !orphan.link.is_open() {
-            match orphan.link.log_in(octets) {
-                Ok(None) => {}
-                Ok(Some(_)) => {
-                    let fences = orphan.link.fences;
-                    orphan.leg.handle_open(fences, &tor.upstream.fence);
-                }
-                Err(_) => return false,
-            }
-        } else if length > 0 {
-            let mut outputs = Vec::new();
-            let room = self.reply_room();
-            orphan
-                .leg
-                .handle_octets(octets, &tor.upstream.fence, room, &mut outputs);
-            for output in outputs {
-                if let Output::Answer(query, answer) = output {
-                    // Nobody is there to be told what became of it.
-                    let _ = self.merge(orphan.session, query.merge, answer);
-                }
-            }
-            self.hand_over_events();
-        }
-        orphan
-            .link
-            .flush(orphan.leg.poll_transmit(), &self.registry);
-        read == Read::Open && !is_done(&mut orphan.leg)
     }
 }

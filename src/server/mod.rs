@@ -30,8 +30,8 @@ use mio::{Events, Poll};
 use slab::Slab;
 
 use crate::auth::Cookie;
-use crate::bus::Bus;
 use crate::bus::fanout::{Fanout, Item};
+use crate::bus::{Bus, Left};
 use crate::controller::{Stage, Wait};
 use crate::logging::Logging;
 use crate::options::Options;
@@ -46,7 +46,6 @@ use accept::Listener;
 use connection::Connection;
 use daemon::{Daemon, Queue};
 pub use error::ServeError;
-use leg::Orphan;
 use signals::Signals;
 use source::Source;
 use timers::{Due, Timers};
@@ -68,8 +67,8 @@ pub struct Server {
     signals: Signals,
     listeners: Vec<Listener>,
     connections: Slab<Connection>,
-    /// The legs of controllers that are gone.
-    orphans: Slab<Orphan>,
+    /// The number of connections that have left the bus, and go on until Tor has answered.
+    gone: usize,
     daemon: Daemon,
     /// The buffer for what one turn reads.
     buffer: Vec<u8>,
@@ -137,7 +136,7 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
         signals,
         listeners,
         connections: Slab::new(),
-        orphans: Slab::new(),
+        gone: 0,
         daemon,
         buffer: vec![0; READ],
     };
@@ -230,12 +229,6 @@ impl Server {
                         self.daemon.queue.leg(connection);
                     }
                 }
-                Source::Orphan(key) => {
-                    if let Some(orphan) = self.orphans.get_mut(key) {
-                        orphan.link.heard(event);
-                        self.daemon.queue.push_once(Source::Orphan(key));
-                    }
-                }
                 Source::Controller(key) => {
                     let Some(connection) = self.connections.get_mut(key) else {
                         continue;
@@ -290,7 +283,6 @@ impl Server {
                         self.daemon.take_leg_turn(connection, &mut self.buffer);
                     }
                 }
-                Source::Orphan(key) => self.take_orphan_turn(key),
                 Source::Controller(key) => self.take_turn(key),
                 Source::Watcher => self.take_watcher_turn(),
                 Source::Signals | Source::Delivered | Source::TorSocket => {}
@@ -306,18 +298,6 @@ impl Server {
             Next::Wait => {}
             Next::Again => self.daemon.queue.controller(connection),
             Next::Close => self.close(key),
-        }
-    }
-
-    fn take_orphan_turn(&mut self, key: usize) {
-        let Some(orphan) = self.orphans.get_mut(key) else {
-            return;
-        };
-        if !self.daemon.take_orphan_turn(orphan, &mut self.buffer) {
-            self.orphans.remove(key);
-            self.resume_accepting();
-        } else if orphan.link.readable {
-            self.daemon.queue.push_once(Source::Orphan(key));
         }
     }
 
@@ -401,12 +381,11 @@ impl Server {
                         self.daemon.lose_leg(connection, "it does not answer");
                     }
                 }
-                Due::Orphan { key, session } => {
-                    let orphan = self.orphans.get(key);
-                    if orphan.is_some_and(|orphan| orphan.session == session) {
+                Due::Gone { key, session } => {
+                    let gone = self.connections.get(key);
+                    if gone.is_some_and(|gone| gone.conversation.id() == session) {
                         log::debug!("Tor has not answered session {session}, which is gone");
-                        self.orphans.remove(key);
-                        self.resume_accepting();
+                        self.remove(key);
                     }
                 }
                 Due::Accepting => self.resume_accepting(),
@@ -429,47 +408,59 @@ impl Server {
         }
     }
 
-    /// Ends a connection and everything that hung on it.
+    /// Ends a connection: its controller leaves the bus at once. What it sent before goes on to be
+    /// carried out, as far as Tor must answer first, for a while.
     fn close(&mut self, key: usize) {
-        let Some(mut connection) = self.connections.try_remove(key) else {
+        let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        self.daemon.leave(&connection);
-        if let Some(orphan) = Orphan::of(&mut connection) {
-            self.adopt(orphan);
+        let is_cut_off = connection.outbox.phase() == Phase::Overflowed;
+        if is_cut_off || connection.stage == Stage::Finishing {
+            connection.drop_input();
+        }
+        if connection.left.is_none() {
+            self.daemon.leave(connection);
+            self.gone += 1;
+            let session = connection.conversation.id();
+            let patience = self.daemon.options.settings().tor_timeout;
+            if !connection.is_done() {
+                self.daemon.timers.expect_end(key, session, patience);
+            }
+        }
+        if connection.is_done() {
+            self.remove(key);
+        } else if self.gone > self.daemon.options.settings().max_controllers {
+            self.remove_oldest();
         }
         self.resume_accepting();
     }
 
-    /// Lets a leg finish alone what was sent, for a while. There are never more legs than there may
-    /// be controllers: the oldest goes first.
-    fn adopt(&mut self, mut orphan: Orphan) {
-        let settings = self.daemon.options.settings();
-        let patience = settings.tor_timeout;
-        if self.connections.len() + self.orphans.len() >= settings.max_controllers
-            && let Some(oldest) = self
-                .orphans
-                .iter()
-                .min_by_key(|(_, orphan)| orphan.session)
-                .map(|(key, _)| key)
-        {
-            self.orphans.remove(oldest);
+    /// Forgets a connection that has left the bus.
+    fn remove(&mut self, key: usize) {
+        if self.connections.try_remove(key).is_some() {
+            self.gone -= 1;
+            self.resume_accepting();
         }
-        let entry = self.orphans.vacant_entry();
-        let source = Source::Orphan(entry.key());
-        orphan.link.adopt(source, &self.daemon.registry);
-        orphan.link.readable = true;
-        self.daemon
-            .timers
-            .expect_end(entry.key(), orphan.session, patience);
-        self.daemon.queue.push_once(source);
-        entry.insert(orphan);
+    }
+
+    /// Makes room among those that have left: there are never more of them than there may be
+    /// controllers.
+    fn remove_oldest(&mut self) {
+        let gone = self
+            .connections
+            .iter()
+            .filter(|(_, one)| one.left.is_some());
+        let oldest = gone.min_by_key(|(_, one)| one.conversation.id());
+        if let Some((key, _)) = oldest {
+            self.remove(key);
+        }
     }
 }
 
 impl Daemon {
     /// A controller leaves the bus.
-    fn leave(&mut self, connection: &Connection) {
+    fn leave(&mut self, connection: &mut Connection) {
+        connection.controller.stage = Stage::Gone;
         let session = connection.conversation.id();
         let peer = connection.conversation.peer();
         let left = self.bus.leave(session);
@@ -487,10 +478,14 @@ impl Daemon {
         }
         // Ends what a child process may still hold, and what waits to be sent.
         connection.outbox.abandon();
-        if connection.is_subscribed {
+        if std::mem::take(&mut connection.is_subscribed) {
             self.hand_over(Item::Leave(session));
             self.interest_changed();
         }
+        connection.left = Some(left.clone().unwrap_or(Left {
+            name: None,
+            logged_in: false,
+        }));
         if let Some(left) = left.filter(|left| left.logged_in) {
             self.tell(Event::Controller {
                 change: ControllerChange::Disconnected,

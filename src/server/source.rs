@@ -21,12 +21,10 @@ pub(super) enum Source {
     Controller(usize),
     /// A controller's connection to Tor.
     Leg(usize),
-    /// The connection to Tor of a controller that is gone.
-    Orphan(usize),
 }
 
 /// The number of kinds that a token can tell apart.
-const KINDS: usize = 16;
+const KINDS: usize = 8;
 
 impl From<Source> for Token {
     fn from(source: Source) -> Self {
@@ -39,9 +37,8 @@ impl From<Source> for Token {
             Source::Listener(place) => (5, place),
             Source::Controller(place) => (6, place),
             Source::Leg(place) => (7, place),
-            Source::Orphan(place) => (8, place),
         };
-        // Places are counted from 0, and memory ends long before a sixteenth of all numbers.
+        // Places are counted from 0, and memory ends long before an eighth of all numbers.
         Self(place * KINDS + kind)
     }
 }
@@ -57,8 +54,7 @@ impl From<Token> for Source {
             4 => Self::Spare,
             5 => Self::Listener(place),
             6 => Self::Controller(place),
-            7 => Self::Leg(place),
-            _ => Self::Orphan(place),
+            _ => Self::Leg(place),
         }
     }
 }
@@ -75,7 +71,6 @@ mod tests {
                 Source::Listener(place),
                 Source::Controller(place),
                 Source::Leg(place),
-                Source::Orphan(place),
             ] {
                 assert_eq!(Source::from(Token::from(source)), source);
                 assert!(seen.insert(Token::from(source)));

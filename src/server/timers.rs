@@ -28,8 +28,8 @@ pub(super) struct Timers {
     lingering: VecDeque<(Instant, Due)>,
     /// Legs whose login is under way.
     logins: VecDeque<(Instant, Due)>,
-    /// Legs of controllers that are gone.
-    orphans: VecDeque<(Instant, Due)>,
+    /// Controllers that are gone and wait for Tor.
+    gone: VecDeque<(Instant, Due)>,
     accepting: Option<Instant>,
     /// Accepting has failed since somebody was accepted last.
     accepting_fails: bool,
@@ -47,8 +47,8 @@ pub(super) enum Due {
     },
     /// The login of a controller's leg.
     Login { key: usize, session: SessionId },
-    /// The leg of a controller that is gone.
-    Orphan { key: usize, session: SessionId },
+    /// Tor's answers to a controller that is gone.
+    Gone { key: usize, session: SessionId },
     /// Accepting after a pause.
     Accepting,
 }
@@ -77,7 +77,7 @@ impl Timers {
             watchdog,
             lingering: VecDeque::new(),
             logins: VecDeque::new(),
-            orphans: VecDeque::new(),
+            gone: VecDeque::new(),
             accepting: None,
             accepting_fails: false,
         }
@@ -94,7 +94,7 @@ impl Timers {
             watchdog,
             first(&self.lingering),
             first(&self.logins),
-            first(&self.orphans),
+            first(&self.gone),
             self.accepting,
             tor,
         ]
@@ -109,7 +109,7 @@ impl Timers {
         if self.accepting.is_some_and(|due| due <= now) {
             return Some(Due::Accepting);
         }
-        [&mut self.lingering, &mut self.logins, &mut self.orphans]
+        [&mut self.lingering, &mut self.logins, &mut self.gone]
             .into_iter()
             .find(|queue| queue.front().is_some_and(|(due, _)| *due <= now))
             .and_then(VecDeque::pop_front)
@@ -134,8 +134,8 @@ impl Timers {
 
     /// Tor must answer what a controller that is gone has asked.
     pub(super) fn expect_end(&mut self, key: usize, session: SessionId, patience: Duration) {
-        let due = Due::Orphan { key, session };
-        self.orphans.push_back((Instant::now() + patience, due));
+        let due = Due::Gone { key, session };
+        self.gone.push_back((Instant::now() + patience, due));
     }
 
     /// Accepting has failed. `true` if it is the first time since somebody was accepted.

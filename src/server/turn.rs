@@ -28,7 +28,7 @@ pub(super) enum Next {
     Wait,
     /// It has more, which gets its own turn.
     Again,
-    /// It has ended.
+    /// It has ended, or goes on without the bus until Tor has answered.
     Close,
 }
 
@@ -47,7 +47,7 @@ impl Daemon {
         }
         let is_behind = std::mem::replace(&mut connection.wait, Wait::Nothing) != Wait::Nothing;
         // What has come already is more than can be answered now: reading on would pile it up.
-        let length = if is_behind && connection.stage < Stage::Gone {
+        let length = if is_behind {
             0
         } else {
             self.read(connection, buffer)
@@ -71,7 +71,8 @@ impl Daemon {
             Phase::Open => {}
         }
         if connection.stage == Stage::Gone {
-            return None;
+            let must_wait = matches!(connection.wait, Wait::Answers | Wait::Room);
+            return (must_wait && !connection.can_go_on()).then_some(Next::Close);
         }
         // Until the other thread has sent those, nobody knows how much of them will wait.
         if connection.wait == Wait::Delivery && connection.outbox.await_delivery() {
@@ -102,8 +103,10 @@ impl Daemon {
         }
         match connection.stage {
             Stage::Finishing => return Next::Wait,
-            // All that it sent is carried out.
-            Stage::Gone if !connection.readable => return Next::Close,
+            // All that it sent is carried out, or must wait for Tor.
+            Stage::Gone if !connection.readable || connection.wait != Wait::Nothing => {
+                return Next::Close;
+            }
             Stage::Gone => return Next::Again,
             Stage::Open | Stage::Silent => {}
         }
@@ -192,16 +195,17 @@ impl Daemon {
             if ask.logs_in {
                 self.logged_in(connection);
             }
-            if let Some(wait) = connection.must_wait(&ask.plan) {
+            let is_of_use = connection.stage < Stage::Gone || !ask.plan.only_asks();
+            if is_of_use && let Some(wait) = connection.must_wait(&ask.plan) {
                 connection.hold(ask, wait);
                 break;
             }
             connection.consumed();
             consumed += ask.length;
-            let command = rest.get(..ask.length).unwrap_or_default();
-            if connection.stage == Stage::Gone && ask.plan.only_asks() {
+            if !is_of_use {
                 continue;
             }
+            let command = rest.get(..ask.length).unwrap_or_default();
             if self.carry_out(connection, ask.plan, command) {
                 self.finish(connection);
                 return octets.len();

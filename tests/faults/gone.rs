@@ -92,3 +92,41 @@ fn what_was_posted_before_the_end_is_delivered() {
         }
     });
 }
+
+#[test]
+fn a_quit_before_the_end_loses_nothing() {
+    if !has_tor() {
+        return;
+    }
+    let pair = Pair::start();
+    let mut direct = hears_changes(&pair);
+    for number in 0..20 {
+        let set = format!("AUTHENTICATE\r\nSETCONF ContactInfo={number}\r\nQUIT\r\n");
+        leaves_behind(&pair.place, set.as_bytes());
+        let change = format!("650-CONF_CHANGED\n650-ContactInfo={number}\n650 OK");
+        assert_eq!(direct.reply(), change);
+    }
+}
+
+/// Also where the first of two waits for Tor and the second is the bus's alone.
+#[test]
+fn what_was_set_before_the_end_is_set_in_order() {
+    if !has_tor() {
+        return;
+    }
+    let pair = Pair::start();
+    let mut direct = hears_changes(&pair);
+    let mut listener = pair.daemon.connect();
+    listener.ok("SETEVENTS POSTMESSAGE");
+    for number in 0..20 {
+        let all = format!(
+            "CONTROLLERNAME boss\r\nSETCONF BusHistory=9 ContactInfo={number}\r\n\
+             SETCONF BusHistory=5\r\nPOSTMESSAGE @all done\r\n"
+        );
+        leaves_behind(&pair.place, all.as_bytes());
+        direct.reply();
+        let said = listener.reply();
+        assert!(said.ends_with(" boss @all done"), "{said}");
+        assert_eq!(listener.ask("GETCONF BusHistory"), "250 BusHistory=5");
+    }
+}
