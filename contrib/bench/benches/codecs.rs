@@ -107,7 +107,9 @@ fn encode(criterion: &mut Criterion) {
             ("event BW", bandwidth.clone()),
         ];
         for (name, event) in &events {
-            write(&mut group, name, |out| dialect.encode_event(event, out));
+            write(&mut group, name, |out| {
+                dialect.encode_event(event, out);
+            });
         }
         write(&mut group, "done", |out| {
             dialect.encode_reply(&Reply::Done, out);
