@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::link::Link;
 use crate::bus::Left;
@@ -16,6 +17,8 @@ pub(super) struct Connection {
     pub(super) outbox: Arc<Outbox>,
     /// Its own connection to Tor, once it needs one: the socket of its leg.
     pub(super) link: Option<Box<Link>>,
+    /// The time by which Tor must let its leg in, where that has begun.
+    pub(super) login_due: Option<Instant>,
     /// How it left the bus, once it has: what it sent before is still carried out.
     pub(super) left: Option<Left>,
     /// There may be more to read.
@@ -33,6 +36,7 @@ impl Connection {
             controller,
             outbox,
             link: None,
+            login_due: None,
             left: None,
             readable: false,
             queued: false,

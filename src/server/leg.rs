@@ -2,6 +2,7 @@
 //! Tor can answer, and closed when the controller leaves and Tor has answered.
 
 use std::io::IoSlice;
+use std::time::Instant;
 
 use super::READ;
 use super::connection::Connection;
@@ -60,8 +61,9 @@ impl Daemon {
             leg.handle_open(link.fences, &tor.upstream.fence);
         } else {
             let session = connection.conversation.id();
-            let patience = self.options.settings().tor_timeout;
-            self.timers.expect_login(connection.key, session, patience);
+            let deadline = Instant::now() + self.options.settings().tor_timeout;
+            connection.login_due = Some(deadline);
+            self.timers.expect_login(connection.key, session, deadline);
         }
         connection.leg = Some(leg);
         connection.link = Some(Box::new(link));
@@ -140,6 +142,7 @@ impl Daemon {
             }
             return;
         }
+        let was_inside = leg.is_inside_reply();
         let mut outputs = Vec::new();
         let dropped = leg.handle_octets(octets, &tor.upstream.fence, room, &mut outputs);
         if dropped > 0 {
@@ -148,6 +151,10 @@ impl Daemon {
         }
         let inside = leg.is_inside_reply();
         let last = outputs.len().saturating_sub(1);
+        if outputs.is_empty() && was_inside && !inside && connection.is_subscribed {
+            // A fence has ended it: events need not wait for the rest any more.
+            self.hand_over_octets(connection, Vec::new(), false, false);
+        }
         for (index, output) in outputs.into_iter().enumerate() {
             match output {
                 Output::Replies(octets) => {

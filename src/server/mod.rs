@@ -376,6 +376,7 @@ impl Server {
                 Due::Login { key, session } => {
                     if let Some(connection) = self.connections.get_mut(key)
                         && connection.conversation.id() == session
+                        && connection.login_due.is_some_and(|due| due <= now)
                         && connection.link.as_ref().is_some_and(|link| !link.is_open())
                     {
                         self.daemon.lose_leg(connection, "it does not answer");

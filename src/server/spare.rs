@@ -52,6 +52,9 @@ impl Daemon {
             None if is_due => self.open_link(Source::Spare).ok(),
             None => None,
         };
+        if spare.as_ref().is_some_and(|link| link.readable) {
+            self.queue.push_once(Source::Spare);
+        }
         if let Some(tor) = &mut self.tor {
             tor.spare = spare;
         }

@@ -127,9 +127,9 @@ impl Timers {
     }
 
     /// Tor must let a controller's leg in.
-    pub(super) fn expect_login(&mut self, key: usize, session: SessionId, patience: Duration) {
+    pub(super) fn expect_login(&mut self, key: usize, session: SessionId, deadline: Instant) {
         let due = Due::Login { key, session };
-        self.logins.push_back((Instant::now() + patience, due));
+        self.logins.push_back((deadline, due));
     }
 
     /// Tor must answer what a controller that is gone has asked.

@@ -185,6 +185,10 @@ impl Daemon {
             }
             changed
         });
+        if changed {
+            // It may lead to the Tor of before.
+            tor.spare = None;
+        }
         if changed && tor.upstream.is_away() {
             tor.upstream.handle_sign_of_life();
             self.connect_watcher();

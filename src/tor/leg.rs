@@ -358,7 +358,7 @@ impl Output<'_> {
 mod tests {
     use super::*;
     use crate::tor::merge::Share;
-    use crate::wire::request::Request;
+    use crate::wire::request::{Request, Setting};
 
     const MOST: usize = 1000;
 
@@ -526,6 +526,21 @@ mod tests {
         heard(&mut leg, b"xx\r\n", 100);
         query(&mut leg, &[b"info/names"]);
         assert_eq!(leg.owed(), Some(2));
+    }
+
+    #[test]
+    fn an_answer_that_is_still_collected_is_owed() {
+        let mut leg = leg(true);
+        let settings = ["BusHistory", "Log"].map(|name| Setting {
+            name: name.into(),
+            value: None,
+        });
+        match Share::of(&Request::SetConf(settings.to_vec())) {
+            Share::Both(query) => leg.handle_query(query, &fence()),
+            other => panic!("{other:?}"),
+        }
+        heard(&mut leg, b"250 OK\r\n", 100);
+        assert_eq!(leg.owed(), Some(1), "its fence has not come back");
     }
 
     #[test]
