@@ -19,6 +19,10 @@ use parking_lot::Mutex;
 
 use crate::sys::pages::Pages;
 
+/// Events of a socket that the loop reads. Urgent octets are among them since a read ends before
+/// them.
+pub const RECEIVING: Interest = Interest::READABLE.add(Interest::PRIORITY);
+
 /// What all outboxes have in common.
 #[derive(Debug)]
 pub struct Outlet {
@@ -159,7 +163,7 @@ impl Outbox {
         for slice in slices.iter() {
             state.queue.extend(slice.iter());
         }
-        if idle && !self.register(Interest::READABLE | Interest::WRITABLE) {
+        if idle && !self.register(RECEIVING | Interest::WRITABLE) {
             self.end(state, Phase::Ended);
         }
     }
@@ -194,7 +198,7 @@ impl Outbox {
             }
         }
         state.queue = VecDeque::new();
-        if state.phase == Phase::Finishing || !self.register(Interest::READABLE) {
+        if state.phase == Phase::Finishing || !self.register(RECEIVING) {
             self.end(&mut state, Phase::Ended);
         }
     }

@@ -13,7 +13,7 @@ use super::error::ServeError;
 use super::source::Source;
 use crate::controller::{Controller, Conversation, Entry};
 use crate::options::{Login, Options, Protocol, SocketAddress, SocketSpec};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, RECEIVING};
 use crate::sys::activation::{self, Inherited};
 use crate::sys::peer::{self, Peer};
 use crate::sys::socket::{self, Bound, Permissions};
@@ -179,10 +179,7 @@ impl Server {
         let fd = stream.as_raw_fd();
         let mut source = mio::unix::SourceFd(&fd);
         let daemon = &mut self.daemon;
-        if let Err(error) = daemon
-            .registry
-            .register(&mut source, token, Interest::READABLE)
-        {
+        if let Err(error) = daemon.registry.register(&mut source, token, RECEIVING) {
             log::warn!("a connection of uid {} was closed: {error}", peer.uid);
             return;
         }

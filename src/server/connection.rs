@@ -23,6 +23,9 @@ pub(super) struct Connection {
     pub(super) left: Option<Left>,
     /// There may be more to read.
     pub(super) readable: bool,
+    /// A short read does not mean that nothing more is there: its end, descriptors or urgent
+    /// octets stand between.
+    pub(super) drain: bool,
     /// It waits for its turn.
     pub(super) queued: bool,
     /// Its connection to Tor waits for its turn.
@@ -39,6 +42,7 @@ impl Connection {
             login_due: None,
             left: None,
             readable: false,
+            drain: false,
             queued: false,
             leg_queued: false,
         }
@@ -46,7 +50,8 @@ impl Connection {
 
     /// Notes what the loop has heard of the controller's socket.
     pub(super) fn heard(&mut self, event: &mio::event::Event) {
-        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        self.drain |= event.is_read_closed() || event.is_error() || event.is_priority();
+        self.readable |= self.drain || event.is_readable();
         if event.is_write_closed() || event.is_error() {
             self.is_gone();
         }
@@ -61,6 +66,7 @@ impl Connection {
             self.controller.stage = Stage::Gone;
             // Whatever it wrote before is still there.
             self.readable = true;
+            self.drain = true;
         }
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Link {
     failed: Option<io::Error>,
     /// There may be more to read.
     pub(super) readable: bool,
+    /// A short read does not mean that nothing more is there: the end is.
+    drain: bool,
 }
 
 enum Stream {
@@ -77,6 +79,7 @@ impl Link {
             wants_writable: true,
             failed: None,
             readable: false,
+            drain: false,
         };
         // A Unix socket is connected at once.
         link.flush(&mut Vec::new(), registry);
@@ -113,7 +116,8 @@ impl Link {
 
     /// Notes what the loop has heard of it. `true` if Tor takes more.
     pub(super) fn heard(&mut self, event: &mio::event::Event) -> bool {
-        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        self.drain |= event.is_read_closed() || event.is_error();
+        self.readable |= self.drain || event.is_readable();
         event.is_writable()
     }
 
@@ -139,6 +143,7 @@ impl Link {
                         self.failed = Some(error);
                         // Whether it has ended, reading tells.
                         self.readable = true;
+                        self.drain = true;
                     }
                 },
             }
@@ -157,9 +162,13 @@ impl Link {
         while self.readable
             && let Some(room) = buffer.get_mut(length..).filter(|room| !room.is_empty())
         {
+            let wanted = room.len();
             match self.stream.read(room) {
                 Ok(0) => return (length, Read::Ended),
-                Ok(read) => length += read,
+                Ok(read) => {
+                    length += read;
+                    self.readable = self.drain || read == wanted;
+                }
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
                     ErrorKind::WouldBlock | ErrorKind::NotConnected => {

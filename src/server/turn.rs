@@ -1,6 +1,6 @@
 //! One controller's turn: read, take each whole command, answer, hand over what happened.
 
-use std::io::{ErrorKind, IoSlice, Read as _};
+use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
 
 use super::READ;
@@ -10,6 +10,7 @@ use super::source::Source;
 use crate::bus::fanout::Item;
 use crate::controller::{Next as Input, Plan, Stage, Wait};
 use crate::outbox::Phase;
+use crate::sys::receive::receive;
 use crate::wire::detect::HTTP_ANSWER;
 use crate::wire::event::{ControllerChange, Event, EventMask};
 use crate::wire::refusal::Refusal;
@@ -128,19 +129,23 @@ impl Daemon {
         }
     }
 
-    /// Reads what has come into `buffer`, until nothing more is there or the buffer is full: a
-    /// short read alone does not mean that there is no more, where descriptors came with it.
+    /// Reads what has come into `buffer`, until nothing more is there or the buffer is full.
     fn read(&mut self, connection: &mut Connection, buffer: &mut [u8]) -> usize {
         let mut length = 0;
         while connection.readable
             && let Some(room) = buffer.get_mut(length..READ).filter(|room| !room.is_empty())
         {
-            match connection.outbox.stream().read(room) {
-                Ok(0) => {
+            let wanted = room.len();
+            match receive(connection.outbox.stream(), room) {
+                Ok((0, false)) => {
                     connection.readable = false;
                     connection.controller.stage = connection.controller.stage.max(Stage::Silent);
                 }
-                Ok(read) => length += read,
+                Ok((read, with_descriptors)) => {
+                    length += read;
+                    connection.drain |= with_descriptors;
+                    connection.readable = connection.drain || read == wanted;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => connection.readable = false,
                 // A controller that was killed with unread replies resets the connection.

@@ -9,5 +9,6 @@ pub mod pages;
 pub mod paths;
 pub mod peer;
 pub mod process;
+pub mod receive;
 pub mod socket;
 pub mod state;

@@ -3,7 +3,9 @@
 use std::io::IoSlice;
 use std::os::fd::AsRawFd as _;
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{ControlMessage, MsgFlags, send, sendmsg};
+use nix::unistd::Pid;
 
 use crate::descriptors;
 use crate::support::Place;
@@ -34,6 +36,28 @@ fn commands_with_descriptors_are_all_answered() {
         }
     }
     assert_eq!(descriptors(&daemon), before);
+}
+
+#[test]
+fn commands_around_an_urgent_octet_are_answered() {
+    let place = Place::new();
+    let daemon = place.daemon();
+    let mut controller = daemon.connect();
+    controller.ok("GETINFO version");
+    let daemon_itself = Pid::from_raw(daemon.pid().cast_signed());
+    for _ in 0..10 {
+        // It finds them all there at once.
+        kill(daemon_itself, Signal::SIGSTOP).expect("it is our child");
+        controller.send("GETINFO version\r\n");
+        let urgent = send(controller.stream().as_raw_fd(), b"!", MsgFlags::MSG_OOB);
+        assert_eq!(urgent, Ok(1));
+        controller.send("GETINFO version\r\n");
+        kill(daemon_itself, Signal::SIGCONT).expect("it is our child");
+        for _ in 0..2 {
+            let reply = controller.reply();
+            assert!(reply.ends_with("250 OK"), "{reply}");
+        }
+    }
 }
 
 #[test]
