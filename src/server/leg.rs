@@ -29,6 +29,11 @@ impl Daemon {
         self.connect_leg(connection)?;
         if let (Some(leg), Some(tor)) = (&mut connection.controller.leg, &self.tor) {
             leg.handle_command(command, weight, replies, &tor.upstream.fence);
+            if leg.is_head_start()
+                && let Some(link) = &mut connection.link
+            {
+                link.flush(leg.poll_transmit(), &self.registry);
+            }
         }
         Ok(())
     }

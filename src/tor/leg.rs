@@ -22,6 +22,9 @@ const LARGE: usize = WINDOW / 3;
 /// The commands with short replies that count as one with a long reply.
 const SHORT: usize = 8;
 
+/// The commands that a Tor which has nothing to do is sent before more are parsed.
+const HEAD_START: usize = 16;
+
 /// The most octets of commands that wait for Tor to take them before more are accepted.
 const WAITING: usize = 64 * 1024;
 
@@ -136,6 +139,13 @@ impl Leg {
         fence: &Fence,
     ) {
         self.send(octets, cost(weight), replies, None, fence);
+    }
+
+    /// Whether Tor should have what waits for it now, since it has nothing else to do while the
+    /// rest of a batch is parsed.
+    #[must_use]
+    pub fn is_head_start(&self) -> bool {
+        self.pending.len() == HEAD_START
     }
 
     /// Takes a query, whose answer comes out when it is whole.
@@ -550,5 +560,14 @@ mod tests {
         let long = format!("250-a={}\r\n250 OK\r\n", "x".repeat(MOST));
         assert_eq!(heard(&mut leg, long.as_bytes(), 100).0, "[too long]");
         assert!(leg.is_quiet());
+    }
+
+    #[test]
+    fn an_idle_tor_is_given_the_beginning_of_a_batch_at_once() {
+        let mut leg = leg(true);
+        for sent in 1..=3 * HEAD_START {
+            command(&mut leg, b"GETINFO version\r\n", Replies::One);
+            assert_eq!(leg.is_head_start(), sent == HEAD_START, "{sent}");
+        }
     }
 }
