@@ -1,18 +1,21 @@
 //! The daemon's log: to standard error, and as events to the controllers that asked for them.
 
+mod limit;
+
 use std::env;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use env_logger::{Builder, Logger, Target};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
 
 use crate::wire::event::{Event, EventMask, Severity};
+use limit::{Kind, LeftOut, Limit, SPELL, Verdict};
 
 /// What is logged and to whom; shared by the logger and the loop.
 #[derive(Debug, Default)]
@@ -25,7 +28,15 @@ pub struct Logging {
     events: Mutex<Vec<Event>>,
     /// Lines that were not written, or that nobody was told of, because there were too many.
     lost: AtomicU64,
+    /// How many lines of each kind there were.
+    limit: Mutex<Limit>,
 }
+
+/// The target of the lines that say how many others were left out.
+const COUNTS: &str = concat!(env!("CARGO_CRATE_NAME"), "::counts");
+
+/// The target of lines whose number has a bound of its own, so that all of them are told.
+pub const BOUNDED: &str = concat!(env!("CARGO_CRATE_NAME"), "::bounded");
 
 /// Lines that wait to be written. Whoever reads standard error may be slow, and must not stop the
 /// daemon: what does not fit is counted as lost.
@@ -46,6 +57,8 @@ struct BusLogger {
 /// What the writing thread is given.
 enum Line {
     Text(Vec<u8>),
+    /// Lines are left out: somebody must say so when their spell is over.
+    LeftOut,
     Flush(Sender<()>),
 }
 
@@ -68,13 +81,21 @@ impl io::Write for Lines {
     }
 }
 
-fn write_lines(lines: &Receiver<Line>) {
-    for line in lines {
+fn write_lines(lines: &Receiver<Line>, logging: &Logging) {
+    loop {
+        let line = if logging.limit.lock().is_limiting() {
+            lines.recv_timeout(SPELL)
+        } else {
+            lines.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        };
         match line {
             // A log that cannot be written has nobody to tell of it.
-            Line::Text(text) => drop(io::stderr().write_all(&text)),
-            Line::Flush(done) => drop(done.send(())),
+            Ok(Line::Text(text)) => drop(io::stderr().write_all(&text)),
+            Ok(Line::Flush(done)) => drop(done.send(())),
+            Ok(Line::LeftOut) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
+        logging.tell_left_out(false);
     }
 }
 
@@ -82,9 +103,10 @@ fn write_lines(lines: &Receiver<Line>) {
 pub fn start() -> io::Result<Arc<Logging>> {
     let logging = Arc::new(Logging::default());
     let (lines, to_write) = bounded(LINES);
-    thread::Builder::new()
-        .name("log".into())
-        .spawn(move || write_lines(&to_write))?;
+    thread::Builder::new().name("log".into()).spawn({
+        let logging = Arc::clone(&logging);
+        move || write_lines(&to_write, &logging)
+    })?;
     let mut terminal = Builder::new();
     terminal.filter_level(LevelFilter::Trace);
     terminal.target(Target::Pipe(Box::new(Lines {
@@ -151,6 +173,37 @@ impl Logging {
         self.lost.load(Ordering::Relaxed)
     }
 
+    /// Whether a line is told, and not only counted.
+    fn lets_through(&self, record: &Record<'_>, lines: &Sender<Line>) -> bool {
+        let kind: Kind = (record.module_path_static(), record.line());
+        let verdict = self
+            .limit
+            .lock()
+            .judge(kind, record.level(), Instant::now());
+        match verdict {
+            Verdict::Tell => true,
+            Verdict::Last => {
+                let text = record.args().to_string();
+                self.limit.lock().keep(kind, text);
+                true
+            }
+            Verdict::FirstLeftOut => {
+                // If there is no room, the writing thread is awake anyway.
+                let _ = lines.try_send(Line::LeftOut);
+                false
+            }
+            Verdict::LeftOut => false,
+        }
+    }
+
+    /// Logs how many lines were left out in spells that are over; in all of them, if `all`.
+    fn tell_left_out(&self, all: bool) {
+        let left_out = self.limit.lock().take_left_out(Instant::now(), all);
+        for LeftOut { count, level, like } in left_out {
+            log::log!(target: COUNTS, level, "{count} more lines were left out, like: {like}");
+        }
+    }
+
     fn wants(&self, level: Level) -> bool {
         EventMask::from_bits(self.wanted.load(Ordering::Relaxed)).contains(severity(level).kind())
     }
@@ -179,6 +232,10 @@ impl Log for BusLogger {
         if !self.enabled(record.metadata()) {
             return;
         }
+        let is_bounded = [COUNTS, BOUNDED].contains(&record.target());
+        if !is_bounded && !self.logging.lets_through(record, &self.lines) {
+            return;
+        }
         if self.logging.writes(record.level()) {
             self.terminal.log(record);
         }
@@ -202,6 +259,7 @@ impl Log for BusLogger {
 
     /// Waits until everything is written, but not for a reader that does not read.
     fn flush(&self) {
+        self.logging.tell_left_out(true);
         let (done, wait) = bounded(1);
         let asked = self.lines.send_timeout(Line::Flush(done), PATIENCE);
         if asked.is_ok() {

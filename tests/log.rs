@@ -2,7 +2,10 @@
 
 mod support;
 
+use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use support::{Controller, Place, eventually};
 
@@ -21,10 +24,87 @@ fn lines_come_behind_the_replies_of_the_commands_that_caused_them() {
     assert!(controller.reply().starts_with("650 NOTICE "));
 }
 
-/// A pipe holds 64 KiB: a thousand lines fill it.
+/// A flood of one kind of line is ten lines and a count, in the log and as events; other kinds are
+/// told as ever.
+#[test]
+fn a_flood_of_lines_is_ten_and_a_count() {
+    let place = Place::new();
+    let mut daemon = place.serve().set("BusMaxControllersPerUser 3").ready();
+    let mut watcher = daemon.connect();
+    watcher.ok("SETEVENTS WARN NOTICE");
+    let mut owner = daemon.connect();
+    owner.ok("GETINFO version");
+    let mut guest = daemon.connect();
+    guest.ok("GETINFO version");
+    for _ in 0..2000 {
+        let refused = Controller::at(&place.socket()).reply();
+        assert!(refused.contains("BusMaxControllersPerUser"), "{refused}");
+    }
+    owner.ok("TAKEOWNERSHIP");
+    daemon.logs("has taken ownership");
+    let count = daemon.logs("more lines were left out, like: ");
+    assert!(count.contains("was turned away"), "{count}");
+    watcher.send("POSTMESSAGE @all x\r\n");
+    let (mut told, mut counted) = (0, 0);
+    loop {
+        let line = watcher.reply();
+        if line == "250 OK" {
+            continue;
+        }
+        if let Some(text) = line.strip_prefix("650 WARN ") {
+            if let Some((count, _)) = text.split_once(" more lines were left out") {
+                counted += count.parse::<u32>().expect("it is a number");
+            } else {
+                told += 1;
+            }
+        }
+        if told + counted == 2000 {
+            break;
+        }
+        // What the writing thread has counted is an event with the loop's next turn.
+        watcher.send("POSTMESSAGE @all x\r\n");
+    }
+    // As many seconds as the machine took, ten lines each.
+    assert!(told < 400, "{told} lines");
+    let log = daemon.stop();
+    let turned_away = log.matches("was turned away").count();
+    assert!(turned_away < 500, "{turned_away} lines");
+}
+
+/// `SIGNAL DUMP` without end lists the controllers once in a second, and not all of them.
+#[test]
+fn what_a_dump_lists_has_a_bound() {
+    let place = Place::new();
+    let mut daemon = place.daemon();
+    let mut controllers: Vec<_> = (0..150).map(|_| daemon.connect()).collect();
+    for controller in &mut controllers {
+        controller.ok("GETINFO version");
+    }
+    let asker = &mut controllers[0];
+    let before = std::time::Instant::now();
+    asker.send("SIGNAL DUMP\r\n".repeat(2000));
+    for _ in 0..2000 {
+        assert_eq!(asker.reply(), "250 OK");
+    }
+    daemon.logs("50 more are connected, for whom less waits");
+    let seconds = before.elapsed().as_secs() + 2;
+    let log = daemon.stop();
+    let listed = log.matches("octets wait to be sent").count() as u64;
+    assert!(
+        listed >= 100 && listed <= 100 * seconds,
+        "{listed} in {seconds} s"
+    );
+}
+
 #[test]
 fn nobody_waits_for_a_log_that_is_not_read() {
     let place = Place::new();
+    // A pipe that is full before the first line.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK;
+    fcntl(&writer, FcntlArg::F_SETFL(flags)).expect("it is open");
+    while nix::unistd::write(&writer, &[b'x'; 4096]).is_ok() {}
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_WRONLY)).expect("it is open");
     let mut unread = Command::new(env!("CARGO_BIN_EXE_onionbus"))
         .arg("serve")
         .arg("--socket")
@@ -32,7 +112,7 @@ fn nobody_waits_for_a_log_that_is_not_read() {
         .arg("--state")
         .arg(place.path("state"))
         .args(["--set", "BusLog debug"])
-        .stderr(Stdio::piped())
+        .stderr(Stdio::from(OwnedFd::from(writer)))
         .spawn()
         .expect("the program is built");
     eventually("the daemon listens", || {
@@ -49,4 +129,5 @@ fn nobody_waits_for_a_log_that_is_not_read() {
     noisy.ok("SIGNAL SHUTDOWN");
     // Its own end waits a moment for the reader, and no longer.
     assert!(unread.wait().expect("it is our child").success());
+    drop(reader);
 }

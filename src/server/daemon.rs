@@ -49,8 +49,6 @@ pub(super) struct Daemon {
     pub(super) last_session: SessionId,
     pub(super) started: Instant,
     pub(super) octets_read: u64,
-    /// Somebody has asked who is connected.
-    pub(super) dump_is_due: bool,
     /// Why the daemon ends, once it does.
     pub(super) ending: Option<&'static str>,
 }

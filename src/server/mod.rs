@@ -128,7 +128,6 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
         last_session: 0,
         started,
         octets_read: 0,
-        dump_is_due: false,
         ending: None,
     };
     let mut server = Server {
@@ -165,7 +164,6 @@ impl Server {
             self.take_turns();
             self.run_timers();
             self.settle_tor();
-            self.dump();
             self.daemon.hand_over_events();
         }
         Ok(())
@@ -390,6 +388,7 @@ impl Server {
                     }
                 }
                 Due::Accepting => self.resume_accepting(),
+                Due::Dump => self.dump(),
             }
         }
     }

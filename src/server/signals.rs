@@ -1,6 +1,8 @@
 //! Signals, from the system and from controllers, and what the service manager is told.
 
+use std::cmp::Reverse;
 use std::io;
+use std::time::Instant;
 
 use mio::{Interest, Registry};
 use sd_notify::NotifyState;
@@ -8,10 +10,15 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook_mio::v1_0::Signals as Pipe;
 
 use super::Server;
+use super::connection::Connection;
 use super::daemon::Daemon;
 use super::source::Source;
+use crate::logging::BOUNDED;
 use crate::wire::event::Event;
 use crate::wire::request::Signal;
+
+/// The most controllers that one SIGUSR1 lists: those for whom most waits.
+const DUMPED: usize = 100;
 
 /// The process's signals, as a source of the loop.
 pub(super) struct Signals(Pipe);
@@ -54,7 +61,7 @@ impl Daemon {
             Signal::Shutdown | Signal::Halt | Signal::BusShutdown => {
                 self.ending = Some("a signal asked for it");
             }
-            Signal::Dump => self.dump_is_due = true,
+            Signal::Dump => self.timers.dump(Instant::now()),
             Signal::Debug => {
                 self.logging.write_from(log::LevelFilter::Trace);
                 log::info!("logging everything, until the options are read again");
@@ -108,15 +115,17 @@ impl Daemon {
 }
 
 impl Server {
-    /// Logs who is connected, what waits for them and what they wait for, if somebody has asked.
-    pub(super) fn dump(&mut self) {
-        if !std::mem::take(&mut self.daemon.dump_is_due) {
-            return;
-        }
+    /// Logs who is connected, what waits for them and what they wait for.
+    pub(super) fn dump(&self) {
         log::info!("{}", self.daemon.heartbeat());
-        for (_, connection) in &self.connections {
+        let waiting = |one: &Connection| one.outbox.waiting() + one.waiting();
+        let mut all: Vec<_> = self.connections.iter().map(|(_, one)| one).collect();
+        // The sort keeps the order of those for whom nothing waits.
+        all.sort_by_key(|one| Reverse(waiting(one)));
+        for connection in all.iter().take(DUMPED) {
             let name = self.daemon.bus.name(connection.conversation.id());
             log::info!(
+                target: BOUNDED,
                 "{}, named {}: {} octets wait to be sent, {} to be understood; it waits for {}",
                 connection.controller,
                 name.as_ref().map_or("unset", |name| name.as_str()),
@@ -124,6 +133,9 @@ impl Server {
                 connection.waiting(),
                 connection.wait
             );
+        }
+        if let Some(more) = all.len().checked_sub(DUMPED).filter(|more| *more > 0) {
+            log::info!("{more} more are connected, for whom less waits");
         }
     }
 }

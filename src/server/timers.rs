@@ -16,7 +16,8 @@ use crate::wire::event::{Event, EventKind};
 /// How long a connection that has ended waits for any of its last octets to be read.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// When accepting is tried again after it failed, if nobody leaves before.
+/// The time before accepting is tried again after it failed, if nobody leaves, and between two
+/// lists of the controllers.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What happens when.
@@ -31,6 +32,10 @@ pub(super) struct Timers {
     /// Controllers that are gone and wait for Tor.
     gone: VecDeque<(Instant, Due)>,
     accepting: Option<Instant>,
+    /// The controllers are to be listed in the log.
+    dump: Option<Instant>,
+    /// They are not listed before.
+    next_dump: Instant,
     /// Accepting has failed since somebody was accepted last.
     accepting_fails: bool,
 }
@@ -51,6 +56,8 @@ pub(super) enum Due {
     Gone { key: usize, session: SessionId },
     /// Accepting after a pause.
     Accepting,
+    /// A list of the controllers in the log.
+    Dump,
 }
 
 /// The current interval of BW events.
@@ -79,6 +86,8 @@ impl Timers {
             logins: VecDeque::new(),
             gone: VecDeque::new(),
             accepting: None,
+            dump: None,
+            next_dump: now,
             accepting_fails: false,
         }
     }
@@ -96,6 +105,7 @@ impl Timers {
             first(&self.logins),
             first(&self.gone),
             self.accepting,
+            self.dump,
             tor,
         ]
         .into_iter()
@@ -108,6 +118,11 @@ impl Timers {
     pub(super) fn poll_due(&mut self, now: Instant) -> Option<Due> {
         if self.accepting.is_some_and(|due| due <= now) {
             return Some(Due::Accepting);
+        }
+        if self.dump.is_some_and(|due| due <= now) {
+            self.dump = None;
+            self.next_dump = now + PAUSE;
+            return Some(Due::Dump);
         }
         [&mut self.lingering, &mut self.logins, &mut self.gone]
             .into_iter()
@@ -136,6 +151,11 @@ impl Timers {
     pub(super) fn expect_end(&mut self, key: usize, session: SessionId, patience: Duration) {
         let due = Due::Gone { key, session };
         self.gone.push_back((Instant::now() + patience, due));
+    }
+
+    /// Somebody wants the controllers listed in the log: at once, but not twice in a second.
+    pub(super) fn dump(&mut self, now: Instant) {
+        self.dump = Some(self.next_dump.max(now));
     }
 
     /// Accepting has failed. `true` if it is the first time since somebody was accepted.
