@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(told, 10);
         assert_eq!(limit.judge(THERE, Level::Warn, start), Verdict::Tell);
         assert!(limit.is_limiting());
-        let before = start + SPELL - Duration::from_millis(1);
+        let before = start + SPELL / 2;
         assert_eq!(limit.take_left_out(before, false), []);
         let left_out = limit.take_left_out(start + SPELL, false);
         assert_eq!(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::link::Link;
+use super::readable::Readable;
 use crate::bus::Left;
 use crate::controller::{Controller, Stage};
 use crate::outbox::Outbox;
@@ -22,10 +23,7 @@ pub(super) struct Connection {
     /// How it left the bus, once it has: what it sent before is still carried out.
     pub(super) left: Option<Left>,
     /// There may be more to read.
-    pub(super) readable: bool,
-    /// A short read does not mean that nothing more is there: its end, descriptors or urgent
-    /// octets stand between.
-    pub(super) drain: bool,
+    pub(super) readable: Readable,
     /// It waits for its turn.
     pub(super) queued: bool,
     /// Its connection to Tor waits for its turn.
@@ -41,8 +39,7 @@ impl Connection {
             link: None,
             login_due: None,
             left: None,
-            readable: false,
-            drain: false,
+            readable: Readable::No,
             queued: false,
             leg_queued: false,
         }
@@ -50,8 +47,7 @@ impl Connection {
 
     /// Notes what the loop has heard of the controller's socket.
     pub(super) fn heard(&mut self, event: &mio::event::Event) {
-        self.drain |= event.is_read_closed() || event.is_error() || event.is_priority();
-        self.readable |= self.drain || event.is_readable();
+        self.readable.heard(event);
         if event.is_write_closed() || event.is_error() {
             self.is_gone();
         }
@@ -65,8 +61,7 @@ impl Connection {
         if self.controller.stage < Stage::Gone {
             self.controller.stage = Stage::Gone;
             // Whatever it wrote before is still there.
-            self.readable = true;
-            self.drain = true;
+            self.readable = Readable::All;
         }
     }
 }

@@ -79,7 +79,7 @@ impl Daemon {
     pub(super) fn flush_leg(&mut self, connection: &mut Connection) {
         if let (Some(leg), Some(link)) = (&mut connection.controller.leg, &mut connection.link) {
             link.flush(leg.poll_transmit(), &self.registry);
-            if link.readable {
+            if link.readable.is_any() {
                 self.queue.leg(connection);
             }
         }

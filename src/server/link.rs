@@ -7,6 +7,7 @@ use mio::net::{TcpStream, UnixStream};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 
+use super::readable::Readable;
 use super::source::Source;
 use crate::options::Address;
 use crate::sys::file::read_small;
@@ -28,9 +29,7 @@ pub(super) struct Link {
     /// Why writing failed. Tor may have said something all the same, so reading goes on.
     failed: Option<io::Error>,
     /// There may be more to read.
-    pub(super) readable: bool,
-    /// A short read does not mean that nothing more is there: the end is.
-    drain: bool,
+    pub(super) readable: Readable,
 }
 
 enum Stream {
@@ -78,8 +77,7 @@ impl Link {
             fences: false,
             wants_writable: true,
             failed: None,
-            readable: false,
-            drain: false,
+            readable: Readable::No,
         };
         // A Unix socket is connected at once.
         link.flush(&mut Vec::new(), registry);
@@ -90,7 +88,9 @@ impl Link {
     pub(super) fn pass_on(&mut self, source: Source, registry: &Registry) -> bool {
         self.adopt(source, registry);
         // Once it is logged in, nothing can come that was not asked for but its end.
-        self.readable |= self.is_open();
+        if self.is_open() {
+            self.readable = Readable::All;
+        }
         !self.is_open() || self.read(&mut [0]) == (0, Read::Open)
     }
 
@@ -116,8 +116,7 @@ impl Link {
 
     /// Notes what the loop has heard of it. `true` if Tor takes more.
     pub(super) fn heard(&mut self, event: &mio::event::Event) -> bool {
-        self.drain |= event.is_read_closed() || event.is_error();
-        self.readable |= self.drain || event.is_readable();
+        self.readable.heard(event);
         event.is_writable()
     }
 
@@ -142,8 +141,7 @@ impl Link {
                     _ => {
                         self.failed = Some(error);
                         // Whether it has ended, reading tells.
-                        self.readable = true;
-                        self.drain = true;
+                        self.readable = Readable::All;
                     }
                 },
             }
@@ -159,7 +157,7 @@ impl Link {
     /// Reads what Tor has said, until nothing more is there or the buffer is full.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> (usize, Read) {
         let mut length = 0;
-        while self.readable
+        while self.readable.is_any()
             && let Some(room) = buffer.get_mut(length..).filter(|room| !room.is_empty())
         {
             let wanted = room.len();
@@ -167,12 +165,12 @@ impl Link {
                 Ok(0) => return (length, Read::Ended),
                 Ok(read) => {
                     length += read;
-                    self.readable = self.drain || read == wanted;
+                    self.readable.has_read(read, wanted);
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
                     ErrorKind::WouldBlock | ErrorKind::NotConnected => {
-                        self.readable = false;
+                        self.readable = Readable::No;
                         if self.failed.is_some() {
                             return (length, Read::Ended);
                         }

@@ -13,6 +13,7 @@ mod info;
 mod leg;
 mod link;
 mod options;
+mod readable;
 mod shutdown;
 mod signals;
 mod source;

@@ -52,7 +52,7 @@ impl Daemon {
             None if is_due => self.open_link(Source::Spare).ok(),
             None => None,
         };
-        if spare.as_ref().is_some_and(|link| link.readable) {
+        if spare.as_ref().is_some_and(|link| link.readable.is_any()) {
             self.queue.push_once(Source::Spare);
         }
         if let Some(tor) = &mut self.tor {

@@ -212,7 +212,7 @@ impl Daemon {
         if let Some(link) = self.tor.as_mut().and_then(|tor| tor.link.as_mut()) {
             if read == Read::Ended {
                 failure.get_or_insert_with(|| link.failure());
-            } else if link.readable {
+            } else if link.readable.is_any() {
                 self.queue.push_once(Source::Watcher);
             }
         }
@@ -365,7 +365,7 @@ impl Daemon {
             Some(watcher) => link.flush(watcher.poll_transmit(), &self.registry),
             None => link.flush(&mut Vec::new(), &self.registry),
         }
-        if link.readable {
+        if link.readable.is_any() {
             self.queue.push_once(Source::Watcher);
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::READ;
 use super::connection::Connection;
 use super::daemon::{Daemon, encode};
+use super::readable::Readable;
 use super::source::Source;
 use crate::bus::fanout::Item;
 use crate::controller::{Next as Input, Plan, Stage, Wait};
@@ -105,7 +106,7 @@ impl Daemon {
         match connection.stage {
             Stage::Finishing => return Next::Wait,
             // All that it sent is carried out, or must wait for Tor.
-            Stage::Gone if !connection.readable || connection.wait != Wait::Nothing => {
+            Stage::Gone if !connection.readable.is_any() || connection.wait != Wait::Nothing => {
                 return Next::Close;
             }
             Stage::Gone => return Next::Again,
@@ -120,7 +121,7 @@ impl Daemon {
             Wait::Answers | Wait::Room | Wait::Events => Next::Wait,
             Wait::Reader | Wait::Delivery => Next::Again,
             Wait::Nothing => {
-                if connection.readable {
+                if connection.readable.is_any() {
                     Next::Again
                 } else {
                     Next::Wait
@@ -132,26 +133,30 @@ impl Daemon {
     /// Reads what has come into `buffer`, until nothing more is there or the buffer is full.
     fn read(&mut self, connection: &mut Connection, buffer: &mut [u8]) -> usize {
         let mut length = 0;
-        while connection.readable
+        while connection.readable.is_any()
             && let Some(room) = buffer.get_mut(length..READ).filter(|room| !room.is_empty())
         {
             let wanted = room.len();
             match receive(connection.outbox.stream(), room) {
                 Ok((0, false)) => {
-                    connection.readable = false;
+                    connection.readable = Readable::No;
                     connection.controller.stage = connection.controller.stage.max(Stage::Silent);
                 }
                 Ok((read, with_descriptors)) => {
                     length += read;
-                    connection.drain |= with_descriptors;
-                    connection.readable = connection.drain || read == wanted;
+                    if with_descriptors {
+                        connection.readable = Readable::All;
+                    }
+                    connection.readable.has_read(read, wanted);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => connection.readable = false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    connection.readable = Readable::No;
+                }
                 // A controller that was killed with unread replies resets the connection.
                 Err(_) => {
                     connection.is_gone();
-                    connection.readable = false;
+                    connection.readable = Readable::No;
                 }
             }
         }
@@ -328,7 +333,7 @@ impl Daemon {
         }
         if connection.stage == Stage::Gone {
             // Nobody reads what would be sent; its leg finishes alone what was asked.
-            connection.readable = false;
+            connection.readable = Readable::No;
             return;
         }
         connection.controller.stage = Stage::Finishing;
