@@ -47,6 +47,12 @@ impl Outlet {
             written: AtomicU64::new(0),
         })
     }
+
+    /// Wakes the loop.
+    pub fn wake(&self) {
+        // It fails only where the loop can have no more wake-ups than it has.
+        let _ = self.waker.wake();
+    }
 }
 
 /// The write half of one connection.
@@ -264,8 +270,7 @@ impl Outbox {
     pub fn delivered(&self) {
         let was_last = self.behind.fetch_sub(1, Ordering::SeqCst) == 1;
         if was_last && self.awaited.swap(false, Ordering::SeqCst) {
-            // It fails only where the loop can have no more wake-ups than it has.
-            let _ = self.outlet.waker.wake();
+            self.outlet.wake();
         }
     }
 

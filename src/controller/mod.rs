@@ -10,7 +10,7 @@ mod plan;
 use std::fmt;
 
 pub use conversation::{Conversation, Entry, Step};
-pub use plan::{MOST_KEYS, Plan};
+pub use plan::{MOST_KEYS, Plan, Work};
 
 use crate::tor::leg::Leg;
 use crate::tor::upstream::Upstream;
@@ -55,6 +55,10 @@ pub enum Wait {
     Room,
     /// Tor must answer a SETEVENTS of it.
     Events,
+    /// Its command is work that takes long, and others come first.
+    Work,
+    /// Its turn was long enough.
+    Turn,
 }
 
 /// How much of a controller's connection is left, from all to nothing.
@@ -228,6 +232,12 @@ impl Controller {
         self.wait = wait;
     }
 
+    /// The work that the command which waits is.
+    #[must_use]
+    pub fn held_work(&self) -> Option<Work> {
+        self.held.as_ref().and_then(|held| held.plan.work())
+    }
+
     /// The command of the last ask is consumed.
     pub const fn consumed(&mut self) {
         self.conversation.consumed();
@@ -236,7 +246,10 @@ impl Controller {
     /// Whether nothing is left to do for a controller that is gone.
     #[must_use]
     pub fn is_done(&mut self) -> bool {
-        let waits = matches!(self.wait, Wait::Answers | Wait::Room);
+        let waits = matches!(
+            self.wait,
+            Wait::Answers | Wait::Room | Wait::Work | Wait::Turn
+        );
         let leg = self.leg.as_mut();
         !waits && leg.is_none_or(|leg| leg.is_quiet() && leg.poll_transmit().is_empty())
     }
@@ -279,6 +292,8 @@ impl fmt::Display for Wait {
             Self::Answers => "all of Tor's answers",
             Self::Room => "some of Tor's answers",
             Self::Events => "Tor to send events",
+            Self::Work => "files to be read or written",
+            Self::Turn => "others to have their turn",
         })
     }
 }

@@ -8,7 +8,7 @@ use crate::tor::identifiers::Identifiers;
 use crate::tor::merge::{Merge, Query, Share};
 use crate::tor::translate::{self, Question};
 use crate::wire::refusal::Refusal;
-use crate::wire::request::{Request, RequestOf};
+use crate::wire::request::{Request, RequestOf, Signal};
 use crate::wire::text::Command;
 
 /// The most keys of one GETINFO or GETCONF that Tor is asked for. Tor makes the whole reply before
@@ -38,7 +38,37 @@ pub enum Plan<'a> {
     Ask(Box<Query>),
 }
 
+/// Work that takes long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// SAVECONF.
+    Save {
+        /// `SAVECONF FORCE`.
+        force: bool,
+    },
+    /// The option file is read again.
+    Reload,
+    /// LOADCONF: a text that may be as long as a file.
+    Load,
+}
+
 impl<'a> Plan<'a> {
+    /// The work that the plan is, if it takes long.
+    #[must_use]
+    pub fn work(&self) -> Option<Work> {
+        match self {
+            Self::Bus(RequestOf::SaveConf { force }) => Some(Work::Save { force: *force }),
+            Self::Bus(RequestOf::Signal(Signal::Reload | Signal::BusReload)) => Some(Work::Reload),
+            Self::Bus(RequestOf::LoadConf(_)) => Some(Work::Load),
+            Self::Ask(query) => match query.merge {
+                Merge::Save { force, .. } => Some(Work::Save { force }),
+                Merge::Load(_) => Some(Work::Load),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// The plan where no Tor stands behind the bus, or where the controller is not logged in.
     #[must_use]
     pub fn for_bus(request: Result<Request<'a>, Refusal>) -> Self {

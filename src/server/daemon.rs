@@ -10,6 +10,7 @@ use super::connection::Connection;
 use super::source::Source;
 use super::timers::Timers;
 use super::tor_side::TorSide;
+use super::work::WorkQueue;
 use crate::auth::Cookie;
 use crate::bus::fanout::{Fanout, Item};
 use crate::bus::{Bus, SessionId, To};
@@ -26,6 +27,7 @@ use crate::wire::reply::Reply;
 pub(super) struct Daemon {
     pub(super) registry: Registry,
     pub(super) queue: Queue,
+    pub(super) work: WorkQueue,
     pub(super) bus: Bus,
     pub(super) options: Options,
     pub(super) state: StateDirectory,

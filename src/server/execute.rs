@@ -37,8 +37,14 @@ impl Daemon {
             RequestOf::GetConf(names) => self.get_conf(&names)?,
             RequestOf::SetConf(settings) => self.set_conf(&settings)?,
             RequestOf::ResetConf(settings) => self.reset_conf(&settings)?,
-            RequestOf::LoadConf(text) => self.load_conf(&text)?,
-            RequestOf::SaveConf { force } => self.save_conf(force)?,
+            RequestOf::LoadConf(text) => {
+                self.work.take_outcome()?;
+                self.load_conf(&text)?
+            }
+            RequestOf::SaveConf { .. } => {
+                self.work.take_outcome()?;
+                Reply::Done
+            }
             RequestOf::Signal(signal) => self.signal(signal)?,
             RequestOf::Authenticate(proof) => {
                 if connection.conversation.authenticate(&proof)? {
@@ -180,7 +186,12 @@ impl Daemon {
         if let Signal::Tor(name) = signal {
             return Err(Refusal::NeedsTor(format!("SIGNAL {name}")));
         }
-        self.raise(signal).map_err(Refusal::Failed)?;
+        if matches!(signal, Signal::Reload | Signal::BusReload) {
+            self.work.take_outcome()?;
+            self.tell_of_signal(signal);
+        } else {
+            self.raise(signal).map_err(Refusal::Failed)?;
+        }
         Ok(Reply::Done)
     }
 }

@@ -39,10 +39,23 @@ impl Daemon {
     }
 
     /// Asks Tor its part of a command that concerns both.
-    pub(super) fn ask(&mut self, connection: &mut Connection, query: Query) -> Result<(), Refusal> {
-        match &query.merge {
+    pub(super) fn ask(
+        &mut self,
+        connection: &mut Connection,
+        mut query: Query,
+    ) -> Result<(), Refusal> {
+        match &mut query.merge {
+            Merge::Save { failed, .. } => {
+                let outcome = self.work.take_outcome();
+                // Without a file there is nothing of the bus's to save.
+                *failed = outcome.err().filter(|_| self.options.file().is_some());
+                Ok(())
+            }
             Merge::Set(own) => self.options.set(own).map(|_| ()),
-            Merge::Load(own) => self.options.load_text(own).map(|_| ()),
+            Merge::Load(own) => {
+                self.work.take_outcome()?;
+                self.options.load_text(own).map(|_| ())
+            }
             _ => Ok(()),
         }
         .map_err(|error| super::options::refusal(&error))?;
@@ -221,10 +234,10 @@ impl Daemon {
             Merge::Set(own) if agreed => self.set_conf(&own).map(|_| answer),
             Merge::Load(own) if agreed => self.load_conf(&own).map(|_| answer),
             // A Tor that may not write its file keeps nobody from writing the bus's.
-            Merge::Save { force } if self.options.file().is_some() => match self.save_conf(force) {
-                Err(refusal) if agreed => Err(refusal),
-                _ => Ok(answer),
-            },
+            Merge::Save {
+                failed: Some(refusal),
+                ..
+            } if agreed => Err(refusal),
             _ => Ok(answer),
         }
     }

@@ -21,6 +21,7 @@ mod spare;
 mod timers;
 mod tor_side;
 mod turn;
+mod work;
 
 use std::collections::HashMap;
 use std::io;
@@ -52,6 +53,7 @@ use source::Source;
 use timers::{Due, Timers};
 use tor_side::TorSide;
 use turn::Next;
+use work::WorkQueue;
 
 /// Octets taken from one connection in its turn.
 const READ: usize = 64 * 1024;
@@ -112,6 +114,7 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
     let daemon = Daemon {
         registry: poll.registry().try_clone().map_err(ServeError::Start)?,
         queue: Queue::default(),
+        work: WorkQueue::default(),
         timers: Timers::new(started),
         users: HashMap::new(),
         bus,
@@ -163,6 +166,7 @@ impl Server {
             let timeout = self.timeout();
             self.poll(&mut events, timeout)?;
             self.take_turns();
+            self.work();
             self.run_timers();
             self.settle_tor();
             self.daemon.hand_over_events();
@@ -190,7 +194,7 @@ impl Server {
 
     /// How long the loop may wait: not at all while somebody is ready.
     fn timeout(&self) -> Option<Duration> {
-        if self.daemon.queue.is_empty() {
+        if self.daemon.queue.is_empty() && !self.daemon.work.is_ready() {
             let tor = self.daemon.tor.as_ref();
             let due = tor.and_then(|tor| tor.upstream.poll_timeout());
             self.daemon.timers.until_next(Instant::now(), due)

@@ -54,14 +54,6 @@ impl Daemon {
         Ok(Reply::Done)
     }
 
-    pub(super) fn save_conf(&self, force: bool) -> Result<Reply, Refusal> {
-        self.options.save(force).map_err(|error| {
-            log::warn!("{error}");
-            Refusal::CannotSave(error.to_string())
-        })?;
-        Ok(Reply::Done)
-    }
-
     /// Reads the option file again. Where it is wrong, everything stays as it is.
     pub(super) fn reload(&mut self) -> Result<(), Problems> {
         let change = self.options.reload()?;

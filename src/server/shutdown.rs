@@ -20,6 +20,7 @@ impl Server {
         log::info!("ending: {why}");
         signals::notify(&[NotifyState::Stopping]);
         self.listeners.clear();
+        self.finish_saving();
         self.daemon.hand_over_events();
         if self.daemon.fanout.end().is_err() {
             log::error!("the fan-out thread has failed: events were lost");

@@ -69,14 +69,19 @@ impl Daemon {
             Signal::Heartbeat => log::info!("{}", self.heartbeat()),
             Signal::Tor(_) => {}
         }
-        // With a Tor behind the bus, SIGNAL events tell what that one did.
-        if self.tor.is_none() {
-            self.tell(Event::Signal(signal.name()));
-        }
+        self.tell_of_signal(signal);
         Ok(())
     }
 
-    fn reload_and_notify(&mut self) -> Result<(), String> {
+    /// Notes a SIGNAL event. With a Tor behind the bus those tell what that one did.
+    pub(super) fn tell_of_signal(&mut self, signal: Signal) {
+        if self.tor.is_none() {
+            self.tell(Event::Signal(signal.name()));
+        }
+    }
+
+    /// Reads the option file again, and tells the service manager.
+    pub(super) fn reload_and_notify(&mut self) -> Result<(), String> {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => notify(&[NotifyState::Reloading, now]),
             Err(_) => notify(&[NotifyState::Reloading]),

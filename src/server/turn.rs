@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::READ;
 use super::connection::Connection;
@@ -23,6 +24,12 @@ const PAUSE: usize = 256 * 1024;
 
 /// The octets of replies before they are sent.
 const REPLIES: usize = 64 * 1024;
+
+/// Commands before the time that a turn takes is looked at.
+const FEW: usize = 16;
+
+/// The time of one turn, behind which others have theirs.
+const LONG: Duration = Duration::from_millis(2);
 
 /// What is left to do for a connection.
 pub(super) enum Next {
@@ -72,9 +79,11 @@ impl Daemon {
             Phase::Open if connection.stage == Stage::Finishing => return Some(Next::Wait),
             Phase::Open => {}
         }
+        let is_work_to_do = connection.wait == Wait::Work && !self.work.is_done();
         if connection.stage == Stage::Gone {
             let must_wait = matches!(connection.wait, Wait::Answers | Wait::Room);
-            return (must_wait && !connection.can_go_on()).then_some(Next::Close);
+            let cannot = is_work_to_do || (must_wait && !connection.can_go_on());
+            return cannot.then_some(Next::Close);
         }
         // Until the other thread has sent those, nobody knows how much of them will wait.
         if connection.wait == Wait::Delivery && connection.outbox.await_delivery() {
@@ -82,7 +91,7 @@ impl Daemon {
             self.queue.await_delivery(source);
             return Some(Next::Wait);
         }
-        if connection.wait == Wait::Events {
+        if connection.wait == Wait::Events || is_work_to_do {
             return Some(Next::Wait);
         }
         if matches!(connection.wait, Wait::Answers | Wait::Room) && !connection.can_go_on() {
@@ -106,6 +115,7 @@ impl Daemon {
         match connection.stage {
             Stage::Finishing => return Next::Wait,
             // All that it sent is carried out, or must wait for Tor.
+            Stage::Gone if connection.wait == Wait::Turn => return Next::Again,
             Stage::Gone if !connection.readable.is_any() || connection.wait != Wait::Nothing => {
                 return Next::Close;
             }
@@ -118,8 +128,8 @@ impl Daemon {
         }
         match connection.wait {
             // Tor's answer gives it its next turn.
-            Wait::Answers | Wait::Room | Wait::Events => Next::Wait,
-            Wait::Reader | Wait::Delivery => Next::Again,
+            Wait::Answers | Wait::Room | Wait::Events | Wait::Work => Next::Wait,
+            Wait::Reader | Wait::Delivery | Wait::Turn => Next::Again,
             Wait::Nothing => {
                 if connection.readable.is_any() {
                     Next::Again
@@ -191,6 +201,8 @@ impl Daemon {
     /// their octets.
     fn take_commands(&mut self, connection: &mut Connection, octets: &[u8]) -> usize {
         let mut consumed = 0;
+        let mut commands = 0_usize;
+        let mut began = None;
         while let Some(rest) = octets.get(consumed..).filter(|rest| !rest.is_empty()) {
             let tor = self.tor.as_ref().map(|tor| &tor.upstream);
             let ask = match connection.poll_ask(rest, tor) {
@@ -206,7 +218,7 @@ impl Daemon {
                 self.logged_in(connection);
             }
             let is_of_use = connection.stage < Stage::Gone || !ask.plan.only_asks();
-            if is_of_use && let Some(wait) = connection.must_wait(&ask.plan) {
+            if is_of_use && let Some(wait) = self.must_wait(connection, &ask.plan) {
                 connection.hold(ask, wait);
                 break;
             }
@@ -226,6 +238,14 @@ impl Daemon {
             if connection.wait != Wait::Nothing {
                 break;
             }
+            // The clock is not looked at for the first few, which are most turns.
+            commands += 1;
+            if commands.is_multiple_of(FEW)
+                && began.get_or_insert_with(Instant::now).elapsed() > LONG
+            {
+                connection.wait = Wait::Turn;
+                break;
+            }
             if connection.replies.len() >= REPLIES {
                 self.send_replies(connection);
                 if connection.outbox.is_behind() {
@@ -240,6 +260,16 @@ impl Daemon {
         }
         self.send_replies(connection);
         consumed
+    }
+
+    /// Why a command must wait, if it must.
+    fn must_wait(&mut self, connection: &Connection, plan: &Plan<'_>) -> Option<Wait> {
+        let wait = connection.must_wait(plan);
+        if wait.is_none() && plan.work().is_some() && !self.work.is_done() {
+            self.work.push(connection);
+            return Some(Wait::Work);
+        }
+        wait
     }
 
     /// Carries out one command; `true` if the connection ends with it.

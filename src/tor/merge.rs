@@ -48,6 +48,8 @@ pub enum Merge {
     Save {
         /// `SAVECONF FORCE`.
         force: bool,
+        /// The reason why they could not be.
+        failed: Option<Refusal>,
     },
     /// The answer is the reply.
     Reply,
@@ -144,7 +146,13 @@ impl Share {
             }
             Request::SaveConf { force } => {
                 let words: &[&[u8]] = if *force { &[b"FORCE"] } else { &[] };
-                both(line(Verb::SaveConf, words), Merge::Save { force: *force })
+                both(
+                    line(Verb::SaveConf, words),
+                    Merge::Save {
+                        force: *force,
+                        failed: None,
+                    },
+                )
             }
             Request::Signal(Signal::BusReload | Signal::BusShutdown) => Self::Bus,
             _ => Self::Tor,
