@@ -430,6 +430,8 @@ impl Server {
             let patience = self.daemon.options.settings().tor_timeout;
             if !connection.is_done() {
                 self.daemon.timers.expect_end(key, session, patience);
+                // Its leg may have waited for the controller to read, and hears of nothing else.
+                self.daemon.queue.leg(connection);
             }
         }
         if connection.is_done() {
