@@ -13,9 +13,10 @@ mod post;
 mod recent;
 mod reply;
 mod serve;
+mod terminal;
 mod watch;
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -42,8 +43,8 @@ enum Stop {
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let command = Arguments::parse().command;
-    let mut out = BufWriter::new(io::stdout().lock());
-    let done = run(&command, &mut out);
+    let mut out = terminal::standard_output();
+    let done = run(&command, &mut *out);
     // What was printed comes before what is said about the end of it.
     let flushed = out.flush();
     match done.and(flushed.map_err(Into::into)) {
@@ -78,7 +79,8 @@ fn report(error: &anyhow::Error) -> ExitCode {
     let stop = error.downcast_ref();
     if !matches!(stop, Some(Stop::RefusedAndPrinted)) {
         // Nobody can be told that standard error is gone.
-        let _ = writeln!(io::stderr(), "onionbus: {error:#}");
+        let text = terminal::for_standard_error(&format!("onionbus: {error:#}"));
+        let _ = writeln!(io::stderr(), "{text}");
     }
     ExitCode::from(match stop {
         Some(Stop::Usage(_)) => 2,

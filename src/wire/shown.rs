@@ -8,10 +8,21 @@ pub const MOST: usize = 120;
 /// can forge a line.
 #[must_use]
 pub fn shown(octets: &[u8]) -> String {
-    let mut out = String::new();
-    for chunk in octets[..octets.len().min(MOST)].utf8_chunks() {
+    let mut out = escaped(octets.get(..MOST).unwrap_or(octets), |_| false);
+    if octets.len() > MOST {
+        out.push_str("...");
+    }
+    out
+}
+
+/// Octets of any length with control characters, and what is not UTF-8, escaped as in [`shown`],
+/// but for the control characters that `stays` names.
+#[must_use]
+pub fn escaped(octets: &[u8], stays: impl Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(octets.len());
+    for chunk in octets.utf8_chunks() {
         for character in chunk.valid().chars() {
-            if character.is_control() {
+            if character.is_control() && !stays(character) {
                 let mut octets = [0; 4];
                 let octets = character.encode_utf8(&mut octets).as_bytes();
                 out.extend(octets.escape_ascii().map(char::from));
@@ -20,9 +31,6 @@ pub fn shown(octets: &[u8]) -> String {
             }
         }
         out.extend(chunk.invalid().escape_ascii().map(char::from));
-    }
-    if octets.len() > MOST {
-        out.push_str("...");
     }
     out
 }

@@ -77,8 +77,14 @@ impl Peer {
     #[track_caller]
     pub fn finish(self, output: Output, code: i32) -> Ran {
         let ran = Ran::new(output, code);
-        self.player.join().expect("the script holds");
+        self.end();
         ran
+    }
+
+    /// Checks that the script comes to its end.
+    #[track_caller]
+    pub fn end(self) {
+        self.player.join().expect("the script holds");
     }
 }
 
