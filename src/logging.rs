@@ -2,7 +2,6 @@
 
 mod limit;
 
-use std::env;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,6 +13,7 @@ use env_logger::{Builder, Logger, Target};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
 
+use crate::sys::process;
 use crate::wire::event::{Event, EventMask, Severity};
 use limit::{Kind, LeftOut, Limit, SPELL, Verdict};
 
@@ -114,7 +114,7 @@ pub fn start() -> io::Result<Arc<Logging>> {
         logging: Arc::clone(&logging),
     })));
     // The journal has its own clock and reads the priority from a prefix (sd-daemon(3)).
-    if env::var_os("JOURNAL_STREAM").is_some() {
+    if process::writes_to_journal() {
         terminal.format(|out, record| writeln!(out, "<{}>{}", priority(record), record.args()));
     } else {
         terminal.format(|out, record| {

@@ -97,6 +97,23 @@ fn what_a_dump_lists_has_a_bound() {
     );
 }
 
+/// `systemd.exec(5)`: the variable is inherited by programs whose output goes elsewhere.
+#[test]
+fn the_journal_is_where_standard_error_is_and_nowhere_else() {
+    let place = Place::new();
+    let of_stderr = r#"JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2) exec "$@""#;
+    let of_another = r#"JOURNAL_STREAM=$(stat -L -c %d:%i /dev/null) exec "$@""#;
+    let of_none = r#"JOURNAL_STREAM= exec "$@""#;
+    for (script, is_journal) in [(of_stderr, true), (of_another, false), (of_none, false)] {
+        let mut daemon = place.serve().under(&["sh", "-c", script, "sh"]).ready();
+        let line = daemon.logs(" is ready");
+        assert_eq!(line.starts_with("<5>onionbus "), is_journal, "{line}");
+        assert_eq!(line.contains("Z [notice] onionbus "), !is_journal, "{line}");
+        daemon.stop();
+    }
+}
+
+/// A pipe holds 64 KiB: a thousand lines fill it.
 #[test]
 fn nobody_waits_for_a_log_that_is_not_read() {
     let place = Place::new();

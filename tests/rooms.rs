@@ -27,7 +27,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["command", "wire", "auth", "tor", "sys::peer", "account"],
     ),
     ("lib", &[]),
-    ("logging", &["command", "wire"]),
+    ("logging", &["command", "wire", "sys::process"]),
     ("main", &["cli"]),
     ("options", &["command", "wire", "sys"]),
     ("outbox", &["command", "sys", "account"]),

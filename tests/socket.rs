@@ -191,6 +191,24 @@ fn a_live_socket_is_never_stolen() {
     first.connect().ok("GETINFO version");
 }
 
+/// `sd_listen_fds(3)`: the sockets are for the process that `LISTEN_PID` names; a child of it may
+/// have other descriptors there.
+#[test]
+fn sockets_that_another_process_was_passed_are_none() {
+    let place = Place::new();
+    let passed = place.path("passed");
+    for pid in ["", "LISTEN_PID=1", "LISTEN_PID=$PPID"] {
+        let _ = fs::remove_file(&passed);
+        let listener = UnixListener::bind(&passed).expect("a socket");
+        let script = format!(r#"unset LISTEN_PID; {pid} exec "$@" 3<&0 </dev/null"#);
+        let start = place.serve().passing(None, vec![listener]);
+        let mut daemon = start.under(&["sh", "-c", &script, "sh"]).ready();
+        daemon.connect().ok("GETINFO version");
+        assert!(!daemon.log().contains("fd:"), "{pid}: {}", daemon.log());
+        daemon.stop();
+    }
+}
+
 #[test]
 fn of_two_that_start_at_once_exactly_one_serves() {
     let place = Place::new();

@@ -39,7 +39,7 @@ complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "completions" -d '
 complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l config -d 'Read options from this file' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l socket -d 'Listen here (option `BusSocket`)' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l state -d 'Keep what must survive a restart here (option `BusStateDirectory`)' -r -f -a "(__fish_complete_directories)"
-complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l tor -d 'The control port of the Tor behind the bus: unix:PATH or HOST:PORT' -r
+complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l tor -d 'The control port of the Tor behind the bus: unix:PATH or HOST:PORT, or PATH or PORT alone' -r
 complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l set -d 'Set an option as this line of a file would: \'Option value\'; may be repeated' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand post" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F

@@ -136,7 +136,7 @@ pub struct Serve {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state: Option<PathBuf>,
 
-    /// The control port of the Tor behind the bus: unix:PATH or HOST:PORT
+    /// The control port of the Tor behind the bus: unix:PATH or HOST:PORT, or PATH or PORT alone
     #[arg(long, value_name = "ADDRESS")]
     pub tor: Option<String>,
     /// Set an option as this line of a file would: 'Option value'; may be repeated

@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::absolute;
 
 use anyhow::{Context, anyhow};
-use onionbus::options::{Defaults, Options, SocketSpec};
+use onionbus::options::{Defaults, Options, SocketSpec, path_in};
 use onionbus::sys::paths;
 use onionbus::{logging, server};
 
@@ -49,7 +49,12 @@ fn overrides(arguments: &Serve) -> io::Result<Vec<Vec<u8>>> {
         lines.push([b"BusStateDirectory ", &path[..]].concat());
     }
     if let Some(tor) = &arguments.tor {
-        lines.push([b"BusTor ", tor.as_bytes()].concat());
+        let path = path_in(tor).filter(|path| !path.is_empty());
+        let value = match path {
+            Some(path) => [b"unix:", absolute(path)?.as_os_str().as_bytes()].concat(),
+            None => tor.clone().into_bytes(),
+        };
+        lines.push([b"BusTor ", &value[..]].concat());
     }
     lines.extend(arguments.set.iter().map(|line| line.as_bytes().to_vec()));
     Ok(lines)
@@ -61,15 +66,15 @@ mod tests {
 
     #[test]
     fn arguments_are_lines_of_the_file() {
-        let arguments = Serve {
+        let with_tor = |tor: &str| Serve {
             config: None,
             socket: Some("/a b/\"c\"".into()),
             state: Some("/state#1".into()),
-            tor: Some("unix:/tor".into()),
+            tor: Some(tor.into()),
             set: vec!["BusHistory 5".into(), "BusLog debug stderr".into()],
         };
         assert_eq!(
-            overrides(&arguments).expect("absolute paths need no working directory"),
+            overrides(&with_tor("unix:/tor")).expect("absolute paths need no working directory"),
             [
                 &br#"BusSocket "/a b/\"c\"" Mode=0600"#[..],
                 b"BusStateDirectory /state#1",
@@ -78,5 +83,21 @@ mod tests {
                 b"BusLog debug stderr",
             ]
         );
+        let here = std::env::current_dir().expect("there is one");
+        let here = here.to_str().expect("a path of ours");
+        for (tor, value) in [
+            ("unix:tor/control", format!("unix:{here}/tor/control")),
+            ("unix:\"a b\"", format!("unix:{here}/a b")),
+            ("./control", format!("unix:{here}/control")),
+            ("/run/tor/control", "unix:/run/tor/control".into()),
+            ("9051", "9051".into()),
+            ("localhost:9051", "localhost:9051".into()),
+            ("unix:", "unix:".into()),
+            ("none", "none".into()),
+        ] {
+            let lines = overrides(&with_tor(tor)).expect("there is a working directory");
+            let line = String::from_utf8_lossy(&lines[2]).into_owned();
+            assert_eq!(line, format!("BusTor {value}"), "{tor}");
+        }
     }
 }

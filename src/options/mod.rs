@@ -24,7 +24,7 @@ use load::{Fault, Group};
 use table::{Changeable, Spec, TABLE, find};
 use value::Value;
 
-pub use address::Address;
+pub use address::{Address, path_in};
 pub use problem::{Problem, Problems};
 pub use save::SaveError;
 pub use socket::{Login, Protocol, SocketAddress, SocketSpec};

@@ -147,7 +147,9 @@ pub const TABLE: &[Spec] = &[
         default: "none",
         change: Changeable::AtStart,
         doc: "The control port of the Tor behind the bus: unix:PATH, HOST:PORT with an IP address \
-              or localhost, or none. Controllers then have all of Tor's control protocol too.",
+              or localhost, or none. As with Tor's own tools an absolute path alone is a socket, \
+              and a port alone one on this machine. Controllers then have all of Tor's control \
+              protocol too.",
     },
     Spec {
         name: "BusTorPassword",

@@ -1,7 +1,22 @@
 //! The daemon's own process.
 
+use std::env;
+use std::io;
+
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::fstat;
 use nix::unistd::{Uid, User};
+
+/// Whether standard error leads to the journal: `JOURNAL_STREAM` names its device and inode
+/// (systemd.exec(5)). The variable alone may be inherited by whoever has redirected it since.
+#[must_use]
+pub fn writes_to_journal() -> bool {
+    let Ok(file) = fstat(io::stderr()) else {
+        return false;
+    };
+    let stream = format!("{}:{}", file.st_dev, file.st_ino);
+    env::var_os("JOURNAL_STREAM").is_some_and(|named| *named == *stream)
+}
 
 /// The name of the user that the daemon runs as, or its number where it has none.
 #[must_use]
