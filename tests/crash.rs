@@ -2,13 +2,14 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use support::{Controller, Daemon, Place, can, eventually};
+use support::{Controller, Daemon, Place, can, eventually, is_root};
 
 /// Posts without end and returns the ids that came back, until the daemon is killed.
 fn ids_until_killed(daemon: &mut Daemon, at_least: usize) -> Vec<u64> {
@@ -70,6 +71,70 @@ fn the_next_id_after_a_clean_end_is_the_next_number() {
         controller.ok("POSTMESSAGE @all x");
         assert_eq!(controller.next_message().0, id);
         daemon.stop();
+    }
+}
+
+/// Cleaners of temporary directories do that, and people do.
+#[test]
+fn a_state_directory_that_is_removed_is_no_reason_to_use_an_id_twice() {
+    let place = Place::new();
+    let mut last = 0;
+    for is_made_anew in [false, true] {
+        let mut daemon = place.daemon();
+        let mut controller = daemon.connect();
+        controller.ok("SETEVENTS POSTMESSAGE");
+        controller.ok("POSTMESSAGE @all x");
+        let id = controller.next_message().0;
+        assert!(id > last, "{id} after {last}");
+        last = id;
+        fs::remove_dir_all(place.path("state")).expect("it is ours");
+        if is_made_anew {
+            let mut other = place.serve_bare().state(place.path("state"));
+            other = other.arg("--socket").arg(place.path("other"));
+            other.ready().stop();
+        }
+        daemon.stop();
+    }
+    let daemon = place.daemon();
+    let mut controller = daemon.connect();
+    controller.ok("SETEVENTS POSTMESSAGE");
+    controller.ok("POSTMESSAGE @all x");
+    assert_eq!(controller.next_message().0, last + 1);
+}
+
+/// Whoever could write there before could leave a link for the next start.
+#[test]
+fn no_link_in_the_state_directory_is_followed() {
+    let place = Place::new();
+    let state = place.path("state");
+    fs::create_dir(&state).expect("it is new");
+    let precious = place.file("precious", "as it was");
+    symlink(&precious, state.join("lock")).expect("it is new");
+    let said = place.serve().fails(1);
+    let link = state.join("lock").display().to_string();
+    let advice = format!("{link} is no plain file that is only there: remove it");
+    assert!(said.contains(&advice), "{said}");
+    let text = fs::read_to_string(&precious).expect("it is there");
+    assert_eq!(text, "as it was");
+}
+
+#[test]
+fn a_state_directory_in_the_hands_of_others_is_refused() {
+    let place = Place::new();
+    let state = place.path("state");
+    fs::create_dir(&state).expect("it is new");
+    for mode in [0o770, 0o1777] {
+        fs::set_permissions(&state, Permissions::from_mode(mode)).expect("it is ours");
+        let said = place.serve().fails(1);
+        let advice = format!("run 'chmod go-w {}'", state.display());
+        assert!(said.contains(&advice), "{said}");
+        assert_eq!(fs::read_dir(&state).expect("it is ours").count(), 0);
+    }
+    fs::set_permissions(&state, Permissions::from_mode(0o755)).expect("it is ours");
+    if is_root() {
+        chown(&state, Some(64_321), None).expect("we are root");
+        let said = place.serve().fails(1);
+        assert!(said.contains("belongs to uid 64321"), "{said}");
     }
 }
 

@@ -60,7 +60,7 @@ impl Server {
             self.daemon.state.remove_cookie();
         }
         if let Err(error) = self.daemon.state.write_last_id(self.daemon.bus.last_id()) {
-            log::warn!("some MessageIDs will be skipped: {error}");
+            log::warn!("the last MessageID is not written down: {error}");
         }
         log::info!("ended");
     }

@@ -1,7 +1,15 @@
 //! Directories that other users could put something into.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt as _;
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf, absolute};
+
+use nix::errno::Errno;
+
+/// The most symbolic links on the way to a directory, as for the kernel.
+const MAX_LINKS: usize = 40;
 
 /// Why a directory is not safe from other users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +38,7 @@ pub(super) fn judge(found: &Metadata, user: u32) -> Result<(), Unsafe> {
         return Err(Unsafe::NotADirectory);
     }
     // Whoever owns a directory can do anything in it, sticky or not.
-    if owner != user && owner != 0 {
+    if !is_trusted(owner, user) {
         return Err(Unsafe::Foreign { owner });
     }
     if mode & writable_by_others != 0 {
@@ -38,6 +46,88 @@ pub(super) fn judge(found: &Metadata, user: u32) -> Result<(), Unsafe> {
         return Err(Unsafe::Writable { mode, sticky });
     }
     Ok(())
+}
+
+/// Whether an owner is `user` or root. In a user namespace root has another number, which is that
+/// of the owner of `/`.
+fn is_trusted(owner: u32, user: u32) -> bool {
+    let owns_all = || fs::metadata("/").is_ok_and(|root| root.uid() == owner);
+    owner == user || owner == 0 || owns_all()
+}
+
+/// Why a directory cannot be used.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// Others could change it, or the way to it.
+    Unsafe(PathBuf, Unsafe),
+    /// The system refused something.
+    System(PathBuf, io::Error),
+}
+
+/// Makes a directory, and those above it that are missing, with `mode`. Refuses it where, on the
+/// whole way from `/`, whoever is neither `user` nor root could put another in its place. `others`
+/// are the bits of the mode of those who must not write; in a sticky directory they may.
+pub(super) fn make(path: &Path, mode: u32, user: u32, others: u32) -> Result<(), Fault> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |cause| Fault::System(path, cause)
+    };
+    let check = |path: &Path, found: &Metadata| match judge(found, user) {
+        Err(Unsafe::Writable { mode, sticky }) if sticky || mode & others == 0 => Ok(()),
+        Err(why) => Err(Fault::Unsafe(path.to_owned(), why)),
+        Ok(()) => Ok(()),
+    };
+    let path = absolute(path).map_err(failed(path))?;
+    let root = PathBuf::from("/");
+    check(&root, &fs::metadata(&root).map_err(failed(&root))?)?;
+    let mut current = root.clone();
+    let mut rest = names_reversed(&path);
+    let mut links = 0;
+    while let Some(name) = rest.pop() {
+        if name == ".." {
+            current.pop();
+            continue;
+        }
+        let next = current.join(name);
+        let found = look_or_make(&next, mode).map_err(failed(&next))?;
+        if !found.is_symlink() {
+            check(&next, &found)?;
+            current = next;
+            continue;
+        }
+        if !is_trusted(found.uid(), user) {
+            let owner = found.uid();
+            return Err(Fault::Unsafe(next, Unsafe::Foreign { owner }));
+        }
+        links += 1;
+        if links > MAX_LINKS {
+            return Err(failed(&path)(Errno::ELOOP.into()));
+        }
+        let target = fs::read_link(&next).map_err(failed(&next))?;
+        if target.is_absolute() {
+            current.clone_from(&root);
+        }
+        rest.extend(names_reversed(&target));
+    }
+    Ok(())
+}
+
+fn look_or_make(path: &Path, mode: u32) -> io::Result<Metadata> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            match DirBuilder::new().mode(mode).create(path) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+                _ => fs::symlink_metadata(path),
+            }
+        }
+        found => found,
+    }
+}
+
+/// The names of a path, the last first, without its root.
+fn names_reversed(path: &Path) -> Vec<OsString> {
+    let names = path.strip_prefix("/").unwrap_or(path).components().rev();
+    names.map(|name| name.as_os_str().to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -83,6 +173,64 @@ mod tests {
         let foreign = Err(Unsafe::Foreign { owner });
         assert_eq!(judge(&found, owner - 1), foreign, "sticky or not");
         assert_eq!(judge(&fs::metadata("/").unwrap(), 12345), Ok(()));
+    }
+
+    /// Makes `path` below `root` for its owner, and tells which directory is unsafe, and why.
+    fn made(root: &Path, path: &str, others: u32) -> Option<(String, Unsafe)> {
+        let owner = fs::metadata(root).unwrap().uid();
+        match make(&root.join(path), 0o700, owner, others) {
+            Ok(()) => None,
+            Err(Fault::Unsafe(path, why)) => {
+                let path = path.strip_prefix(root).unwrap();
+                Some((path.to_str().unwrap().to_owned(), why))
+            }
+            Err(Fault::System(path, cause)) => panic!("{}: {cause}", path.display()),
+        }
+    }
+
+    #[test]
+    fn the_whole_way_to_a_directory_must_be_safe() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        assert_eq!(made(&root, "a/b/c", 0o022), None);
+        let mode = |path: &str| fs::metadata(root.join(path)).unwrap().mode();
+        assert_eq!(mode("a") & mode("a/b/c") & 0o7777, 0o700);
+        for (mode, others, is_safe) in [
+            (0o755, 0o022, true),
+            (0o777, 0o022, false),
+            (0o775, 0o022, false),
+            (0o775, 0o002, true),
+            (0o777, 0o002, false),
+            (0o1777, 0o022, true),
+        ] {
+            fs::set_permissions(root.join("a"), Permissions::from_mode(mode)).unwrap();
+            let sticky = false;
+            let open = ("a".to_owned(), Unsafe::Writable { mode, sticky });
+            let expected = (!is_safe).then_some(open);
+            assert_eq!(made(&root, "a/b/c", others), expected, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_link_leads_only_through_safe_directories() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        for directory in ["open/inner", "safe/state"] {
+            fs::create_dir_all(root.join(directory)).unwrap();
+        }
+        symlink("open/hop", root.join("link")).unwrap();
+        symlink("../safe/../safe", root.join("open/hop")).unwrap();
+        symlink(root.join("safe"), root.join("good")).unwrap();
+        symlink("self", root.join("self")).unwrap();
+        assert_eq!(made(&root, "link/state", 0o022), None);
+        assert_eq!(made(&root, "good/new", 0o022), None);
+        assert!(root.join("safe/new").is_dir());
+        fs::set_permissions(root.join("open"), Permissions::from_mode(0o777)).unwrap();
+        let open = made(&root, "link/state", 0o022).unwrap();
+        assert_eq!(open.0, "open", "whoever writes there chooses the state");
+        let owner = fs::metadata(&root).unwrap().uid();
+        let looped = make(&root.join("self"), 0o700, owner, 0o022);
+        assert!(matches!(looped, Err(Fault::System(..))), "{looped:?}");
     }
 
     #[test]
