@@ -1,6 +1,6 @@
 //! `onionbus check`: whether a configuration file is right, without opening anything else.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use anyhow::anyhow;
 use onionbus::options::{Defaults, Options};
@@ -13,8 +13,12 @@ pub fn run(arguments: &Check, out: &mut dyn Write) -> anyhow::Result<()> {
         socket: paths::default_socket(),
         state_directory: paths::default_state_directory(),
     };
-    Options::load(Some(&arguments.config), &[], defaults)
+    let options = Options::load(Some(&arguments.config), &[], defaults)
         .map_err(|problems| anyhow!("this has to be corrected:\n{problems}"))?;
+    for problem in options.exposed() {
+        // Nobody can be told that standard error is gone.
+        let _ = writeln!(io::stderr(), "onionbus: warning: {problem}");
+    }
     writeln!(out, "{}: ok", arguments.config.display())?;
     Ok(())
 }

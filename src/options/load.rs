@@ -6,9 +6,10 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::problem::Problem;
+use super::problem::{Problem, shown_path};
 use super::table::{find, nearest};
 use super::value::Value;
 use crate::wire::shown::shown;
@@ -160,6 +161,38 @@ pub(super) fn file(path: &Path) -> (Group, bool, Vec<Problem>) {
     }
     problems.sort_by(|one, other| (&one.file, one.line).cmp(&(&other.file, other.line)));
     (group, reader.included, problems)
+}
+
+/// The secrets in a file and in all that it includes, where others than the owner may read them.
+pub(super) fn exposed(path: &Path) -> Vec<Problem> {
+    let mut reader = Reader::default();
+    reader.file(path, 0);
+    let mut problems = Vec::new();
+    for (file, line) in &reader.lines {
+        let Some((path, spec)) = reader.files.get(*file).zip(find(&line.key)) else {
+            continue;
+        };
+        let value = spec.kind.parse(&line.value);
+        if !value.is_ok_and(|value| value.is_secret()) {
+            continue;
+        }
+        // A file that is gone by now is nobody's to read.
+        let mode = fs::metadata(path).map_or(0, |found| found.mode() & 0o7777);
+        let others = 0o077;
+        if mode & others != 0 {
+            let text = format!(
+                "{} is a secret, and others can use this file (mode {mode:04o}): run \
+                 'chmod 600 {}', or name a file of its own with file:PATH",
+                spec.name,
+                shown_path(path)
+            );
+            problems.push(Problem {
+                file: Some(path.clone()),
+                ..Problem::at(line.number, text)
+            });
+        }
+    }
+    problems
 }
 
 /// Collects the lines of a file and of all that it includes, in the order that counts.

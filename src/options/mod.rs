@@ -240,12 +240,18 @@ impl Options {
     }
 
     /// SAVECONF: writes what is in force into the file, which keeps its comments and order,
-    /// its mode, and where possible its owner. At every instant the path is the old file or
-    /// the new one, whole. `force` (SAVECONF FORCE): even if the file includes others, whose
+    /// its mode, and where possible its owner; with a secret in it, it becomes its owner's alone.
+    /// At every instant the path is the old file or the new one, whole. `force` (SAVECONF FORCE): even if the file includes others, whose
     /// options then move into it.
     pub fn save(&self, force: bool) -> Result<(), SaveError> {
         let file = self.file.as_deref().ok_or(SaveError::NoFile)?;
         save::save(file, &self.values, self.included, force)
+    }
+
+    /// The secrets that stand in the option file, or in one that it includes, where others than
+    /// the owner may read that.
+    pub fn exposed(&self) -> Vec<Problem> {
+        self.file.as_deref().map(load::exposed).unwrap_or_default()
     }
 
     /// The option file, as an absolute path.

@@ -1,8 +1,11 @@
 //! Writing the options in force back into the option file, with its comments and order.
 
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::OpenOptionsExt as _;
+
 use std::path::{Path, PathBuf};
+
+use atomic_write_file::unix::OpenOptionsExt as _;
 
 use super::load::{self, Group};
 use super::problem::{Problem, shown_path};
@@ -82,14 +85,17 @@ pub(super) fn save(
     if let Some(problem) = problems.into_iter().chain(faults).next() {
         return Err(broken(problem));
     }
-    write(&target, &new).map_err(failed)
+    let is_secret = values.values().flatten().any(Value::is_secret);
+    write(&target, &new, is_secret).map_err(failed)
 }
 
 /// Puts `octets` in the place of the file, so that at every instant the path is the old file
-/// or the new one, whole. A new file is its owner's alone.
-fn write(path: &Path, octets: &[u8]) -> io::Result<()> {
+/// or the new one, whole. A new file is its owner's alone, and so is one with a secret, from
+/// before the first octet is in it.
+fn write(path: &Path, octets: &[u8], is_secret: bool) -> io::Result<()> {
     let mut file = atomic_write_file::OpenOptions::new()
         .mode(0o600)
+        .preserve_mode(!is_secret)
         .open(path)?;
     file.write_all(octets)?;
     // Once here as well: after a failure within commit the temporary file would stay.

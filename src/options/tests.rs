@@ -1,6 +1,7 @@
 //! The options as the rest of the daemon meets them.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
@@ -424,6 +425,58 @@ fn a_password_is_saved_and_not_shown() {
     assert_eq!(options.config_text(), b"BusTorPassword (hidden)\n");
     options.save(false).unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"BusTorPassword secret\n");
+}
+
+/// The command line's part is saved too, so the file may have had none before.
+#[test]
+fn a_secret_is_saved_for_the_owner_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("onionbus.conf");
+    for (overrides, mode) in [
+        (&["BusTorPassword secret"][..], 0o600),
+        (&["BusTorPassword file:/secret"][..], 0o644),
+        (&[][..], 0o644),
+    ] {
+        fs::write(&path, "BusHistory 3\n").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let overrides: Vec<_> = overrides
+            .iter()
+            .map(|line| line.as_bytes().to_vec())
+            .collect();
+        let options = Options::load(Some(&path), &overrides, defaults()).unwrap();
+        options.save(false).unwrap();
+        let found = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(found, mode, "{overrides:?}");
+    }
+}
+
+#[test]
+fn secrets_that_others_can_read_are_found_in_every_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("onionbus.conf");
+    let included = dir.path().join("more");
+    let text = "# x\nbustorpassword one\n%include more\nBusTorPassword file:/x\nBusTorPassword\n";
+    fs::write(&path, text).unwrap();
+    fs::write(&included, "BusHistory 1\nBusTorPassword two\n").unwrap();
+    let options = Options::load(Some(&path), &[], defaults()).unwrap();
+    let mode = |path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    for (of_file, of_included, lines) in [
+        (0o600, 0o600, &[][..]),
+        (0o640, 0o600, &["onionbus.conf:2: "][..]),
+        (0o600, 0o604, &["more:2: "][..]),
+        (0o644, 0o666, &["onionbus.conf:2: ", "more:2: "][..]),
+    ] {
+        mode(&path, of_file);
+        mode(&included, of_included);
+        let found: Vec<_> = options.exposed().iter().map(Problem::to_string).collect();
+        assert_eq!(found.len(), lines.len(), "{found:?}");
+        for (problem, line) in found.iter().zip(lines) {
+            let line = dir.path().join(line).display().to_string();
+            assert!(problem.starts_with(&line), "{problem}");
+            let advice = problem.contains("chmod 600") && problem.contains("BusTorPassword");
+            assert!(advice && !problem.contains("one"), "{problem}");
+        }
+    }
 }
 
 #[test]

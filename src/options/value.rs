@@ -57,13 +57,18 @@ pub(super) enum Value {
 }
 
 impl Value {
+    /// Whether the value itself is a secret, and not only the place of one.
+    pub(super) fn is_secret(&self) -> bool {
+        let is_text = |text: &[u8]| !text.is_empty() && !text.starts_with(b"file:");
+        matches!(self, Self::Secret(text) if is_text(text))
+    }
+
     /// What controllers are shown: of a password, only that there is one.
     pub(super) fn hidden(&self) -> Self {
-        match self {
-            Self::Secret(text) if !text.is_empty() && !text.starts_with(b"file:") => {
-                Self::Secret(b"(hidden)".to_vec())
-            }
-            value => value.clone(),
+        if self.is_secret() {
+            Self::Secret(b"(hidden)".to_vec())
+        } else {
+            self.clone()
         }
     }
 

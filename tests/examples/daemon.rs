@@ -22,6 +22,7 @@ impl Place {
         let place = Self { root };
         let wrapper = place.path("bin/onionbus");
         fs::create_dir(place.path("bin")).unwrap();
+        fs::create_dir(place.path("etc")).unwrap();
         // Nothing may be kept outside of this directory, whoever runs the tests.
         let script = format!(
             "#!/bin/sh\ncase \"$1 $*\" in\n(*--state*) ;;\n\
@@ -50,6 +51,10 @@ impl Place {
             .replace("/run/user/1000/onionbus/", &sockets)
             .replace("/run/onionbus/", &sockets)
             .replace("/var/lib/onionbus", &state)
+            .replace(
+                "/etc/onionbus/",
+                &format!("{}/", self.path("etc").display()),
+            )
     }
 
     /// A command that meets this place only.
