@@ -113,6 +113,8 @@ pub struct Settings {
     pub tor: Option<Address>,
     /// `BusTorPassword`, as it is written; empty is none.
     pub tor_password: Vec<u8>,
+    /// `BusTorAllowCookie`.
+    pub tor_allow_cookie: bool,
     /// `BusTorTimeout`, whole seconds.
     pub tor_timeout: Duration,
     /// `BusKeepControllers`.
@@ -368,6 +370,7 @@ impl Settings {
             log: LevelFilter::Off,
             tor: None,
             tor_password: Vec::new(),
+            tor_allow_cookie: false,
             tor_timeout: Duration::ZERO,
             keep_controllers: false,
         };
@@ -397,6 +400,7 @@ impl Settings {
             ("BusLog", Value::Severity(level)) => self.log = level,
             ("BusTor", Value::Tor(address)) => self.tor = address,
             ("BusTorPassword", Value::Secret(text)) => self.tor_password = text,
+            ("BusTorAllowCookie", Value::Boolean(on)) => self.tor_allow_cookie = on,
             ("BusTorTimeout", Value::Number(n)) => self.tor_timeout = Duration::from_secs(n),
             ("BusKeepControllers", Value::Boolean(on)) => self.keep_controllers = on,
             // A test loads the whole table, so that none can be forgotten here.

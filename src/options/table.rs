@@ -160,6 +160,15 @@ pub const TABLE: &[Spec] = &[
               file:PATH it is the first line of a file that only the daemon's user may read.",
     },
     Spec {
+        name: "BusTorAllowCookie",
+        kind: Kind::Boolean,
+        default: "0",
+        change: Changeable::AtStart,
+        doc: "With 1 a Tor that offers COOKIE and not SAFECOOKIE, as none does since 2012, is told \
+              the content of its cookie file. So is whoever answers in its place, and names \
+              another file of 32 octets.",
+    },
+    Spec {
         name: "BusTorTimeout",
         kind: Kind::Seconds { min: 1, max: 3600 },
         default: "30",

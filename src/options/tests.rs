@@ -89,6 +89,7 @@ fn nobody_sets_anything() {
             log: LevelFilter::Info,
             tor: None,
             tor_password: Vec::new(),
+            tor_allow_cookie: false,
             tor_timeout: Duration::from_secs(30),
             keep_controllers: false,
         }
@@ -128,6 +129,7 @@ fn everything_is_set() {
             log: LevelFilter::Error,
             tor: None,
             tor_password: Vec::new(),
+            tor_allow_cookie: false,
             tor_timeout: Duration::from_secs(2 * 60),
             keep_controllers: false,
         }
@@ -282,7 +284,8 @@ fn what_changes_only_at_a_start_may_be_set_to_what_it_is() {
             "BusStateDirectory",
             "BusCookieAuthentication",
             "BusTor",
-            "BusTorPassword"
+            "BusTorPassword",
+            "BusTorAllowCookie"
         ]
     );
 }

@@ -149,7 +149,7 @@ impl Daemon {
             return;
         };
         if !link.is_open() {
-            match link.log_in(octets) {
+            match link.log_in(octets, &self.state) {
                 Ok(None) => {}
                 Ok(Some(_)) => {
                     leg.handle_open(link.fences, &tor.upstream.fence);

@@ -2,6 +2,8 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use mio::net::{TcpStream, UnixStream};
 use mio::unix::SourceFd;
@@ -10,7 +12,9 @@ use mio::{Interest, Registry};
 use super::readable::Readable;
 use super::source::Source;
 use crate::options::Address;
-use crate::sys::file::read_small;
+use crate::sys::file::read_small_if;
+use crate::sys::peer;
+use crate::sys::state::StateDirectory;
 use crate::tor::login::{Login, LoginError};
 
 /// The octets of Tor's cookie.
@@ -186,13 +190,17 @@ impl Link {
     }
 
     /// Goes on with the login; what is known once it is done.
-    pub(super) fn log_in(&mut self, octets: &[u8]) -> Result<Option<Welcome>, LoginError> {
+    pub(super) fn log_in(
+        &mut self,
+        octets: &[u8],
+        state: &StateDirectory,
+    ) -> Result<Option<Welcome>, LoginError> {
         let Some(login) = &mut self.login else {
             return Ok(None);
         };
         if let Some(path) = login.handle_octets(octets)? {
-            let content = read_small(&path, COOKIE).map_err(|cause| cause.to_string());
-            login.handle_cookie(path, content)?;
+            let content = read_cookie(&path, &self.stream, state);
+            login.handle_cookie(path, content.map_err(|cause| cause.to_string()))?;
         }
         if !login.is_done() {
             return Ok(None);
@@ -217,6 +225,30 @@ impl Link {
         // It fails only for a descriptor that is not registered, and this one is.
         let _ = registry.reregister(&mut SourceFd(&fd), self.source.into(), interest);
     }
+}
+
+/// Reads the cookie file that whoever is at the other end has named. A proof of the cookie, or the
+/// cookie itself, is worth something to others too: it must be a cookie of that user's.
+fn read_cookie(path: &Path, stream: &Stream, state: &StateDirectory) -> io::Result<Vec<u8>> {
+    let user = match stream {
+        Stream::Unix(stream) => Some(peer::credentials(stream)?.uid),
+        Stream::Tcp(_) => None,
+    };
+    read_small_if(path, COOKIE, |file| {
+        if state.holds(file)? {
+            return Err(io::Error::other("it is in the bus's own state directory"));
+        }
+        let owner = file.uid();
+        match user {
+            // A Tor that root starts has its socket before it becomes another user. Root needs
+            // nobody to read a file.
+            None | Some(0) => Ok(()),
+            Some(user) if owner == user || owner == 0 => Ok(()),
+            Some(user) => Err(io::Error::other(format!(
+                "it belongs to uid {owner}, and the socket to uid {user}"
+            ))),
+        }
+    })
 }
 
 impl Stream {

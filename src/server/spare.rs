@@ -70,7 +70,7 @@ impl Daemon {
                 return false;
             }
             if link
-                .log_in(buffer.get(..length).unwrap_or_default())
+                .log_in(buffer.get(..length).unwrap_or_default(), &self.state)
                 .is_err()
             {
                 return false;

@@ -19,11 +19,12 @@ use super::link::{Link, Read, Welcome};
 use super::source::Source;
 use crate::options::Address;
 use crate::sys::file::read_small;
-use crate::tor::login::Login;
+use crate::tor::login::{Login, Means};
 use crate::tor::upstream::{Failure, Upstream};
 use crate::tor::watcher::{Output, Subscription, of_tor};
 use crate::wire::event::{Event, EventKind, EventMask};
 use crate::wire::refusal::Refusal;
+use crate::wire::shown::shown;
 
 /// The most octets of a file with a password.
 const MAX_PASSWORD: u64 = 4096;
@@ -91,7 +92,11 @@ impl Daemon {
         let password = self.tor_password()?;
         let mut nonce = [0; 32];
         getrandom::fill(&mut nonce).map_err(|cause| format!("no randomness: {cause}"))?;
-        let login = Login::new(password, nonce, &self.number, &tor.upstream.fence);
+        let means = Means {
+            password,
+            plain_cookie: self.options.settings().tor_allow_cookie,
+        };
+        let login = Login::new(means, nonce, &self.number, &tor.upstream.fence);
         let address = &tor.address;
         Link::open(address, login, &self.registry, source)
             .map_err(|error| format!("{address}: {error}"))
@@ -227,7 +232,10 @@ impl Daemon {
             return Ok(());
         };
         if !link.is_open() {
-            match link.log_in(octets).map_err(|error| error.to_string())? {
+            match link
+                .log_in(octets, &self.state)
+                .map_err(|error| error.to_string())?
+            {
                 None => self.flush_watcher(),
                 Some(welcome) => self.tor_is_up(welcome),
             }
@@ -256,7 +264,7 @@ impl Daemon {
             }
             Output::Answer(subscription, answer) => tor.answers.push((subscription, answer)),
             Output::Refused(line) => {
-                let text = line.escape_ascii();
+                let text = shown(&line);
                 log::warn!("Tor does not send what controllers want: {text}");
             }
             Output::Dropped(octets) => {
@@ -277,11 +285,7 @@ impl Daemon {
             chain,
             filter,
         } = welcome;
-        log::info!(
-            "Tor {} is there, at {}",
-            version.escape_debug(),
-            tor.address
-        );
+        log::info!("Tor {version} is there, at {}", tor.address);
         tor.has_dropped = false;
         let is_new = tor.upstream.handle_up(version, chain, filter.is_some());
         if let Some(answer) = filter.filter(|_| is_new) {

@@ -1,6 +1,6 @@
 //! The login to Tor, by a way that its PROTOCOLINFO offers (control-spec 3.21 and 3.24).
 
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
 use thiserror::Error;
@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::fence::Fence;
 use crate::auth::Cookie;
 use crate::command::keys::Key;
+use crate::wire::shown::shown;
 use crate::wire::text::{Reader, read_c_string};
 
 /// The most octets of a reply before the login; Tor's have a few hundred.
@@ -22,11 +23,17 @@ pub enum LoginError {
     /// Tor asks for a password and none is configured.
     #[error("Tor asks for a password: set BusTorPassword, or give Tor CookieAuthentication 1")]
     NoPassword,
+    /// Tor wants the cookie itself, and that is not allowed.
+    #[error(
+        "Tor offers only COOKIE, which tells the cookie to whoever answers there: set \
+         BusTorAllowCookie 1 if that can only be Tor"
+    )]
+    PlainCookie,
     /// Tor offers nothing that the daemon knows.
     #[error("Tor offers no login that is known here: {0}")]
     NoMethod(String),
     /// The cookie cannot be read.
-    #[error("Tor's cookie {path} cannot be used: {cause}")]
+    #[error("Tor's cookie {} cannot be used: {cause}", shown(path.as_os_str().as_bytes()))]
     NoCookie {
         /// The place where the cookie should be.
         path: PathBuf,
@@ -46,20 +53,29 @@ pub enum LoginError {
     NotTor(String),
 }
 
+/// The means of the bus to log in, besides the cookie.
+#[derive(Clone, Debug, Default)]
+pub struct Means {
+    /// The password, if there is one.
+    pub password: Option<Vec<u8>>,
+    /// The cookie may be told to a Tor that does not prove that it knows it (COOKIE).
+    pub plain_cookie: bool,
+}
+
 /// A login under way.
 #[derive(Debug)]
 pub struct Login {
     stage: Stage,
     reader: Reader,
     client_nonce: [u8; 32],
-    password: Option<Vec<u8>>,
+    means: Means,
     safe: bool,
     /// The number of this bus.
     number: Box<str>,
     fence: Fence,
     /// The octets for Tor; whoever sends some of them drains those.
     pub transmit: Vec<u8>,
-    /// The version of the Tor that answered.
+    /// The version of the Tor that answered, fit to be shown.
     pub version: String,
     /// The numbers of the buses on the way to it, the nearest first, between blanks.
     pub chain: Vec<u8>,
@@ -81,17 +97,12 @@ enum Stage {
 impl Login {
     /// A login of the bus of this `number`. `client_nonce` must be random.
     #[must_use]
-    pub fn new(
-        password: Option<Vec<u8>>,
-        client_nonce: [u8; 32],
-        number: &str,
-        fence: &Fence,
-    ) -> Self {
+    pub fn new(means: Means, client_nonce: [u8; 32], number: &str, fence: &Fence) -> Self {
         Self {
             stage: Stage::ProtocolInfo,
             reader: Reader::new(MAX_REPLY),
             client_nonce,
-            password,
+            means,
             safe: false,
             number: number.into(),
             fence: fence.clone(),
@@ -132,10 +143,7 @@ impl Login {
     }
 
     fn handle_reply(&mut self, reply: &[u8]) -> Result<Option<PathBuf>, LoginError> {
-        let text = || {
-            let text = String::from_utf8_lossy(reply);
-            text.trim_end().escape_debug().to_string()
-        };
+        let text = || shown(reply.trim_ascii_end());
         let agreed = reply.starts_with(b"250");
         match std::mem::replace(&mut self.stage, Stage::Authenticate) {
             Stage::ProtocolInfo if agreed => return self.choose(reply),
@@ -147,7 +155,7 @@ impl Login {
             Stage::Cookie => self.stage = Stage::Cookie,
             Stage::Authenticate => self.stage = Stage::Chain,
             Stage::Chain => {
-                self.chain = chain(reply);
+                self.chain = chain(reply)?;
                 let is_here = |number: &[u8]| number == self.number.as_bytes();
                 if self.chain.split(|&octet| octet == b' ').any(is_here) {
                     return Err(LoginError::Loop);
@@ -184,22 +192,21 @@ impl Login {
                 "its PROTOCOLINFO says too little".into(),
             ));
         };
-        version.clone_into(&mut self.version);
+        self.version = shown(version.as_bytes());
         let methods = auth.split(' ').next().unwrap_or_default();
         let offers = |method| methods.split(',').any(|offered| offered == method);
         if offers("NULL") {
             self.authenticate(None);
             return Ok(None);
         }
-        let cookies = offers("SAFECOOKIE") || offers("COOKIE");
-        if let Some(password) = self.password.take()
+        if let Some(password) = self.means.password.take()
             && offers("HASHEDPASSWORD")
         {
             self.authenticate(Some(hex::encode(password)));
             return Ok(None);
         }
-        if cookies {
-            self.safe = offers("SAFECOOKIE");
+        self.safe = offers("SAFECOOKIE");
+        if self.safe || (self.means.plain_cookie && offers("COOKIE")) {
             let path = memchr::memmem::find(reply, b"COOKIEFILE=")
                 .and_then(|found| read_c_string(&reply[found + b"COOKIEFILE=".len()..]))
                 .ok_or_else(|| LoginError::NotTor("it names no cookie file".into()))?;
@@ -208,8 +215,10 @@ impl Login {
         }
         Err(if offers("HASHEDPASSWORD") {
             LoginError::NoPassword
+        } else if offers("COOKIE") {
+            LoginError::PlainCookie
         } else {
-            LoginError::NoMethod(methods.to_owned())
+            LoginError::NoMethod(shown(methods.as_bytes()))
         })
     }
 
@@ -256,8 +265,9 @@ impl Login {
     }
 }
 
-/// The numbers in the reply to `GETINFO bus/chain`; a Tor has none.
-fn chain(reply: &[u8]) -> Vec<u8> {
+/// The numbers in the reply to `GETINFO bus/chain`; a Tor has none. Controllers are told them, so
+/// nothing else may stand there.
+fn chain(reply: &[u8]) -> Result<Vec<u8>, LoginError> {
     let numbers = reply
         .strip_prefix(b"250-")
         .and_then(|rest| rest.strip_prefix(Key::BusChain.name().as_bytes()))
@@ -266,7 +276,14 @@ fn chain(reply: &[u8]) -> Vec<u8> {
     let end = numbers
         .iter()
         .position(|&octet| octet == b'\r' || octet == b'\n');
-    numbers[..end.unwrap_or(numbers.len())].to_vec()
+    let numbers = &numbers[..end.unwrap_or(numbers.len())];
+    let is_number = |octet: &u8| octet.is_ascii_hexdigit() || *octet == b' ';
+    if numbers.iter().all(is_number) {
+        Ok(numbers.to_vec())
+    } else {
+        let why = format!("its {} is \"{}\"", Key::BusChain.name(), shown(numbers));
+        Err(LoginError::NotTor(why))
+    }
 }
 
 #[cfg(test)]
@@ -277,7 +294,7 @@ mod tests {
         250-VERSION Tor=\"0.4.9.11\"\r\n250 OK\r\n";
 
     fn login() -> Login {
-        Login::new(None, [0; 32], "AB12", &Fence::new([7; 16]))
+        Login::new(Means::default(), [0; 32], "AB12", &Fence::new([7; 16]))
     }
 
     /// Lets Tor say `octets`, in pieces of `size`.
@@ -348,5 +365,82 @@ mod tests {
         assert!(login.transmit.ends_with(Fence::new([7; 16]).command()));
         let refused = heard(&mut login, b"515 no\r\n", 9);
         assert_eq!(refused, Err(LoginError::Refused("515 no".into())));
+    }
+
+    fn greeting(methods: &str, version: &str) -> Vec<u8> {
+        let auth = format!("250-AUTH METHODS={methods} COOKIEFILE=\"/\\033]0;x\\n\"\r\n");
+        format!("250-PROTOCOLINFO 1\r\n{auth}250-VERSION Tor=\"{version}\"\r\n250 OK\r\n")
+            .into_bytes()
+    }
+
+    #[test]
+    fn the_cookie_itself_is_told_only_where_that_is_allowed() {
+        for (methods, allowed, outcome) in [
+            ("COOKIE", false, Err(LoginError::PlainCookie)),
+            ("COOKIE", true, Ok(true)),
+            ("COOKIE,SAFECOOKIE", false, Ok(false)),
+            ("COOKIE,SAFECOOKIE", true, Ok(false)),
+            ("SAFECOOKIE", true, Ok(false)),
+            ("COOKIE,HASHEDPASSWORD", false, Err(LoginError::NoPassword)),
+        ] {
+            let means = Means {
+                password: None,
+                plain_cookie: allowed,
+            };
+            let mut login = Login::new(means, [0; 32], "AB12", &Fence::new([7; 16]));
+            let told = login
+                .handle_octets(&greeting(methods, "0.4.9.11"))
+                .map(|path| {
+                    login.transmit.clear();
+                    let path = path.expect("a cookie is wanted");
+                    login.handle_cookie(path, Ok(vec![0xab; 32])).unwrap();
+                    let cookie = "ab".repeat(32);
+                    String::from_utf8_lossy(&login.transmit).contains(&cookie)
+                });
+            assert_eq!(told, outcome, "{methods}, {allowed}");
+        }
+    }
+
+    /// Everything that Tor says before and in the login, and that comes into the log or a reply.
+    #[test]
+    fn no_control_octet_of_tors_is_left_in_words() {
+        let evil = "\x1b]0;owned\x07\u{9b}6n\x7f\x08\rx";
+        let is_clean = |text: &str| !text.chars().any(char::is_control);
+        let fail = |login: &mut Login, octets: &[u8]| {
+            let error = login.handle_octets(octets).unwrap_err();
+            assert!(is_clean(&error.to_string()), "{:?}", error.to_string());
+            error
+        };
+
+        let mut known = login();
+        heard(&mut known, &greeting("NULL", evil), 1000).unwrap();
+        assert!(known.version.contains("\\x1b]0;owned"), "{}", known.version);
+        assert!(is_clean(&known.version), "{:?}", known.version);
+        let refused = format!("515 {evil}{}\r\n", "x".repeat(60_000));
+        let refused = fail(&mut known, refused.as_bytes());
+        assert!(refused.to_string().len() < 300, "a log line has an end");
+
+        let mut known = login();
+        heard(&mut known, &greeting("NULL", "0.4.9.11"), 1000).unwrap();
+        let chain = format!("250 OK\r\n250-bus/chain=CD {evil}\r\n250 OK\r\n");
+        fail(&mut known, chain.as_bytes());
+
+        let mut known = login();
+        heard(&mut known, &greeting("NULL", "0.4.9.11"), 1000).unwrap();
+        let filtered = format!("250 OK\r\n510 {evil}\r\n510 {evil}\r\n");
+        heard(&mut known, filtered.as_bytes(), 1000).unwrap();
+        assert!(is_clean(known.filter.as_deref().expect("it is no fence")));
+
+        fail(&mut login(), &greeting(evil, "0.4.9.11"));
+        fail(&mut login(), format!("510 {evil}\r\n").as_bytes());
+        let mut known = login();
+        let path = known.handle_octets(&greeting("SAFECOOKIE", "0.4.9.11"));
+        let path = path.unwrap().expect("a cookie is wanted");
+        let cause = Err("it is not there".to_owned());
+        let error = known.handle_cookie(path, cause).unwrap_err().to_string();
+        assert!(
+            is_clean(&error) && error.contains("/\\x1b]0;x\\n"),
+            "{error}"
+        );
     }
 }

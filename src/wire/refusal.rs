@@ -3,6 +3,7 @@
 //! Both dialects say the same text; a status (text) or a code (binary) goes before it.
 
 use super::Dialect;
+use super::shown::escaped;
 use super::text::write_c_string;
 
 /// The reason why a request was refused. Words of the request are quoted in octets, because all
@@ -245,12 +246,12 @@ impl Refusal {
     }
 }
 
-/// The lines of a reply of Tor's, without their statuses.
+/// The lines of a reply of Tor's, without their statuses, fit to stand in one of the bus's.
 fn lines_of_tor(reply: &[u8]) -> Vec<Vec<u8>> {
     reply
         .split(|&octet| octet == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-        .map(|line| line.get(4..).unwrap_or_default().to_vec())
+        .map(|line| escaped(line.get(4..).unwrap_or_default(), |_| false).into_bytes())
         .collect()
 }
 
@@ -261,5 +262,17 @@ fn of_tor(line: &[u8]) -> u16 {
             .iter()
             .fold(0, |status, &digit| status * 10 + u16::from(digit - b'0')),
         _ => 551,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_control_octet_of_tors_is_left_in_a_refusal() {
+        let refusal = Refusal::OfTor(b"552-a \x1b]0;x\x07\r\n552 b\rc\x7f".to_vec());
+        let lines: [&[u8]; 2] = [b"a \\x1b]0;x\\x07", b"b\\rc\\x7f"];
+        assert_eq!(refusal.lines(), lines);
     }
 }

@@ -7,7 +7,7 @@ use onionbus::command::Replies;
 use onionbus::tor::fence::Fence;
 use onionbus::tor::identifiers::Identifiers;
 use onionbus::tor::leg::{Leg, Output};
-use onionbus::tor::login::Login;
+use onionbus::tor::login::{Login, Means};
 use onionbus::tor::merge::{self, Merge, Share};
 use onionbus::tor::names::Names;
 use onionbus::tor::translate::{self, Question};
@@ -188,7 +188,7 @@ fn watches(octets: &[u8]) {
 /// A login ends, or fails, or waits.
 fn logs_in(octets: &[u8], fence: &Fence) {
     for size in [octets.len().max(1), 1] {
-        let mut login = Login::new(None, [0; 32], "AB12", fence);
+        let mut login = Login::new(Means::default(), [0; 32], "AB12", fence);
         for part in octets.chunks(size) {
             if !matches!(login.handle_octets(part), Ok(None)) {
                 break;
