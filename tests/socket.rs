@@ -2,16 +2,20 @@
 
 mod support;
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Instant;
 
-use support::{Controller, Place, is_root};
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::Signal;
+use support::{Controller, PATIENCE, Place, is_root};
 
 /// Somebody who is neither root nor in any group of ours.
 const STRANGER: u32 = 64_321;
@@ -135,6 +139,41 @@ fn there_is_no_instant_at_which_it_is_more_open() {
     });
 }
 
+/// Whoever owns a file in a sticky directory can put a link in its place, whose target would get
+/// the mode if that were set then.
+#[test]
+fn the_owner_gets_it_when_its_mode_is_set() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new();
+    let path = place.socket();
+    let options = format!("BusSocket {} Owner={STRANGER} Mode=0666", path.display());
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut seen = Vec::new();
+            while !ended.load(Ordering::Relaxed) {
+                if let Ok(file) = fs::symlink_metadata(&path) {
+                    let state = (file.uid(), file.mode() & 0o7777);
+                    if !seen.contains(&state) {
+                        seen.push(state);
+                    }
+                }
+            }
+            seen
+        });
+        for _ in 0..30 {
+            place.configured(&options).ready().stop();
+        }
+        ended.store(true, Ordering::Relaxed);
+        let seen = watch.join().expect("no panic");
+        assert!(seen.contains(&(STRANGER, 0o666)), "{seen:?}");
+        let too_soon = |&(uid, mode): &(u32, u32)| uid == STRANGER && mode != 0o666;
+        assert!(!seen.iter().any(too_soon), "{seen:?}");
+    });
+}
+
 #[test]
 fn a_missing_directory_is_made_and_others_cannot_write_to_it() {
     let place = Place::new();
@@ -166,6 +205,116 @@ fn a_directory_that_others_can_write_to_is_refused() {
     fs::set_permissions(&directory, Permissions::from_mode(0o1777)).expect("it is ours");
     let start = place.serve_bare().state(place.path("state"));
     start.arg("--socket").arg(&path).ready();
+}
+
+#[test]
+fn a_directory_in_the_hands_of_others_is_refused_wherever_it_is_on_the_way() {
+    let place = Place::new();
+    let above = place.path("above");
+    let path = above.join("below/control");
+    fs::create_dir_all(above.join("below")).expect("it is new");
+    let start = |path: &Path| {
+        let start = place.serve_bare().state(place.path("state"));
+        start.arg("--socket").arg(path)
+    };
+    fs::set_permissions(&above, Permissions::from_mode(0o757)).expect("it is ours");
+    let advice = format!("run 'chmod go-w {}'", above.display());
+    let said = start(&path).fails(1);
+    assert!(said.contains(&advice), "{said}");
+    // What can be replaced by others is not only a name of the path.
+    symlink(above.join("below"), place.path("link")).expect("it is new");
+    let said = start(&place.path("link/control")).fails(1);
+    assert!(said.contains(&advice), "{said}");
+    fs::set_permissions(&above, Permissions::from_mode(0o755)).expect("it is ours");
+    if is_root() {
+        chown(&above, Some(STRANGER), None).expect("we are root");
+        let said = start(&path).fails(1);
+        let why = format!("{} belongs to uid {STRANGER}", above.display());
+        assert!(said.contains(&why), "{said}");
+        chown(&above, Some(0), None).expect("we are root");
+    }
+    assert!(!path.exists());
+    start(&path).ready();
+}
+
+/// Everybody who can read the directory can hold a lock on it.
+#[test]
+fn a_lock_of_somebody_else_holds_up_nothing() {
+    let place = Place::new();
+    let directory = File::open(place.path("")).expect("it is there");
+    let _held = Flock::lock(directory, FlockArg::LockExclusive).expect("nobody has it");
+    let begun = Instant::now();
+    let daemon = place.daemon();
+    // A second, and as much as a busy machine needs.
+    assert!(begun.elapsed() < PATIENCE / 3, "{:?}", begun.elapsed());
+    daemon.logs("somebody holds a lock on ");
+    daemon.connect().ok("GETINFO version");
+    fs::remove_file(place.socket()).expect("it is there");
+    daemon.logs("listening again at ");
+    daemon.connect().ok("GETINFO version");
+}
+
+#[test]
+fn a_removed_file_is_there_again() {
+    let place = Place::new();
+    let path = place.path("inner/control");
+    let options = format!("BusSocket {} Mode=0640", path.display());
+    let mut daemon = place.configured(&options).ready();
+    let mut before = Controller::at(&path);
+    let directory = place.path("inner");
+    let moved = place.path("moved");
+    let removals: [&dyn Fn() -> io::Result<()>; 4] = [
+        &|| fs::remove_file(&path),
+        &|| fs::rename(&path, place.path("elsewhere")),
+        &|| fs::remove_dir_all(&directory),
+        &|| fs::rename(&directory, &moved),
+    ];
+    for (number, remove) in removals.iter().enumerate() {
+        remove().expect("it is ours");
+        daemon.logs_next("listening again at ");
+        assert_eq!(mode(&path), 0o640, "removal {number}");
+        Controller::at(&path).ok("GETINFO version");
+    }
+    // Nobody who was there has noticed.
+    before.ok("GETINFO version");
+    daemon.stop();
+    assert!(!path.exists());
+}
+
+#[test]
+fn what_has_taken_the_place_of_a_file_stays_and_is_told() {
+    let place = Place::new();
+    let mut daemon = place.daemon();
+    let other = place.path("other");
+    let another = UnixListener::bind(&other).expect("a socket");
+    fs::rename(&other, place.socket()).expect("it is ours");
+    daemon.logs("cannot be made again: something else is there now");
+    daemon.signal(Signal::SIGHUP);
+    daemon.logs("the options were read again");
+    drop(Controller::at(&place.socket()));
+    another.accept().expect("it is the other's still");
+    fs::remove_file(place.socket()).expect("it is ours");
+    daemon.logs_next("listening again at ");
+    daemon.connect().ok("GETINFO version");
+    daemon.stop();
+    assert!(!place.socket().exists());
+}
+
+/// Where the kernel cannot tell, as in a directory that was put above by a mount.
+#[test]
+fn a_file_that_is_missing_is_there_after_a_reload() {
+    let place = Place::new();
+    let (outer, moved) = (place.path("outer"), place.path("moved"));
+    let path = outer.join("inner/control");
+    let options = format!("BusSocket {}", path.display());
+    let mut daemon = place.configured(&options).ready();
+    // Nobody watches so far above.
+    fs::rename(&outer, &moved).expect("it is ours");
+    let mut controller = Controller::at(&moved.join("inner/control"));
+    controller.ok("SIGNAL RELOAD");
+    daemon.logs_next("listening again at ");
+    Controller::at(&path).ok("GETINFO version");
+    daemon.stop();
 }
 
 #[test]
@@ -255,8 +404,9 @@ fn the_file_goes_with_the_daemon_and_anothers_stays() {
     assert!(!place.socket().exists());
 
     let mut daemon = place.daemon();
-    fs::remove_file(place.socket()).expect("it is ours");
-    let _another = UnixListener::bind(place.socket()).expect("a socket");
+    let other = place.path("other");
+    let _another = UnixListener::bind(&other).expect("a socket");
+    fs::rename(&other, place.socket()).expect("it is ours");
     daemon.stop();
     assert!(place.socket().exists());
 }

@@ -10,13 +10,14 @@ use mio::{Interest, Registry};
 use super::Server;
 use super::connection::Connection;
 use super::error::ServeError;
+use super::socket_file::SocketFile;
 use super::source::Source;
 use crate::controller::{Controller, Conversation, Entry};
 use crate::options::{Login, Options, Protocol, SocketAddress, SocketSpec};
 use crate::outbox::{Outbox, RECEIVING};
 use crate::sys::activation::{self, Inherited};
 use crate::sys::peer::{self, Peer};
-use crate::sys::socket::{self, Bound, Permissions};
+use crate::sys::socket;
 use crate::wire::Dialect;
 use crate::wire::refusal::Refusal;
 
@@ -27,8 +28,8 @@ const ACCEPT: usize = 64;
 pub(super) struct Listener {
     /// Its file, unless the service manager made it. Before the socket, so that it goes first:
     /// once nobody listens another daemon may replace it, with a file of the same inode number.
-    _bound: Option<Bound>,
-    socket: UnixListener,
+    pub(super) file: Option<SocketFile>,
+    pub(super) socket: UnixListener,
     /// What connections to it speak, if it was declared.
     dialect: Option<Dialect>,
     /// Whether they must log in.
@@ -58,13 +59,8 @@ pub(super) fn listen(options: &Options, registry: &Registry) -> Result<Vec<Liste
                 return Err(ServeError::NotInherited(name.clone()));
             }
             SocketAddress::Path(path) if taken.is_empty() => {
-                let permissions = Permissions {
-                    mode: spec.mode,
-                    owner: spec.owner.as_deref(),
-                    group: spec.group.as_deref(),
-                };
-                let (socket, bound) = socket::listen_at(path, permissions)?;
-                listeners.push((Some(bound), socket, spec.protocol, spec.login));
+                let (socket, file) = SocketFile::make(path, spec, socket::PATIENCE)?;
+                listeners.push((Some(file), socket, spec.protocol, spec.login));
             }
             _ => {}
         }
@@ -83,7 +79,7 @@ pub(super) fn listen(options: &Options, registry: &Registry) -> Result<Vec<Liste
     listeners
         .into_iter()
         .enumerate()
-        .map(|(index, (bound, socket, protocol, login))| {
+        .map(|(index, (file, socket, protocol, login))| {
             socket.set_nonblocking(true).map_err(ServeError::Start)?;
             let mut socket = UnixListener::from_std(socket);
             registry
@@ -94,7 +90,7 @@ pub(super) fn listen(options: &Options, registry: &Registry) -> Result<Vec<Liste
                 )
                 .map_err(ServeError::Start)?;
             Ok(Listener {
-                _bound: bound,
+                file,
                 socket,
                 dialect: match protocol {
                     Protocol::Auto => None,
@@ -142,6 +138,13 @@ impl Server {
             }
         }
         self.ready(Source::Listener(index));
+    }
+
+    /// Accepts everybody who waits at a listener, at most as many as can.
+    pub(super) fn accept_all(&mut self, index: usize) {
+        for _ in 0..=socket::BACKLOG / ACCEPT {
+            self.accept(index);
+        }
     }
 
     /// Out of descriptors or memory: those who wait are accepted once somebody has left, or

@@ -16,6 +16,7 @@ mod options;
 mod readable;
 mod shutdown;
 mod signals;
+mod socket_file;
 mod source;
 mod spare;
 mod timers;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
+use nix::sys::inotify::Inotify;
 use slab::Slab;
 
 use crate::auth::Cookie;
@@ -69,6 +71,8 @@ pub struct Server {
     poll: Poll,
     signals: Signals,
     listeners: Vec<Listener>,
+    /// Tells when the file of a listener goes.
+    socket_watch: Option<Inotify>,
     connections: Slab<Connection>,
     /// The number of connections that have left the bus, and go on until Tor has answered.
     gone: usize,
@@ -95,6 +99,7 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
     let outlet = Arc::new(outlet.map_err(ServeError::Start)?);
     let signals = Signals::start(poll.registry()).map_err(ServeError::Start)?;
     let listeners = accept::listen(&options, poll.registry())?;
+    let socket_watch = socket_file::start_watch(poll.registry());
     if limit < wanted {
         log::warn!(
             "only {limit} descriptors are allowed, too few for BusMaxControllers {}: more \
@@ -138,6 +143,7 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
         poll,
         signals,
         listeners,
+        socket_watch,
         connections: Slab::new(),
         gone: 0,
         daemon,
@@ -161,6 +167,7 @@ impl Server {
         log::info!("onionbus {} is ready", env!("CARGO_PKG_VERSION"));
         self.daemon.look_for_tor();
         self.await_tor(&mut events)?;
+        self.look_at_sockets();
         signals::notify(&[sd_notify::NotifyState::Ready]);
         while self.daemon.ending.is_none() {
             let timeout = self.timeout();
@@ -216,6 +223,7 @@ impl Server {
                 Source::Watcher => self.daemon.watcher_is_ready(event),
                 Source::Spare => self.daemon.spare_is_ready(event),
                 Source::TorSocket => self.daemon.tor_socket_changed(),
+                Source::SocketFiles => self.socket_files_changed(),
                 Source::Delivered => {
                     for source in self.daemon.queue.delivered() {
                         self.ready(source);
@@ -288,7 +296,7 @@ impl Server {
                 }
                 Source::Controller(key) => self.take_turn(key),
                 Source::Watcher => self.take_watcher_turn(),
-                Source::Signals | Source::Delivered | Source::TorSocket => {}
+                Source::Signals | Source::Delivered | Source::TorSocket | Source::SocketFiles => {}
             }
         }
     }
@@ -394,6 +402,7 @@ impl Server {
                 }
                 Due::Accepting => self.resume_accepting(),
                 Due::Dump => self.dump(),
+                Due::Sockets => self.look_at_sockets(),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::{Interest, Registry};
 use sd_notify::NotifyState;
@@ -87,6 +87,7 @@ impl Daemon {
             Err(_) => notify(&[NotifyState::Reloading]),
         }
         let reloaded = self.reload();
+        self.timers.look_at_sockets(Duration::ZERO);
         notify(&[NotifyState::Ready]);
         match reloaded {
             Ok(()) => {

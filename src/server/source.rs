@@ -11,6 +11,8 @@ pub(super) enum Source {
     Delivered,
     /// The directory of Tor's control socket.
     TorSocket,
+    /// The files of the daemon's own sockets.
+    SocketFiles,
     /// The daemon's own connection to Tor.
     Watcher,
     /// The connection to Tor that the next controller gets.
@@ -24,7 +26,7 @@ pub(super) enum Source {
 }
 
 /// The number of kinds that a token can tell apart.
-const KINDS: usize = 8;
+const KINDS: usize = 9;
 
 impl From<Source> for Token {
     fn from(source: Source) -> Self {
@@ -37,8 +39,9 @@ impl From<Source> for Token {
             Source::Listener(place) => (5, place),
             Source::Controller(place) => (6, place),
             Source::Leg(place) => (7, place),
+            Source::SocketFiles => (8, 0),
         };
-        // Places are counted from 0, and memory ends long before an eighth of all numbers.
+        // Places are counted from 0, and memory ends long before a ninth of all numbers.
         Self(place * KINDS + kind)
     }
 }
@@ -54,7 +57,8 @@ impl From<Token> for Source {
             4 => Self::Spare,
             5 => Self::Listener(place),
             6 => Self::Controller(place),
-            _ => Self::Leg(place),
+            7 => Self::Leg(place),
+            _ => Self::SocketFiles,
         }
     }
 }
@@ -80,6 +84,7 @@ mod tests {
             Source::Signals,
             Source::Delivered,
             Source::TorSocket,
+            Source::SocketFiles,
             Source::Watcher,
             Source::Spare,
         ] {

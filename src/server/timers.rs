@@ -36,6 +36,8 @@ pub(super) struct Timers {
     dump: Option<Instant>,
     /// They are not listed before.
     next_dump: Instant,
+    /// When it is looked whether the files of the sockets are there.
+    sockets: Option<Instant>,
     /// Accepting has failed since somebody was accepted last.
     accepting_fails: bool,
 }
@@ -58,6 +60,8 @@ pub(super) enum Due {
     Accepting,
     /// A list of the controllers in the log.
     Dump,
+    /// A look at the files of the sockets.
+    Sockets,
 }
 
 /// The current interval of BW events.
@@ -88,6 +92,7 @@ impl Timers {
             accepting: None,
             dump: None,
             next_dump: now,
+            sockets: None,
             accepting_fails: false,
         }
     }
@@ -106,6 +111,7 @@ impl Timers {
             first(&self.gone),
             self.accepting,
             self.dump,
+            self.sockets,
             tor,
         ]
         .into_iter()
@@ -123,6 +129,9 @@ impl Timers {
             self.dump = None;
             self.next_dump = now + PAUSE;
             return Some(Due::Dump);
+        }
+        if self.sockets.take_if(|due| *due <= now).is_some() {
+            return Some(Due::Sockets);
         }
         [&mut self.lingering, &mut self.logins, &mut self.gone]
             .into_iter()
@@ -167,6 +176,12 @@ impl Timers {
     /// Somebody was accepted.
     pub(super) const fn accepted(&mut self) {
         self.accepting_fails = false;
+    }
+
+    /// The files of the sockets are to be looked at after `delay`, or sooner if that was said before.
+    pub(super) fn look_at_sockets(&mut self, delay: Duration) {
+        let due = Instant::now() + delay;
+        self.sockets = Some(self.sockets.map_or(due, |sooner| sooner.min(due)));
     }
 
     /// Ends the pause, if there is one.

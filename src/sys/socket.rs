@@ -1,14 +1,16 @@
 //! Listening sockets in the file system: never more open than configured, never stolen.
 
-use std::fs::{self, DirBuilder, File, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
 };
@@ -16,11 +18,18 @@ use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat};
 use nix::unistd::{Gid, Group, Uid, User, chown};
 use thiserror::Error;
 
-use super::directory::{Unsafe, judge};
+use super::directory::{self, Fault, Unsafe};
 use super::peer;
 
 /// How many connections the kernel holds for the daemon to accept.
-const BACKLOG: i32 = 4095;
+pub const BACKLOG: usize = 4095;
+
+/// The time that a start waits for another one in the same directory, which needs far less. Any
+/// user who can read the directory can hold that lock, and must not hold up the daemon.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The time between two tries to get that lock.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// Why a socket cannot be listened at.
 #[derive(Debug, Error)]
@@ -52,11 +61,11 @@ pub enum SocketError {
     },
     /// The directory is another user's, who could put another socket in its place.
     #[error(
-        "the directory {path} belongs to uid {owner}, who could replace the socket: run the \
-         daemon as that user, or choose another directory"
+        "{path} belongs to uid {owner}, who could replace the socket: run the daemon as that \
+         user, or choose another directory"
     )]
     ForeignDirectory {
-        /// The directory.
+        /// The directory, one above it, or a link on the way to it.
         path: PathBuf,
         /// Its owner.
         owner: u32,
@@ -91,6 +100,17 @@ pub struct Bound {
     inode: u64,
 }
 
+/// What is at the path of a socket that was listened at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Its file.
+    Kept,
+    /// Nothing.
+    Empty,
+    /// Something else.
+    Taken,
+}
+
 /// Who may connect to a socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Permissions<'a> {
@@ -105,10 +125,12 @@ pub struct Permissions<'a> {
 /// Listens at `path`.
 ///
 /// The directory is made if it is missing. A socket file that nobody listens at is replaced; one
-/// that is in use is left alone. At no instant may more users connect than `permissions` says.
+/// that is in use is left alone. At no instant may more users connect than `permissions` says. Who
+/// has locked the directory is waited for no longer than `patience`.
 pub fn listen_at(
     path: &Path,
     permissions: Permissions<'_>,
+    patience: Duration,
 ) -> Result<(UnixListener, Bound), SocketError> {
     let failed = |what| {
         let path = path.to_owned();
@@ -122,7 +144,7 @@ pub fn listen_at(
     let address = UnixAddr::new(path).map_err(failed("use as the path of a socket"))?;
     // Held while the file is looked at and replaced, so that two daemons that start at once do
     // not both find it stale.
-    let _lock = lock(&directory(path)?)?;
+    let _lock = lock(&directory(path)?, patience)?;
     remove_stale(path, &address)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)
@@ -136,16 +158,17 @@ pub fn listen_at(
         path: path.to_owned(),
         cause,
     })?;
-    chown(path, owner, group).map_err(failed("set the owner and group of"))?;
+    // The owner comes last: the file is the daemon's until then, and in a sticky directory nobody
+    // else can put a link in its place, for the mode of some other file to be set. The group comes
+    // before the mode, so that it is the right one that is let in.
+    chown(path, None, group).map_err(failed("set the group of"))?;
     let mode = Mode::from_bits_truncate(permissions.mode);
-    fchmodat(
-        nix::fcntl::AT_FDCWD,
-        path,
-        mode,
-        FchmodatFlags::FollowSymlink,
-    )
-    .map_err(failed("set the mode of"))?;
-    let backlog = Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN);
+    fchmodat(AT_FDCWD, path, mode, FchmodatFlags::FollowSymlink)
+        .map_err(failed("set the mode of"))?;
+    chown(path, owner, None).map_err(failed("set the owner of"))?;
+    let backlog = i32::try_from(BACKLOG).ok();
+    let backlog = backlog.and_then(|backlog| Backlog::new(backlog).ok());
+    let backlog = backlog.unwrap_or(Backlog::MAXCONN);
     listen(&fd, backlog).map_err(failed("listen at"))?;
     Ok((UnixListener::from(fd), bound))
 }
@@ -172,45 +195,62 @@ fn owners(path: &Path, permissions: Permissions<'_>) -> Result<Owners, SocketErr
 }
 
 /// Makes sure that the directory of `path` is there and that only its owner can replace what is
-/// in it.
+/// in it: neither there nor above can others write, unless a directory is sticky, which lets nobody
+/// replace the socket of another user.
 fn directory(path: &Path) -> Result<PathBuf, SocketError> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     };
-    let failed = |what| {
-        let path = directory.clone();
-        move |cause| SocketError::System { what, path, cause }
-    };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(&directory)
-        .map_err(failed("make the directory"))?;
-    let found = fs::metadata(&directory).map_err(failed("look at the directory"))?;
-    match judge(&found, Uid::effective().as_raw()) {
-        // A sticky directory lets nobody replace the socket of another user.
-        Ok(()) | Err(Unsafe::Writable { sticky: true, .. }) => Ok(directory),
-        Err(Unsafe::Writable { mode, .. }) => Err(SocketError::OpenDirectory {
-            path: directory,
-            mode,
+    match directory::make(&directory, 0o755, Uid::effective().as_raw(), 0o022) {
+        Ok(()) => Ok(directory),
+        Err(Fault::Unsafe(path, Unsafe::Writable { mode, .. })) => {
+            Err(SocketError::OpenDirectory { path, mode })
+        }
+        Err(Fault::Unsafe(path, Unsafe::Foreign { owner })) => {
+            Err(SocketError::ForeignDirectory { path, owner })
+        }
+        Err(Fault::Unsafe(path, Unsafe::NotADirectory)) => Err(SocketError::System {
+            what: "use as a directory",
+            path,
+            cause: Errno::ENOTDIR.into(),
         }),
-        Err(Unsafe::Foreign { owner }) => Err(SocketError::ForeignDirectory {
-            path: directory,
-            owner,
+        Err(Fault::System(path, cause)) => Err(SocketError::System {
+            what: "make or look at the directory",
+            path,
+            cause,
         }),
-        Err(Unsafe::NotADirectory) => Err(failed("use as a directory")(Errno::ENOTDIR.into())),
     }
 }
 
-fn lock(directory: &Path) -> Result<Flock<File>, SocketError> {
+/// Locks a directory, if nobody else holds the lock all the while.
+fn lock(directory: &Path, patience: Duration) -> Result<Option<Flock<File>>, SocketError> {
     let failed = |cause| SocketError::System {
         what: "lock the directory",
         path: directory.to_owned(),
         cause,
     };
-    let opened = File::open(directory).map_err(failed)?;
-    Flock::lock(opened, FlockArg::LockExclusive).map_err(|(_, cause)| failed(cause.into()))
+    let begun = Instant::now();
+    let mut opened = File::open(directory).map_err(failed)?;
+    loop {
+        opened = match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(Some(lock)),
+            Err((opened, Errno::EWOULDBLOCK)) => opened,
+            Err((_, cause)) => return Err(failed(cause.into())),
+        };
+        if begun.elapsed() < patience {
+            thread::sleep(RETRY);
+            continue;
+        }
+        if !patience.is_zero() {
+            log::warn!(
+                "somebody holds a lock on {}, which no other daemon does for so long: it is not \
+                 waited for",
+                directory.display()
+            );
+        }
+        return Ok(None);
+    }
 }
 
 /// Removes a socket file that nobody listens at.
@@ -259,6 +299,16 @@ impl Bound {
         })
     }
 
+    /// What is at the path by now.
+    pub fn look(&self) -> Place {
+        match fs::symlink_metadata(&self.path) {
+            Ok(file) if self.is(&file) => Place::Kept,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Place::Empty,
+            // Whoever cannot look cannot listen there either.
+            Ok(_) | Err(_) => Place::Taken,
+        }
+    }
+
     fn is(&self, file: &Metadata) -> bool {
         (file.dev(), file.ino()) == (self.device, self.inode)
     }
@@ -267,7 +317,7 @@ impl Bound {
 impl Drop for Bound {
     fn drop(&mut self) {
         // Whatever stands there by now may be another daemon's.
-        if fs::symlink_metadata(&self.path).is_ok_and(|file| self.is(&file)) {
+        if self.look() == Place::Kept {
             // Nothing depends on it: a file that stays is found stale at the next start.
             let _ = fs::remove_file(&self.path);
         }
@@ -300,7 +350,7 @@ mod tests {
                 mode: wanted,
                 ..PRIVATE
             };
-            let (_listener, _bound) = listen_at(&path, permissions).unwrap();
+            let (_listener, _bound) = listen_at(&path, permissions, PATIENCE).unwrap();
             assert_eq!(mode(&path), wanted);
         }
         assert_eq!(mode(&root.path().join("a")) & !0o755, 0);
@@ -312,8 +362,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("control");
         drop(UnixListener::bind(&path).unwrap());
-        let (_listener, bound) = listen_at(&path, PRIVATE).unwrap();
-        let error = listen_at(&path, PRIVATE).unwrap_err();
+        let (_listener, bound) = listen_at(&path, PRIVATE, PATIENCE).unwrap();
+        let error = listen_at(&path, PRIVATE, PATIENCE).unwrap_err();
         let mine = i32::try_from(std::process::id()).unwrap();
         assert!(
             matches!(error, SocketError::InUse { pid, .. } if pid == mine),
@@ -331,7 +381,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("control");
         fs::write(&path, "precious").unwrap();
-        let error = listen_at(&path, PRIVATE).unwrap_err();
+        let error = listen_at(&path, PRIVATE, PATIENCE).unwrap_err();
         assert!(matches!(error, SocketError::NotASocket(_)), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"precious");
     }
@@ -347,7 +397,7 @@ mod tests {
             (0o755, false),
         ] {
             fs::set_permissions(root.path(), fs::Permissions::from_mode(mode)).unwrap();
-            let result = listen_at(&path, PRIVATE);
+            let result = listen_at(&path, PRIVATE, PATIENCE);
             let open = matches!(result, Err(SocketError::OpenDirectory { .. }));
             assert_eq!(open, refused, "{mode:o}");
         }
@@ -365,7 +415,7 @@ mod tests {
         }
         let root = tempfile::tempdir().unwrap();
         chown(root.path(), Some(Uid::from_raw(65534)), None).unwrap();
-        let error = listen_at(&root.path().join("control"), PRIVATE).unwrap_err();
+        let error = listen_at(&root.path().join("control"), PRIVATE, PATIENCE).unwrap_err();
         assert!(
             matches!(error, SocketError::ForeignDirectory { owner: 65534, .. }),
             "{error}"
@@ -379,7 +429,40 @@ mod tests {
             group: Some("no such group"),
             ..PRIVATE
         };
-        let error = listen_at(&root.path().join("control"), permissions).unwrap_err();
+        let error = listen_at(&root.path().join("control"), permissions, PATIENCE).unwrap_err();
         assert!(error.to_string().contains("no such group"), "{error}");
+    }
+
+    #[test]
+    fn every_directory_on_the_way_is_looked_at() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b/control");
+        drop(listen_at(&path, PRIVATE, PATIENCE).unwrap());
+        for (mode, refused) in [(0o777, true), (0o775, true), (0o1777, false)] {
+            let above = root.path().join("a");
+            fs::set_permissions(&above, fs::Permissions::from_mode(mode)).unwrap();
+            let result = listen_at(&path, PRIVATE, PATIENCE);
+            let open = matches!(
+                &result,
+                Err(SocketError::OpenDirectory { path, .. }) if *path == above
+            );
+            assert_eq!(open, refused, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_lock_that_somebody_holds_is_not_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("control");
+        let directory = File::open(root.path()).unwrap();
+        let _held = Flock::lock(directory, FlockArg::LockSharedNonblock).unwrap();
+        let begun = Instant::now();
+        let (_listener, bound) = listen_at(&path, PRIVATE, Duration::ZERO).unwrap();
+        assert!(begun.elapsed() < PATIENCE);
+        assert_eq!(bound.look(), Place::Kept);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(bound.look(), Place::Empty);
+        fs::write(&path, "").unwrap();
+        assert_eq!(bound.look(), Place::Taken);
     }
 }
