@@ -65,7 +65,7 @@
 //!   Tor); `connection` one controller with its sockets; `source` whatever can be ready, as a token
 //!   and back; `turn` one controller's turn; `execute`, `info` and `options` the requests; `link`
 //!   one socket to Tor, `leg`, `tor_side` and `spare` those of controllers, of the daemon and of
-//!   the next controller; `accept`, `socket_file`, `timers`, `signals` and `shutdown` what their names say.
+//!   the next controller; `accept`, `files`, `timers`, `signals` and `shutdown` what their names say.
 //! - [`sys`]: every other system call: paths, sockets with modes, peers, the state directory,
 //!   descriptors, pages, the clock. No policy.
 //! - [`logging`]: the log, to standard error and as events.

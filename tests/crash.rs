@@ -3,7 +3,7 @@
 mod support;
 
 use std::fs::{self, Permissions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -78,28 +78,45 @@ fn the_next_id_after_a_clean_end_is_the_next_number() {
 #[test]
 fn a_state_directory_that_is_removed_is_no_reason_to_use_an_id_twice() {
     let place = Place::new();
+    let state = place.path("state");
+    let start = || place.serve().set("BusCookieAuthentication 1");
     let mut last = 0;
-    for is_made_anew in [false, true] {
+    let removals: [&dyn Fn() -> io::Result<()>; 3] = [
+        &|| fs::remove_dir_all(&state),
+        &|| fs::rename(&state, place.path("moved")),
+        &|| fs::remove_file(state.join("lock")),
+    ];
+    for remove in removals {
         let mut daemon = place.daemon();
-        let mut controller = daemon.connect();
-        controller.ok("SETEVENTS POSTMESSAGE");
-        controller.ok("POSTMESSAGE @all x");
-        let id = controller.next_message().0;
-        assert!(id > last, "{id} after {last}");
-        last = id;
-        fs::remove_dir_all(place.path("state")).expect("it is ours");
-        if is_made_anew {
-            let mut other = place.serve_bare().state(place.path("state"));
-            other = other.arg("--socket").arg(place.path("other"));
-            other.ready().stop();
-        }
+        last = posts(&daemon, last);
+        remove().expect("it is ours");
+        daemon.logs("the state directory was removed, and is taken again");
+        let other = place.path("other");
+        let other = place.serve_bare().arg("--socket").arg(other);
+        let said = other.state(&state).fails(1);
+        assert!(said.contains("is in use by process"), "{said}");
+        last = posts(&daemon, last);
         daemon.stop();
     }
-    let daemon = place.daemon();
+    let mut daemon = start().ready();
+    let cookie = || fs::read(state.join("control_auth_cookie"));
+    let before = cookie().expect("it is required");
+    fs::remove_dir_all(&state).expect("it is ours");
+    daemon.logs("the state directory was removed, and is taken again");
+    assert_eq!(cookie().expect("it is required"), before);
+    daemon.stop();
+    posts(&place.daemon(), last);
+}
+
+/// Posts a message, and returns its id, which is the next after `last`.
+#[track_caller]
+fn posts(daemon: &Daemon, last: u64) -> u64 {
     let mut controller = daemon.connect();
     controller.ok("SETEVENTS POSTMESSAGE");
     controller.ok("POSTMESSAGE @all x");
-    assert_eq!(controller.next_message().0, last + 1);
+    let id = controller.next_message().0;
+    assert_eq!(id, last + 1);
+    id
 }
 
 /// Whoever could write there before could leave a link for the next start.

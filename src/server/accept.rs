@@ -10,7 +10,7 @@ use mio::{Interest, Registry};
 use super::Server;
 use super::connection::Connection;
 use super::error::ServeError;
-use super::socket_file::SocketFile;
+use super::files::SocketFile;
 use super::source::Source;
 use crate::controller::{Controller, Conversation, Entry};
 use crate::options::{Login, Options, Protocol, SocketAddress, SocketSpec};

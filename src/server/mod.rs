@@ -9,6 +9,7 @@ mod connection;
 mod daemon;
 mod error;
 mod execute;
+mod files;
 mod info;
 mod leg;
 mod link;
@@ -16,7 +17,6 @@ mod options;
 mod readable;
 mod shutdown;
 mod signals;
-mod socket_file;
 mod source;
 mod spare;
 mod timers;
@@ -71,8 +71,10 @@ pub struct Server {
     poll: Poll,
     signals: Signals,
     listeners: Vec<Listener>,
-    /// Tells when the file of a listener goes.
-    socket_watch: Option<Inotify>,
+    /// Tells when one of the daemon's files goes.
+    files_watch: Option<Inotify>,
+    /// It was said that the state directory is lost.
+    state_is_lost: bool,
     connections: Slab<Connection>,
     /// The number of connections that have left the bus, and go on until Tor has answered.
     gone: usize,
@@ -99,7 +101,7 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
     let outlet = Arc::new(outlet.map_err(ServeError::Start)?);
     let signals = Signals::start(poll.registry()).map_err(ServeError::Start)?;
     let listeners = accept::listen(&options, poll.registry())?;
-    let socket_watch = socket_file::start_watch(poll.registry());
+    let files_watch = files::start_watch(poll.registry());
     if limit < wanted {
         log::warn!(
             "only {limit} descriptors are allowed, too few for BusMaxControllers {}: more \
@@ -143,7 +145,8 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
         poll,
         signals,
         listeners,
-        socket_watch,
+        files_watch,
+        state_is_lost: false,
         connections: Slab::new(),
         gone: 0,
         daemon,
@@ -167,7 +170,7 @@ impl Server {
         log::info!("onionbus {} is ready", env!("CARGO_PKG_VERSION"));
         self.daemon.look_for_tor();
         self.await_tor(&mut events)?;
-        self.look_at_sockets();
+        self.look_at_files();
         signals::notify(&[sd_notify::NotifyState::Ready]);
         while self.daemon.ending.is_none() {
             let timeout = self.timeout();
@@ -223,7 +226,7 @@ impl Server {
                 Source::Watcher => self.daemon.watcher_is_ready(event),
                 Source::Spare => self.daemon.spare_is_ready(event),
                 Source::TorSocket => self.daemon.tor_socket_changed(),
-                Source::SocketFiles => self.socket_files_changed(),
+                Source::Files => self.files_changed(),
                 Source::Delivered => {
                     for source in self.daemon.queue.delivered() {
                         self.ready(source);
@@ -296,7 +299,7 @@ impl Server {
                 }
                 Source::Controller(key) => self.take_turn(key),
                 Source::Watcher => self.take_watcher_turn(),
-                Source::Signals | Source::Delivered | Source::TorSocket | Source::SocketFiles => {}
+                Source::Signals | Source::Delivered | Source::TorSocket | Source::Files => {}
             }
         }
     }
@@ -402,7 +405,7 @@ impl Server {
                 }
                 Due::Accepting => self.resume_accepting(),
                 Due::Dump => self.dump(),
-                Due::Sockets => self.look_at_sockets(),
+                Due::Files => self.look_at_files(),
             }
         }
     }

@@ -87,7 +87,7 @@ impl Daemon {
             Err(_) => notify(&[NotifyState::Reloading]),
         }
         let reloaded = self.reload();
-        self.timers.look_at_sockets(Duration::ZERO);
+        self.timers.look_at_files(Duration::ZERO);
         notify(&[NotifyState::Ready]);
         match reloaded {
             Ok(()) => {

@@ -11,8 +11,8 @@ pub(super) enum Source {
     Delivered,
     /// The directory of Tor's control socket.
     TorSocket,
-    /// The files of the daemon's own sockets.
-    SocketFiles,
+    /// The files by which others find the daemon.
+    Files,
     /// The daemon's own connection to Tor.
     Watcher,
     /// The connection to Tor that the next controller gets.
@@ -39,7 +39,7 @@ impl From<Source> for Token {
             Source::Listener(place) => (5, place),
             Source::Controller(place) => (6, place),
             Source::Leg(place) => (7, place),
-            Source::SocketFiles => (8, 0),
+            Source::Files => (8, 0),
         };
         // Places are counted from 0, and memory ends long before a ninth of all numbers.
         Self(place * KINDS + kind)
@@ -58,7 +58,7 @@ impl From<Token> for Source {
             5 => Self::Listener(place),
             6 => Self::Controller(place),
             7 => Self::Leg(place),
-            _ => Self::SocketFiles,
+            _ => Self::Files,
         }
     }
 }
@@ -84,7 +84,7 @@ mod tests {
             Source::Signals,
             Source::Delivered,
             Source::TorSocket,
-            Source::SocketFiles,
+            Source::Files,
             Source::Watcher,
             Source::Spare,
         ] {

@@ -36,8 +36,8 @@ pub(super) struct Timers {
     dump: Option<Instant>,
     /// They are not listed before.
     next_dump: Instant,
-    /// When it is looked whether the files of the sockets are there.
-    sockets: Option<Instant>,
+    /// When it is looked whether the daemon's files are there.
+    files: Option<Instant>,
     /// Accepting has failed since somebody was accepted last.
     accepting_fails: bool,
 }
@@ -60,8 +60,8 @@ pub(super) enum Due {
     Accepting,
     /// A list of the controllers in the log.
     Dump,
-    /// A look at the files of the sockets.
-    Sockets,
+    /// A look at the daemon's files.
+    Files,
 }
 
 /// The current interval of BW events.
@@ -92,7 +92,7 @@ impl Timers {
             accepting: None,
             dump: None,
             next_dump: now,
-            sockets: None,
+            files: None,
             accepting_fails: false,
         }
     }
@@ -111,7 +111,7 @@ impl Timers {
             first(&self.gone),
             self.accepting,
             self.dump,
-            self.sockets,
+            self.files,
             tor,
         ]
         .into_iter()
@@ -130,8 +130,8 @@ impl Timers {
             self.next_dump = now + PAUSE;
             return Some(Due::Dump);
         }
-        if self.sockets.take_if(|due| *due <= now).is_some() {
-            return Some(Due::Sockets);
+        if self.files.take_if(|due| *due <= now).is_some() {
+            return Some(Due::Files);
         }
         [&mut self.lingering, &mut self.logins, &mut self.gone]
             .into_iter()
@@ -178,10 +178,10 @@ impl Timers {
         self.accepting_fails = false;
     }
 
-    /// The files of the sockets are to be looked at after `delay`, or sooner if that was said before.
-    pub(super) fn look_at_sockets(&mut self, delay: Duration) {
+    /// The daemon's files are to be looked at after `delay`, or sooner if that was said before.
+    pub(super) fn look_at_files(&mut self, delay: Duration) {
         let due = Instant::now() + delay;
-        self.sockets = Some(self.sockets.map_or(due, |sooner| sooner.min(due)));
+        self.files = Some(self.files.map_or(due, |sooner| sooner.min(due)));
     }
 
     /// Ends the pause, if there is one.

@@ -1,6 +1,7 @@
 //! The state directory: which `MessageID`s are used up, and the cookie.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -106,10 +107,11 @@ pub enum StateError {
 }
 
 /// The state directory, held by this daemon alone.
-#[derive(Debug)]
 pub struct StateDirectory {
     path: PathBuf,
     held: RefCell<Held>,
+    /// The cookie that is in the directory, if one is.
+    cookie: Cell<Option<[u8; 32]>>,
     /// Descriptors that are let go while a file is written, so that controllers who use up all the
     /// others cannot keep a `MessageID` from being reserved.
     spare: RefCell<Vec<File>>,
@@ -123,12 +125,20 @@ struct Held {
     lock: Flock<File>,
 }
 
+/// A cookie is never printed.
+impl fmt::Debug for StateDirectory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StateDirectory").field(&self.path).finish()
+    }
+}
+
 impl StateDirectory {
     /// Takes the directory for this daemon; it is made if it is missing.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let state = Self {
             path: path.to_owned(),
             held: RefCell::new(Held::take(path)?),
+            cookie: Cell::default(),
             spare: RefCell::default(),
         };
         state.keep_spare();
@@ -154,7 +164,7 @@ impl StateDirectory {
 
     /// Makes sure that the path still leads to the lock, before ids up to `id` are written.
     fn hold_on(&self, id: u64) -> Result<(), StateError> {
-        if self.held.borrow().is_at_its_path() {
+        if self.is_held() {
             return Ok(());
         }
         let anew = Held::take(&self.path)?;
@@ -164,7 +174,19 @@ impl StateDirectory {
             return Err(StateError::Overtaken { path, id: known });
         }
         self.held.replace(anew);
-        Ok(())
+        // Else nobody could log in any more.
+        let cookie = self.cookie.get();
+        cookie.map_or(Ok(()), |cookie| self.write_cookie(&cookie).map(drop))
+    }
+
+    /// Whether the path leads to the directory that this daemon has.
+    pub fn is_held(&self) -> bool {
+        self.held.borrow().is_at_its_path()
+    }
+
+    /// The file that goes whenever the directory is removed, and tells so.
+    pub fn lock_path(&self) -> PathBuf {
+        self.path.join(LOCK)
     }
 
     /// Writes a cookie that only the daemon's user can read, and returns where it is. Where the
@@ -176,11 +198,13 @@ impl StateDirectory {
         let for_group = directory.mode() & 0o077 == 0o050;
         let mode = if for_group { 0o640 } else { 0o600 };
         held.replace(COOKIE, cookie, mode)?;
+        self.cookie.set(Some(*cookie));
         Ok(self.path.join(COOKIE))
     }
 
     /// Removes the cookie of a daemon that required one.
     pub fn remove_cookie(&self) {
+        self.cookie.set(None);
         // It opens nothing once this daemon is gone.
         let held = self.held.borrow();
         let _ = unlinkat(&held.directory, COOKIE, UnlinkatFlags::NoRemoveDir);
@@ -469,8 +493,13 @@ mod tests {
         let state = StateDirectory::open(&path).unwrap();
         state.write_last_id(100).unwrap();
 
+        let cookie = state.write_cookie(&[7; 32]).unwrap();
+        assert!(state.is_held());
         fs::remove_dir_all(&path).unwrap();
+        assert!(!state.is_held());
         state.write_last_id(200).unwrap();
+        assert!(state.is_held());
+        assert_eq!(fs::read(cookie).unwrap(), [7; 32]);
         let error = StateDirectory::open(&path).unwrap_err();
         assert!(
             matches!(error, StateError::InUse { .. }),

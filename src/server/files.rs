@@ -1,5 +1,6 @@
-//! The files of the daemon's sockets: one that was removed while the daemon runs is made again, so
-//! that it can be reached.
+//! The files by which others find the daemon: that of a socket that was removed while the daemon
+//! runs is made again, so that the daemon can be reached, and the state directory is taken again,
+//! so that no second daemon believes that it is free.
 //!
 //! The kernel tells when such a file is removed or moved, or the directory that it is in. Only
 //! while one is missing and cannot be made, or the kernel cannot tell, it is looked for each
@@ -56,40 +57,41 @@ impl SocketFile {
         };
         Ok((socket, file))
     }
-
-    /// Has the kernel tell when the file or its directory goes. `false` if it cannot.
-    fn watch(&self, watch: &Inotify) -> bool {
-        let gone = AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_DELETE_SELF;
-        // The inode stays as long as it is listened at, and only has a name less.
-        let removed = gone | AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_DONT_FOLLOW;
-        let directory = self.path.parent().map(|path| watch.add_watch(path, gone));
-        directory.is_some_and(|watched| watched.is_ok())
-            && watch.add_watch(&self.path, removed).is_ok()
-    }
 }
 
-/// What the kernel tells of the files' going through.
+/// Has the kernel tell when a file or its directory goes. `false` if it cannot.
+fn is_watched(path: &Path, watch: Option<&Inotify>) -> bool {
+    let Some((watch, directory)) = watch.zip(path.parent()) else {
+        return false;
+    };
+    let gone = AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_DELETE_SELF;
+    // The inode stays as long as it is open, and only has a name less.
+    let removed = gone | AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_DONT_FOLLOW;
+    watch.add_watch(directory, gone).is_ok() && watch.add_watch(path, removed).is_ok()
+}
+
+/// The way in which the kernel tells that a file goes.
 pub(super) fn start_watch(registry: &Registry) -> Option<Inotify> {
     let watch = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()?;
     let fd = watch.as_fd().as_raw_fd();
-    let source = Source::SocketFiles.into();
+    let source = Source::Files.into();
     let registered = registry.register(&mut SourceFd(&fd), source, Interest::READABLE);
     registered.is_ok().then_some(watch)
 }
 
 impl Server {
     /// Something has happened to a file or its directory.
-    pub(super) fn socket_files_changed(&mut self) {
-        if let Some(watch) = &self.socket_watch {
+    pub(super) fn files_changed(&mut self) {
+        if let Some(watch) = &self.files_watch {
             // It is non-blocking: an error is that nothing more is there.
             while watch.read_events().is_ok() {}
         }
-        self.daemon.timers.look_at_sockets(PAUSE);
+        self.daemon.timers.look_at_files(PAUSE);
     }
 
     /// Makes every file again that is not there, and has the kernel tell when one goes.
-    pub(super) fn look_at_sockets(&mut self) {
-        let mut look_again = false;
+    pub(super) fn look_at_files(&mut self) {
+        let mut look_again = !self.keep_state();
         for index in 0..self.listeners.len() {
             let Some(file) = self.listeners.get(index).and_then(|it| it.file.as_ref()) else {
                 continue;
@@ -124,12 +126,31 @@ impl Server {
                 );
             }
             file.is_lost = is_lost;
-            let watch = self.socket_watch.as_ref();
-            look_again |= is_lost || !watch.is_some_and(|watch| file.watch(watch));
+            look_again |= is_lost || !is_watched(&file.path, self.files_watch.as_ref());
         }
         if look_again {
-            self.daemon.timers.look_at_sockets(INTERVAL);
+            self.daemon.timers.look_at_files(INTERVAL);
         }
+    }
+
+    /// Takes the state directory again if it was removed. `false` if it must be looked at again.
+    fn keep_state(&mut self) -> bool {
+        let (state, bus) = (&self.daemon.state, &self.daemon.bus);
+        let was_lost = std::mem::take(&mut self.state_is_lost);
+        if !state.is_held() {
+            match state.write_last_id(bus.last_id() + bus.ids_left()) {
+                Ok(()) => log::info!("the state directory was removed, and is taken again"),
+                Err(cause) => {
+                    if !was_lost {
+                        log::warn!(
+                            "the state directory was removed, and cannot be taken again: {cause}"
+                        );
+                    }
+                    self.state_is_lost = true;
+                }
+            }
+        }
+        !self.state_is_lost && is_watched(&state.lock_path(), self.files_watch.as_ref())
     }
 
     /// Listens at a new socket in the place of one that nobody can reach any more, after everybody
