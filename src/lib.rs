@@ -84,7 +84,7 @@
 //!
 //! # The threads
 //!
-//! 1. **The loop** ([`server::run`], the main thread) owns everything but what delivery needs: it
+//! 1. **The loop** ([`server::Server`], the main thread) owns everything but what delivery needs: it
 //!    reads, decides, gives each message its `MessageID`, answers. So a `250` or `552` is true when
 //!    it is sent. It never waits for a controller, and for Tor only at the start, for a second at
 //!    most.

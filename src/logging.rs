@@ -81,6 +81,22 @@ impl io::Write for Lines {
     }
 }
 
+/// The lines of the log, until a thread writes them.
+pub struct Writer {
+    lines: Receiver<Line>,
+    logging: Arc<Logging>,
+}
+
+impl Writer {
+    /// Starts the thread that writes the lines, those from before as well.
+    pub fn start(self) -> io::Result<()> {
+        let thread = thread::Builder::new().name("log".into());
+        thread
+            .spawn(move || write_lines(&self.lines, &self.logging))
+            .map(drop)
+    }
+}
+
 fn write_lines(lines: &Receiver<Line>, logging: &Logging) {
     loop {
         let line = if logging.limit.lock().is_limiting() {
@@ -99,14 +115,11 @@ fn write_lines(lines: &Receiver<Line>, logging: &Logging) {
     }
 }
 
-/// Begins to log to standard error. Called once, before anything else logs.
-pub fn start() -> io::Result<Arc<Logging>> {
+/// Begins to log to standard error. Called once, before anything else logs. Nothing is written
+/// before the writer is started.
+pub fn start() -> (Arc<Logging>, Writer) {
     let logging = Arc::new(Logging::default());
     let (lines, to_write) = bounded(LINES);
-    thread::Builder::new().name("log".into()).spawn({
-        let logging = Arc::clone(&logging);
-        move || write_lines(&to_write, &logging)
-    })?;
     let mut terminal = Builder::new();
     terminal.filter_level(LevelFilter::Trace);
     terminal.target(Target::Pipe(Box::new(Lines {
@@ -136,7 +149,11 @@ pub fn start() -> io::Result<Arc<Logging>> {
     // It fails only if a logger is set already, and then that one stays.
     let _ = log::set_boxed_logger(Box::new(logger));
     logging.write_from(LevelFilter::Info);
-    Ok(logging)
+    let writer = Writer {
+        lines: to_write,
+        logging: Arc::clone(&logging),
+    };
+    (logging, writer)
 }
 
 /// The priorities of syslog(3).

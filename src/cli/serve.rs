@@ -32,7 +32,10 @@ pub fn run(arguments: &Serve) -> anyhow::Result<()> {
     if wants_private {
         paths::make_private(&private)?;
     }
-    let served = server::run(options, logging::start()?);
+    let (logging, writer) = logging::start();
+    let opened = server::open(options, logging);
+    writer.start()?;
+    let served = opened.and_then(server::Server::run);
     log::logger().flush();
     Ok(served?)
 }

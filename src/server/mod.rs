@@ -83,10 +83,10 @@ pub struct Server {
     buffer: Vec<u8>,
 }
 
-/// Serves until a signal or an owning controller ends it.
+/// Opens everything that the daemon serves with.
 ///
 /// Everything that can be wrong with the options is found before the first socket is opened.
-pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
+pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeError> {
     let started = Instant::now();
     let settings = options.settings();
     logging.write_from(settings.log);
@@ -141,7 +141,7 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
         octets_read: 0,
         ending: None,
     };
-    let mut server = Server {
+    Ok(Server {
         poll,
         signals,
         listeners,
@@ -151,10 +151,7 @@ pub fn run(options: Options, logging: Arc<Logging>) -> Result<(), ServeError> {
         gone: 0,
         daemon,
         buffer: vec![0; READ],
-    };
-    server.serve()?;
-    server.shut_down();
-    Ok(())
+    })
 }
 
 fn new_cookie(state: &StateDirectory) -> Result<(Arc<Cookie>, std::path::PathBuf), ServeError> {
@@ -165,6 +162,13 @@ fn new_cookie(state: &StateDirectory) -> Result<(Arc<Cookie>, std::path::PathBuf
 }
 
 impl Server {
+    /// Serves until a signal or an owning controller ends it.
+    pub fn run(mut self) -> Result<(), ServeError> {
+        self.serve()?;
+        self.shut_down();
+        Ok(())
+    }
+
     fn serve(&mut self) -> Result<(), ServeError> {
         let mut events = Events::with_capacity(1024);
         log::info!("onionbus {} is ready", env!("CARGO_PKG_VERSION"));
