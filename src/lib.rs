@@ -97,6 +97,10 @@
 //! A third only writes the log to standard error, so that nobody waits for whoever reads that: a
 //! line is rather lost, and counted. Signals reach the loop through a pipe.
 //!
+//! The main thread opens all that the daemon serves with, becomes `BusUser` before that, and
+//! confines itself after it ([`sys::confinement`]). The other threads start later, so that they
+//! inherit both.
+//!
 //! # The locks
 //!
 //! There is one that matters, in [`outbox::Outbox`], around what the kernel did not take. Both

@@ -18,6 +18,7 @@ fn item(spec: &Spec) -> String {
         Kind::Path => "Ar path",
         Kind::Tor => "Cm unix: Ns Ar path | Ar host : Ns Ar port | Cm none",
         Kind::Secret => "Ar text",
+        Kind::User => "Ar user",
         Kind::Severity => "Cm debug | info | notice | warn | err",
         Kind::Sockets => "Ar socket",
     };

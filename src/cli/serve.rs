@@ -34,6 +34,7 @@ pub fn run(arguments: &Serve) -> anyhow::Result<()> {
     }
     let (logging, writer) = logging::start();
     let opened = server::open(options, logging);
+    // Not sooner: it is confined as the thread that starts it.
     writer.start()?;
     let served = opened.and_then(server::Server::run);
     log::logger().flush();

@@ -57,6 +57,7 @@ keys! {
     InfoNames: "info/names", Both, "Every key of GETINFO.";
     ListControllers: "list-controllers", Bus, "The name of each connected controller, or unset.";
     NewMessages: "new-messages", Bus, "The newest unread messages; they are read then.";
+    Confinement: "process/confinement", Bus, "What the daemon's process has given up.";
     DescriptorLimit: "process/descriptor-limit", Either,
         "How many descriptors the daemon may have open.";
     Pid: "process/pid", Either, "The daemon's process.";
@@ -128,6 +129,7 @@ impl Key {
             | Self::Uptime
             | Self::Version => true,
             Self::BusChain
+            | Self::Confinement
             | Self::ConfigFile
             | Self::ConfigText
             | Self::ConfigDefaults

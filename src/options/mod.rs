@@ -93,6 +93,10 @@ pub struct Settings {
     pub sockets: Vec<SocketSpec>,
     /// `BusStateDirectory`, absolute.
     pub state_directory: PathBuf,
+    /// `BusUser`.
+    pub user: Option<String>,
+    /// `BusConfine`.
+    pub confine: bool,
     /// `BusCookieAuthentication`.
     pub cookie_authentication: bool,
     /// `BusHistory`, in messages.
@@ -360,6 +364,8 @@ impl Settings {
         let mut settings = Self {
             sockets: Vec::new(),
             state_directory: PathBuf::new(),
+            user: None,
+            confine: false,
             cookie_authentication: false,
             history: 0,
             max_message_length: 0,
@@ -386,6 +392,10 @@ impl Settings {
         match (name, value) {
             ("BusSocket", Value::Socket(socket)) => self.sockets.push(socket),
             ("BusStateDirectory", Value::Path(path)) => self.state_directory = path,
+            ("BusUser", Value::User(name)) => {
+                self.user = Some(name).filter(|name| !name.is_empty());
+            }
+            ("BusConfine", Value::Boolean(on)) => self.confine = on,
             ("BusCookieAuthentication", Value::Boolean(on)) => self.cookie_authentication = on,
             ("BusHistory", Value::Number(n)) => self.history = size(n),
             ("BusMaxMessageLength", Value::Number(n)) => self.max_message_length = size(n),

@@ -44,6 +44,8 @@ pub enum Kind {
     Tor,
     /// A password, or `file:` and where it is.
     Secret,
+    /// The name of a user.
+    User,
     /// A socket; the option can be given several times, for several sockets.
     Sockets,
 }
@@ -62,7 +64,7 @@ impl Kind {
             Self::Octets { .. } => "DataSize",
             Self::Seconds { .. } => "TimeInterval",
             Self::Path => "Filename",
-            Self::Severity | Self::Tor | Self::Secret => "String",
+            Self::Severity | Self::Tor | Self::Secret | Self::User => "String",
             Self::Sockets => "LineList",
         }
     }
@@ -82,6 +84,7 @@ impl Kind {
             Self::Path => "an absolute path".into(),
             Self::Tor => "unix:PATH, HOST:PORT with an IP address or localhost, or none".into(),
             Self::Secret => "a text".into(),
+            Self::User => "the name of a user".into(),
             Self::Severity => "debug, info, notice, warn or err".into(),
             Self::Sockets => "a socket".into(),
         }
@@ -132,6 +135,24 @@ pub const TABLE: &[Spec] = &[
         change: Changeable::AtStart,
         doc: "The directory for what outlives the daemon: the reserved message numbers and the \
               authentication cookie. It is made, for its owner only, if it is missing.",
+    },
+    Spec {
+        name: "BusUser",
+        kind: Kind::User,
+        default: "",
+        change: Changeable::AtStart,
+        doc: "The user that a daemon started by root becomes for good, with the user's groups and \
+              no capability, before it opens anything. Missing directories for sockets and state \
+              are made first, and belong to this user.",
+    },
+    Spec {
+        name: "BusConfine",
+        kind: Kind::Boolean,
+        default: "1",
+        change: Changeable::AtStart,
+        doc: "With 1 the daemon gives up what it will never need, as far as the kernel has it: it \
+              executes nothing, writes only where its sockets, state and option file are, and \
+              leaves no core. With 0, which is for debugging, it does not.",
     },
     Spec {
         name: "BusCookieAuthentication",

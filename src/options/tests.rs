@@ -79,6 +79,8 @@ fn nobody_sets_anything() {
         Settings {
             sockets: vec![SocketSpec::at("/run/onionbus/control")],
             state_directory: "/var/lib/onionbus".into(),
+            user: None,
+            confine: true,
             cookie_authentication: false,
             history: 100,
             max_message_length: 65_536,
@@ -108,6 +110,7 @@ fn nobody_sets_anything() {
 fn everything_is_set() {
     let (_dir, options) = options(
         "BusSocket /a Mode=0660\nBusSocket fd:b Protocol=tc\nBusStateDirectory /s\n\
+         BusUser one\nBusConfine 0\n\
          BusCookieAuthentication 1\nBusHistory 1\nBusMaxMessageLength 2\nBusMaxQueue 256 KB\n\
          BusMaxControllers 3\nBusMaxControllersPerUser 4\nBusBandwidthInterval 5 minutes\n\
          BusLog err\nBusTorTimeout 2 minutes\n",
@@ -119,6 +122,8 @@ fn everything_is_set() {
         Settings {
             sockets: settings.sockets.clone(),
             state_directory: "/s".into(),
+            user: Some("one".into()),
+            confine: false,
             cookie_authentication: true,
             history: 1,
             max_message_length: 2,
@@ -265,6 +270,8 @@ fn what_changes_only_at_a_start_may_be_set_to_what_it_is() {
         "BusStateDirectory=/x",
         "BusCookieAuthentication=1",
         "BusSocket=/run/onionbus/control Mode=0660",
+        "BusUser=nobody",
+        "BusConfine=0",
         "BusTor=unix:/run/tor/control",
         "BusTorPassword=x",
     ] {
@@ -282,6 +289,8 @@ fn what_changes_only_at_a_start_may_be_set_to_what_it_is() {
         [
             "BusSocket",
             "BusStateDirectory",
+            "BusUser",
+            "BusConfine",
             "BusCookieAuthentication",
             "BusTor",
             "BusTorPassword",

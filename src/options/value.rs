@@ -53,6 +53,8 @@ pub(super) enum Value {
     Severity(LevelFilter),
     Tor(Option<Address>),
     Secret(Vec<u8>),
+    /// Empty is none.
+    User(String),
     Socket(SocketSpec),
 }
 
@@ -88,6 +90,7 @@ impl Value {
                 None => b"none".to_vec(),
             },
             Self::Secret(text) => text.clone(),
+            Self::User(name) => name.clone().into_bytes(),
             Self::Socket(spec) => spec.to_value(),
         }
     }
@@ -127,6 +130,10 @@ impl Kind {
                 .and_then(Address::parse)
                 .map(|address| Value::Tor(Some(address))),
             Self::Secret => Some(Value::Secret(text.to_vec())),
+            Self::User => std::str::from_utf8(text)
+                .ok()
+                .filter(|name| !name.contains(|c: char| c.is_whitespace() || c.is_control()))
+                .map(|name| Value::User(name.to_owned())),
             Self::Sockets => return SocketSpec::parse(text).map(Value::Socket),
         };
         value.ok_or_else(|| format!("it takes {}", self.takes()))

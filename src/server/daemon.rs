@@ -34,6 +34,8 @@ pub(super) struct Daemon {
     pub(super) cookie: Option<(Arc<Cookie>, std::path::PathBuf)>,
     /// The daemon's number among buses that stand behind each other.
     pub(super) number: Box<str>,
+    /// What the process has given up, as `GETINFO process/confinement` says it.
+    pub(super) confinement: String,
     /// The Tor behind the bus, if there is one.
     pub(super) tor: Option<TorSide>,
     pub(super) outlet: Arc<Outlet>,

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::sys::socket::SocketError;
 use crate::sys::state::StateError;
+use crate::sys::user::UserError;
 
 /// Why the daemon cannot serve.
 #[derive(Debug, Error)]
@@ -16,6 +17,9 @@ pub enum ServeError {
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// It cannot become `BusUser`.
+    #[error(transparent)]
+    User(#[from] UserError),
     /// The service manager's sockets are not what they should be.
     #[error("cannot use the sockets that were passed on: {0}")]
     Activation(io::Error),

@@ -108,6 +108,7 @@ impl Daemon {
                 let file = self.options.file().map(|path| path.as_os_str().as_bytes());
                 Value::Octets(file.unwrap_or_default().to_vec())
             }
+            Key::Confinement => Value::from(self.confinement.clone()),
             Key::Pid => Value::from(std::process::id().to_string()),
             Key::Uid => Value::from(process::uid().to_string()),
             Key::User => Value::from(process::user()),

@@ -5,6 +5,7 @@
 //! end costs the others no more than its turn.
 
 mod accept;
+mod confinement;
 mod connection;
 mod daemon;
 mod error;
@@ -83,9 +84,10 @@ pub struct Server {
     buffer: Vec<u8>,
 }
 
-/// Opens everything that the daemon serves with.
+/// Opens everything that the daemon serves with, and gives up what it does not need after that.
 ///
-/// Everything that can be wrong with the options is found before the first socket is opened.
+/// Everything that can be wrong with the options is found before the first socket is opened. The
+/// calling thread is confined, and so are those that it starts later: it starts all others.
 pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeError> {
     let started = Instant::now();
     let settings = options.settings();
@@ -93,6 +95,7 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
     let each = if settings.tor.is_some() { 2 } else { 1 };
     let wanted = settings.max_controllers as u64 * each + OWN_DESCRIPTORS;
     let limit = process::raise_descriptor_limit(wanted);
+    confinement::become_user(settings)?;
     let state = StateDirectory::open(&settings.state_directory)?;
     let bus = Bus::new(state.last_id()?, settings.history);
     let poll = Poll::new().map_err(ServeError::Start)?;
@@ -118,6 +121,7 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
     let tor = settings.tor.clone().map(TorSide::new).transpose();
     let mut number = [0; 8];
     getrandom::fill(&mut number).map_err(|cause| ServeError::Start(io::Error::other(cause)))?;
+    let confinement = confinement::confine(&options);
     let daemon = Daemon {
         registry: poll.registry().try_clone().map_err(ServeError::Start)?,
         queue: Queue::default(),
@@ -129,6 +133,7 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
         state,
         cookie,
         number: hex::encode_upper(number).into(),
+        confinement,
         tor: tor.map_err(ServeError::Start)?,
         outlet,
         fanout: Fanout::start().map_err(ServeError::Start)?,

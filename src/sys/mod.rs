@@ -1,8 +1,9 @@
 //! Every system call that is not the loop's: sockets with modes, peers, the state directory,
-//! default paths, limits and clocks.
+//! default paths, limits, clocks, users, and what the process gives up.
 
 pub mod activation;
 pub mod clock;
+pub mod confinement;
 mod directory;
 pub mod file;
 pub mod pages;
@@ -10,5 +11,8 @@ pub mod paths;
 pub mod peer;
 pub mod process;
 pub mod receive;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod seccomp;
 pub mod socket;
 pub mod state;
+pub mod user;

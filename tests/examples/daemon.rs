@@ -137,10 +137,13 @@ pub fn masked(line: &str) -> String {
             }
         }
     }
-    match line.split_once("process/user=") {
-        Some((start, _)) => format!("{start}process/user=#"),
-        None => line,
+    // The kernel decides what comes behind the second.
+    for before in ["process/user=", "[notice] confined"] {
+        if let Some((start, _)) = line.split_once(before) {
+            line = format!("{start}{before}#");
+        }
     }
+    line
 }
 
 /// Replaces what has the form: `d` is a decimal digit, `h` a hexadecimal one.

@@ -151,6 +151,7 @@ const ADDED: &[(&str, &[&str])] = &[
             "bus/chain -- ",
             "list-controllers -- ",
             "new-messages -- ",
+            "process/confinement -- ",
             "recent-messages -- ",
         ],
     ),
