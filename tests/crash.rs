@@ -232,7 +232,7 @@ fn on_small_disk(place: &Place, text: &str) -> Option<(Daemon, PathBuf)> {
     let under = [unshare, &["sh", "-c", script], &arguments].concat();
     let start = place.serve_bare();
     let start = start.arg("--config").arg(disk.join("onionbus.conf"));
-    let daemon = start.under(&under).ready();
+    let daemon = start.looked_into().under(&under).ready();
     let seen = format!("/proc/{}/root{}", daemon.pid(), disk.display());
     Some((daemon, seen.into()))
 }

@@ -14,7 +14,7 @@ use crate::tor::{Home, has_tor, is_connected, serve};
 #[test]
 fn commands_with_descriptors_are_all_answered() {
     let place = Place::new();
-    let daemon = place.daemon();
+    let daemon = place.serve().looked_into().ready();
     let mut controller = daemon.connect();
     controller.ok("GETINFO version");
     let before = descriptors(&daemon);

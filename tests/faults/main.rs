@@ -39,6 +39,7 @@ const TWO_SECONDS: &str = "BusTorTimeout 2 seconds";
 fn before(place: &Place, socket: &Path) -> Start {
     place
         .serve()
+        .looked_into()
         .set(&format!("BusTor unix:{}", socket.display()))
 }
 

@@ -198,7 +198,8 @@ pub fn hashed(password: &str) -> String {
 
 /// A daemon that is about to be started with the Tor of `home` behind it.
 pub fn serve(place: &Place, home: &Home) -> Start {
-    place.serve().set(&format!("BusTor {}", home.address()))
+    let start = place.serve().looked_into();
+    start.set(&format!("BusTor {}", home.address()))
 }
 
 /// Waits until the daemon has logged in to Tor: only then can it say that Tor has gone.
