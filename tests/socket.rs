@@ -259,7 +259,9 @@ fn a_removed_file_is_there_again() {
     let place = Place::new();
     let path = place.path("inner/control");
     let options = format!("BusSocket {} Mode=0640", path.display());
-    let mut daemon = place.configured(&options).ready();
+    // A confined daemon makes no directories.
+    let start = place.configured(&options).set("BusConfine 0");
+    let mut daemon = start.ready();
     let mut before = Controller::at(&path);
     let directory = place.path("inner");
     let moved = place.path("moved");
@@ -307,7 +309,9 @@ fn a_file_that_is_missing_is_there_after_a_reload() {
     let (outer, moved) = (place.path("outer"), place.path("moved"));
     let path = outer.join("inner/control");
     let options = format!("BusSocket {}", path.display());
-    let mut daemon = place.configured(&options).ready();
+    // A confined daemon makes no directories.
+    let start = place.configured(&options).set("BusConfine 0");
+    let mut daemon = start.ready();
     // Nobody watches so far above.
     fs::rename(&outer, &moved).expect("it is ours");
     let mut controller = Controller::at(&moved.join("inner/control"));

@@ -88,6 +88,10 @@ impl From<Fault> for OptionError {
 
 /// The values in force, as the rest of the daemon uses them.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub struct Settings {
     /// `BusSocket`: at least one.
     pub sockets: Vec<SocketSpec>,
