@@ -63,9 +63,11 @@
 //!   decide, and spells nothing of the protocols. The loop is in `mod.rs` (`Server`: the sockets of
 //!   all); `daemon` is everything that controllers share (`Daemon`: bus, options, queue of turns,
 //!   Tor); `connection` one controller with its sockets; `source` whatever can be ready, as a token
-//!   and back; `turn` one controller's turn; `execute`, `info` and `options` the requests; `link`
-//!   one socket to Tor, `leg`, `tor_side` and `spare` those of controllers, of the daemon and of
-//!   the next controller; `accept`, `files`, `timers`, `signals` and `shutdown` what their names say.
+//!   and back; `turn` one controller's turn; `execute`, `info` and `options` the requests;
+//!   `work` those of them that take long; `readable` whether a socket is to be read; `link` one
+//!   socket to Tor, `leg`, `tor_side` and `spare` those of controllers, of the daemon and of the
+//!   next controller; `accept`, `confinement`, `files`, `timers`, `signals` and `shutdown` what
+//!   their names say.
 //! - [`sys`]: every other system call: paths, sockets with modes, peers, the state directory,
 //!   descriptors, pages, the clock. No policy.
 //! - [`logging`]: the log, to standard error and as events.
@@ -84,10 +86,10 @@
 //!
 //! # The threads
 //!
-//! 1. **The loop** ([`server::Server`], the main thread) owns everything but what delivery needs: it
-//!    reads, decides, gives each message its `MessageID`, answers. So a `250` or `552` is true when
-//!    it is sent. It never waits for a controller, and for Tor only at the start, for a second at
-//!    most.
+//! 1. **The loop** ([`server::Server`], the main thread) owns everything but what delivery needs:
+//!    it reads, decides, gives each message its `MessageID`, answers. So a `250` or `552` is true
+//!    when it is sent. It never waits for a controller, and for Tor only at the start, for a
+//!    second at most.
 //! 2. **The fan-out thread** ([`bus::fanout`]) takes events in order from a bounded channel, and
 //!    gives each outbox its whole share in one write, or many the same pages. It never waits for
 //!    the loop, so the loop may wait for it when the channel is full. One event for a few
@@ -95,7 +97,8 @@
 //!    delivers, with the same code and the same state, which whoever delivers has to itself.
 //!
 //! A third only writes the log to standard error, so that nobody waits for whoever reads that: a
-//! line is rather lost, and counted. Signals reach the loop through a pipe.
+//! line is rather lost, and counted. A fourth lives while SAVECONF writes the option file. Signals
+//! reach the loop through a pipe.
 //!
 //! The main thread opens all that the daemon serves with, becomes `BusUser` before that, and
 //! confines itself after it ([`sys::confinement`]). The other threads start later, so that they
@@ -106,11 +109,12 @@
 //! There is one that matters, in [`outbox::Outbox`], around what the kernel did not take. Both
 //! threads send, and whoever holds it writes, without blocking. While it is held nothing is encoded
 //! or logged, nothing is sent into a channel, and no other lock is taken: so there is no order of
-//! locks to keep. Two more are held for no longer than to put something down or to take it: one
-//! where the lines of the log wait to become events, one where what delivery needs lies while
-//! nobody delivers. What else both threads see are atomics: the limits and counters of
-//! [`outbox::Outlet`], the levels of [`logging::Logging`], how much was handed over and is not
-//! delivered, in all and for each outbox, and whether the loop waits for that.
+//! locks to keep. Three more are held for no longer than to put something down or to take it: one
+//! where the lines of the log wait to become events, one where lines of each kind are counted, one
+//! where what delivery needs lies while nobody delivers. What else both threads see are atomics:
+//! the limits and counters of [`outbox::Outlet`], the levels of [`logging::Logging`], how much was
+//! handed over and is not delivered, in all and for each outbox, and whether the loop waits for
+//! that.
 //!
 //! # What holds
 //!
