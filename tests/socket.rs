@@ -102,6 +102,20 @@ fn an_unknown_user_ends_it_before_there_is_a_socket() {
     assert!(!place.socket().exists());
 }
 
+/// Each owner and mode that the file had until then, looked at as fast as can be.
+fn seen_until(ended: &AtomicBool, path: &Path) -> Vec<(u32, u32)> {
+    let mut seen = Vec::new();
+    while !ended.load(Ordering::Relaxed) {
+        if let Ok(file) = fs::symlink_metadata(path) {
+            let state = (file.uid(), file.mode() & 0o7777);
+            if !seen.contains(&state) {
+                seen.push(state);
+            }
+        }
+    }
+    seen
+}
+
 /// Looks at the file as fast as it can while daemons come and go, each with a umask that would
 /// leave everything open.
 #[test]
@@ -112,18 +126,7 @@ fn there_is_no_instant_at_which_it_is_more_open() {
     let options = format!("BusSocket {} Mode={configured:04o}", path.display());
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
-        let watch = scope.spawn(|| {
-            let mut seen = Vec::new();
-            while !ended.load(Ordering::Relaxed) {
-                if let Ok(file) = fs::symlink_metadata(&path) {
-                    let mode = file.mode() & 0o7777;
-                    if !seen.contains(&mode) {
-                        seen.push(mode);
-                    }
-                }
-            }
-            seen
-        });
+        let watch = scope.spawn(|| seen_until(&ended, &path));
         for _ in 0..30 {
             let daemon = place.configured(&options);
             let script = r#"umask 0; exec "$@""#;
@@ -132,9 +135,10 @@ fn there_is_no_instant_at_which_it_is_more_open() {
         }
         ended.store(true, Ordering::Relaxed);
         let seen = watch.join().expect("no panic");
-        let octal: Vec<_> = seen.iter().map(|mode| format!("{mode:04o}")).collect();
-        assert!(seen.contains(&configured), "{octal:?}");
-        let none_more = seen.iter().all(|mode| mode & !configured == 0);
+        let modes: Vec<_> = seen.into_iter().map(|(_, mode)| mode).collect();
+        let octal: Vec<_> = modes.iter().map(|mode| format!("{mode:04o}")).collect();
+        assert!(modes.contains(&configured), "{octal:?}");
+        let none_more = modes.iter().all(|mode| mode & !configured == 0);
         assert!(none_more, "{octal:?}");
     });
 }
@@ -151,18 +155,7 @@ fn the_owner_gets_it_when_its_mode_is_set() {
     let options = format!("BusSocket {} Owner={STRANGER} Mode=0666", path.display());
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
-        let watch = scope.spawn(|| {
-            let mut seen = Vec::new();
-            while !ended.load(Ordering::Relaxed) {
-                if let Ok(file) = fs::symlink_metadata(&path) {
-                    let state = (file.uid(), file.mode() & 0o7777);
-                    if !seen.contains(&state) {
-                        seen.push(state);
-                    }
-                }
-            }
-            seen
-        });
+        let watch = scope.spawn(|| seen_until(&ended, &path));
         for _ in 0..30 {
             place.configured(&options).ready().stop();
         }
