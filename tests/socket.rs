@@ -4,6 +4,7 @@ mod support;
 
 use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
@@ -15,6 +16,7 @@ use std::time::Instant;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
+use nix::sys::socket::{Shutdown, shutdown};
 use support::{Controller, PATIENCE, Place, is_root};
 
 /// Somebody who is neither root nor in any group of ours.
@@ -355,6 +357,13 @@ fn sockets_that_another_process_was_passed_are_none() {
     }
 }
 
+/// Leaves a socket file that nobody listens at. Closing alone is not enough: a process that another
+/// test starts meanwhile has a copy of the listener until it executes its program.
+fn leave_behind(path: &Path) {
+    let listener = UnixListener::bind(path).expect("a socket");
+    shutdown(listener.as_raw_fd(), Shutdown::Both).expect("it listens");
+}
+
 #[test]
 fn of_two_that_start_at_once_exactly_one_serves() {
     let place = Place::new();
@@ -362,7 +371,7 @@ fn of_two_that_start_at_once_exactly_one_serves() {
         // Half of the rounds find a stale file, which both want to replace.
         if round % 2 == 0 {
             let _ = fs::remove_file(place.socket());
-            drop(UnixListener::bind(place.socket()).expect("a socket"));
+            leave_behind(&place.socket());
         }
         let start = |name: &str| place.serve().state(place.path(name)).spawn();
         let mut both = [start("one"), start("two")];
