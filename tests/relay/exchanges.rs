@@ -35,7 +35,7 @@ impl Exchange {
 }
 
 /// Commands of one line, each on a connection of its own.
-const LINES: &[&str] = &[
+pub const LINES: &[&str] = &[
     // Nothing, and what is no command.
     "",
     " ",
@@ -299,7 +299,7 @@ const WITHOUT_LOGIN: &[&str] = &[
 ];
 
 /// Several commands at once, and commands of several lines.
-const BATCHES: &[&[u8]] = &[
+pub const BATCHES: &[&[u8]] = &[
     b"GETINFO version\r\nGETINFO nothing\r\nFOO\r\n\r\nGETCONF Log\r\nSETEVENTS\r\nUSEFEATURE X\r\n",
     b"GETINFO version\nGETINFO nothing\n\nFOO\n",
     b"GETINFO version\r\r\nFOO\r\r\n",

@@ -17,3 +17,4 @@ mod pressure;
 mod support;
 mod tor;
 mod wire;
+mod written;

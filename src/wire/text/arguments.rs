@@ -22,14 +22,14 @@ pub(super) enum Style {
 }
 
 /// The words of a line, between blanks; white space at a word's ends is no part of the word.
-pub(super) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(in crate::wire) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|&octet| octet == b' ')
         .map(trim)
         .filter(|word| !word.is_empty())
 }
 
 /// The first word of a line, empty if there is none, and the rest behind the word.
-pub(super) fn first_word(line: &[u8]) -> (&[u8], &[u8]) {
+pub(in crate::wire) fn first_word(line: &[u8]) -> (&[u8], &[u8]) {
     let line = trim(line);
     let end = memchr::memchr(b' ', line).unwrap_or(line.len());
     let (word, rest) = line.split_at(end);
@@ -100,6 +100,28 @@ pub(super) fn parse(line: &[u8], style: Style) -> Option<Vec<Argument<'_>>> {
         rest = skip_blanks(&rest[length..]);
     }
     Some(arguments)
+}
+
+/// Keys and values, where they came.
+pub(in crate::wire) type Pairs<'a> = Vec<(&'a [u8], &'a [u8])>;
+
+/// The `KEY=VALUE` of a line, without any quotes; with `bare` also words without `=`, whose value is
+/// empty. `None` if Tor cannot parse them: it takes printable ASCII without quotes only.
+pub(in crate::wire) fn pairs(line: &[u8], bare: bool) -> Option<Pairs<'_>> {
+    let is_plain = |octet: &u8| octet.is_ascii_graphic() && !matches!(octet, b'"' | b'\'');
+    trim(line)
+        .split(|&octet| is_blank(octet))
+        .filter(|word| !word.is_empty())
+        .map(|word| {
+            let pair = match memchr::memchr(b'=', word) {
+                Some(end) => (&word[..end], &word[end + 1..]),
+                None if bare => (word, &[][..]),
+                None => return None,
+            };
+            let is_good = !pair.0.is_empty() && word.iter().all(is_plain);
+            is_good.then_some(pair)
+        })
+        .collect()
 }
 
 /// A key, if it has the form that Tor wants of an option's name: printable ASCII without quotes.

@@ -1,11 +1,11 @@
 //! Tor's text protocol (control-spec): the reader of commands, and the writer and the reader of
 //! replies and events.
 
-mod arguments;
+pub(super) mod arguments;
 mod data;
 mod encode;
 mod framing;
-mod parse;
+pub(super) mod parse;
 mod quoted;
 mod reader;
 

@@ -8,7 +8,7 @@ use crate::wire::event::{EventKind, EventMask};
 use crate::wire::refusal::Refusal;
 use crate::wire::request::{FEATURES, Request, Setting, Signal};
 
-const CANNOT_PARSE: &str = "Cannot parse keyword argument(s)";
+pub(in crate::wire) const CANNOT_PARSE: &str = "Cannot parse keyword argument(s)";
 const NEED_ONE: &str = "Need at least 1 argument(s)";
 
 /// The command of a keyword.
@@ -74,13 +74,16 @@ pub fn parse<'a>(verb: Verb, command: &Command<'a>) -> Result<Request<'a>, Refus
 }
 
 /// A refusal of a command's arguments, which names the command as its controller spelled it.
-fn bad_arguments(keyword: &[u8], why: &'static str) -> Refusal {
+pub(in crate::wire) fn bad_arguments(keyword: &[u8], why: &'static str) -> Refusal {
     let keyword = String::from_utf8_lossy(keyword).into_owned();
     Refusal::BadArguments(keyword, why)
 }
 
 /// `"POSTMESSAGE" SP "@" DestControllerID SP LineItem CRLF` (proposal 197)
-fn post_message<'a>(keyword: &[u8], line: &'a [u8]) -> Result<Request<'a>, Refusal> {
+pub(in crate::wire) fn post_message<'a>(
+    keyword: &[u8],
+    line: &'a [u8],
+) -> Result<Request<'a>, Refusal> {
     let bad = |why| bad_arguments(keyword, why);
     let rest = line
         .strip_prefix(b"@")
@@ -102,7 +105,7 @@ fn post_message<'a>(keyword: &[u8], line: &'a [u8]) -> Result<Request<'a>, Refus
 }
 
 /// `"CONTROLLERNAME" SP ControllerID` (proposal 197)
-fn controller_name(line: &[u8]) -> Result<Request<'_>, Refusal> {
+pub(in crate::wire) fn controller_name(line: &[u8]) -> Result<Request<'_>, Refusal> {
     let mut words = arguments::words(line);
     match (words.next(), words.next()) {
         (Some(name), None) => Ok(Request::ControllerName(name)),
@@ -110,7 +113,7 @@ fn controller_name(line: &[u8]) -> Result<Request<'_>, Refusal> {
     }
 }
 
-fn settings(keyword: &[u8], line: &[u8]) -> Result<Vec<Setting>, Refusal> {
+pub(in crate::wire) fn settings(keyword: &[u8], line: &[u8]) -> Result<Vec<Setting>, Refusal> {
     let arguments =
         arguments::parse(line, Style::Keys).ok_or_else(|| bad_arguments(keyword, CANNOT_PARSE))?;
     Ok(arguments
@@ -122,7 +125,11 @@ fn settings(keyword: &[u8], line: &[u8]) -> Result<Vec<Setting>, Refusal> {
         .collect())
 }
 
-fn load_conf<'a>(keyword: &[u8], line: &[u8], data: &[u8]) -> Result<Request<'a>, Refusal> {
+pub(in crate::wire) fn load_conf<'a>(
+    keyword: &[u8],
+    line: &[u8],
+    data: &[u8],
+) -> Result<Request<'a>, Refusal> {
     let bad = |why| Err(bad_arguments(keyword, why));
     if data.is_empty() {
         return bad("Empty body");
@@ -236,7 +243,7 @@ fn protocol_info(line: &[u8]) -> Result<Request<'_>, Refusal> {
     Ok(Request::ProtocolInfo)
 }
 
-fn use_feature(line: &[u8]) -> Result<Request<'_>, Refusal> {
+pub(in crate::wire) fn use_feature(line: &[u8]) -> Result<Request<'_>, Refusal> {
     let unknown = arguments::words(line).find(|word| {
         !FEATURES
             .iter()
