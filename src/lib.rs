@@ -46,6 +46,8 @@
 //!   dialects, torrc syntax, the reader of replies and events, and the values that all share:
 //!   `Request`, `Reply`, `Refusal`, `Event`. Not what an option means, no other controller.
 //! - [`auth`]: the cookie and the proofs of who knows it. Not who asks for them.
+//! - [`policy`]: what each controller may do: identity, the files' blocks, and the verdict on a
+//!   command by its [fields](wire::fields). No sockets, no files, nothing of Tor's but whose it is.
 //! - [`controller`]: everything that belongs to one controller: its
 //!   [conversation](controller::Conversation) (dialect, login, next command), its
 //!   [plan](controller::Plan) for a command, its input and replies, its leg, and the
@@ -72,13 +74,13 @@
 //!   descriptors, pages, the clock. No policy.
 //! - [`logging`]: the log, to standard error and as events.
 //!
-//! [`command`], [`wire`], [`auth`], [`controller`] and [`tor`] do no I/O, read no clock and hold
-//! no lock: they are functions of what they are given, the time included, so a test feeds them
+//! [`command`], [`wire`], [`auth`], [`policy`], [`controller`] and [`tor`] do no I/O, read no clock
+//! and hold no lock: they are functions of what they are given, the time included, so a test feeds them
 //! octet by octet on a time of its own. `tests/rooms.rs` holds that, and which room may name which.
 //!
 //! A line of code knows its room: it makes a system call: `server`, `sys`, `outbox`; it spells a
 //! CRLF, a status or a type number: `wire`; it names a command or a key: `command`; an option:
-//! `options`; it knows a second controller: `bus`; it knows Tor's side: `tor`; otherwise it is
+//! `options`; it asks who somebody is: `policy`; it knows a second controller: `bus`; it knows Tor's side: `tor`; otherwise it is
 //! about one controller: `controller`.
 //!
 //! Two things stand outside on purpose: `options` reads and writes its own file, and [`server`]
@@ -149,6 +151,7 @@ pub mod controller;
 pub mod logging;
 pub mod options;
 pub mod outbox;
+pub mod policy;
 pub mod server;
 pub mod sys;
 pub mod tor;

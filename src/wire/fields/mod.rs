@@ -1,7 +1,7 @@
 //! The fields of each command, and each command written anew from them.
 //!
-//! [`parse`] takes no more than Tor does, and refuses in Tor's words; [`Fields::write`] has one form
-//! for whatever means the same. So a command that is judged by its fields and sent as they are
+//! [`parse`] takes no more than Tor does, and refuses in Tor's words; [`Fields::write`] has one
+//! form for whatever means the same. So a command that is judged by its fields and sent as they are
 //! written is the command that was judged, whatever its letter case, order, quoting or white space.
 //!
 //! Where Tor takes several spellings of a number or an address, this takes the plain one: decimal
@@ -207,7 +207,7 @@ fn data(keyword: &[u8], command: &Command<'_>) -> Result<Vec<u8>, Refusal> {
     Ok(data)
 }
 
-/// The settings of SETCONF or RESETCONF. Tor quotes a refused value raw, so that one with a line end
+/// The settings of SETCONF or RESETCONF. Tor quotes a refused value raw, so that a line end in it
 /// would make more lines than a reply has; and a NUL is none of an option's.
 fn settings(keyword: &[u8], line: &[u8]) -> Result<Vec<Setting>, Refusal> {
     let settings = text::settings(keyword, line)?;

@@ -25,6 +25,16 @@ fn escaping(status: u16, text: &[u8], quoted: &[u8]) -> Refusal {
     Refusal::OfTor(line)
 }
 
+/// The refusal of a command of which no grant speaks; programs look for its first words.
+#[must_use]
+pub fn filtered(profiles: &[String]) -> Refusal {
+    let profiles = match profiles {
+        [] => String::new(),
+        names => format!(" ({})", names.join(",")),
+    };
+    refusal(510, &format!("Command filtered{profiles}"))
+}
+
 /// A circuit that there is not, or that is not to be known of.
 #[must_use]
 pub fn unknown_circuit(id: &[u8]) -> Refusal {

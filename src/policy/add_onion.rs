@@ -1,0 +1,440 @@
+//! Grants of `ADD_ONION`, by its fields.
+
+use core::net::IpAddr;
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+use super::pattern::is_match;
+use super::table::numbers;
+use crate::wire::fields::{AddOnion, Flag, Key, Port, Target, number};
+use crate::wire::shown::shown;
+
+/// The least port of the loopback addresses that is a target by default.
+const FIRST_PORT: u16 = 1024;
+
+/// The most onion services of one owner at a time, by default.
+const MOST_ONIONS: usize = 8;
+
+/// Tells of a path whether nobody but root can write to any of its directories.
+type IsSafe<'a> = dyn Fn(&[u8]) -> bool + 'a;
+
+/// What is known of the machine and of the Tor behind the bus, for targets of onion services and
+/// names of options.
+#[derive(Clone, Copy, Default)]
+pub struct Behind<'a> {
+    /// Tor's options by `GETINFO config/names`, in lower case; without them any name is one, as for
+    /// a check without Tor.
+    pub options: Option<&'a BTreeSet<Vec<u8>>>,
+    /// The ports of Tor's control listeners.
+    pub control_ports: &'a [u16],
+    /// The paths of Tor's control listeners and of the daemon's own sockets.
+    pub control_paths: &'a [Vec<u8>],
+    /// The ports of Tor's other listeners.
+    pub ports: &'a [u16],
+    /// `BusProtectedPorts`.
+    pub protected: &'a [u16],
+    /// Whether an address is this machine's.
+    pub is_local: Option<&'a dyn Fn(IpAddr) -> bool>,
+    /// Whether nobody but root can write to any directory of a path, links resolved; without it no
+    /// path is safe.
+    pub is_safe: Option<&'a IsSafe<'a>>,
+}
+
+/// `BusProtectedPorts` unless somebody sets it: those of wallets that do what they are told.
+pub const PROTECTED_PORTS: &[u16] = &[8332, 18332, 18443, 10009];
+
+/// A range of ports.
+type Ports = (u16, u16);
+
+/// `80`, `8333=8334`, `443=17600-17659` or `*` of `ports=`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct PortRule {
+    virtual_ports: Ports,
+    target: Option<Ports>,
+}
+
+/// A place that `target=` allows.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum TargetRule {
+    /// This machine, at ports that are nobody's else.
+    Loopback,
+    LoopbackPorts(Ports),
+    Address(IpAddr, Ports),
+    Unix(Vec<u8>),
+}
+
+/// One line `add_onion`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OnionGrant {
+    force: BTreeSet<Flag>,
+    strip: BTreeSet<Flag>,
+    ports: BTreeSet<PortRule>,
+    targets: BTreeSet<TargetRule>,
+    allows_new: bool,
+    allows_stored: bool,
+    flags: Option<BTreeSet<Flag>>,
+    clients: usize,
+    max_streams: Option<(u16, u16)>,
+    max: usize,
+}
+
+const ALL_PORTS: Ports = (1, u16::MAX);
+
+impl OnionGrant {
+    /// What a Deny without words covers.
+    pub fn everything() -> Self {
+        Self {
+            force: BTreeSet::new(),
+            strip: BTreeSet::new(),
+            ports: [PortRule {
+                virtual_ports: ALL_PORTS,
+                target: None,
+            }]
+            .into(),
+            targets: BTreeSet::new(),
+            allows_new: true,
+            allows_stored: true,
+            flags: None,
+            clients: usize::MAX,
+            max_streams: None,
+            max: usize::MAX,
+        }
+    }
+
+    /// Reads the words of a line, or says what is wrong.
+    pub fn parse(words: &[Vec<u8>], is_deny: bool) -> Result<Self, String> {
+        let mut grant = Self::everything();
+        if !is_deny {
+            grant.ports.clear();
+            grant.targets.insert(TargetRule::Loopback);
+            grant.flags = Some([Flag::DiscardPK].into());
+            grant.clients = 0;
+            grant.max = MOST_ONIONS;
+        }
+        let mut seen = BTreeSet::new();
+        for word in words {
+            let text = shown(word);
+            let (key, value) = memchr::memchr(b'=', word)
+                .map(|equals| (word[..equals].to_ascii_lowercase(), &word[equals + 1..]))
+                .ok_or_else(|| format!("'{text}': add_onion takes KEY=VALUE"))?;
+            let is_first = seen.insert(key.clone());
+            if !is_first && key != b"target" {
+                return Err(format!("'{text}': add_onion has this key twice"));
+            }
+            let bad = |why: &str| format!("'{text}': {why}");
+            match &key[..] {
+                b"ports" => {
+                    let why = "ports are 80, 80=8080, 443=17600-17659 or *, between commas";
+                    grant.ports = port_rules(value).ok_or_else(|| bad(why))?;
+                }
+                b"key" => match &value.to_ascii_lowercase()[..] {
+                    b"new" => grant.allows_stored = false,
+                    b"stored" => grant.allows_new = false,
+                    _ => return Err(bad("a key is new or stored")),
+                },
+                b"target" => {
+                    if is_first {
+                        grant.targets.clear();
+                    }
+                    grant.targets.insert(target_rule(value).ok_or_else(|| {
+                        bad("a target is loopback, loopback:N-M, ADDRESS:N-M or unix:GLOB")
+                    })?);
+                }
+                b"flags" => grant.flags = Some(flags(value).map_err(|why| bad(&why))?),
+                b"maxstreams" => {
+                    let range = range(value).ok_or_else(|| bad("maxstreams is N or N-M"))?;
+                    grant.max_streams = Some(range);
+                }
+                b"force" | b"strip" | b"clientauth" | b"max" if is_deny => {
+                    return Err(bad("this says nothing in a Deny"));
+                }
+                b"force" => grant.force = flags(value).map_err(|why| bad(&why))?,
+                b"strip" => grant.strip = flags(value).map_err(|why| bad(&why))?,
+                b"clientauth" => {
+                    grant.clients = number(value).ok_or_else(|| bad("this is a number"))?;
+                }
+                b"max" => grant.max = number(value).ok_or_else(|| bad("this is a number"))?,
+                _ => return Err(bad("add_onion has no such key")),
+            }
+        }
+        if grant.ports.is_empty() {
+            return Err("add_onion needs ports=".into());
+        }
+        Ok(grant)
+    }
+
+    /// The first keyword of a command that the grant does not cover.
+    pub fn uncovered(&self, fields: &AddOnion, behind: &Behind<'_>) -> Option<&'static str> {
+        let is_new = !matches!(fields.key, Key::Ed25519(_));
+        if !(if is_new {
+            self.allows_new
+        } else {
+            self.allows_stored
+        }) {
+            return Some("KeyType");
+        }
+        if !fields
+            .ports
+            .iter()
+            .all(|port| self.covers_port(port, behind))
+        {
+            return Some("Port");
+        }
+        let is_fine = |flag: &Flag| {
+            let listed = self.flags.as_ref().is_none_or(|flags| flags.contains(flag));
+            let for_clients = *flag == Flag::V3Auth && self.clients > 0;
+            listed || for_clients || self.strip.contains(flag) || self.force.contains(flag)
+        };
+        if !fields.flags.iter().all(is_fine) {
+            return Some("Flags");
+        }
+        if fields.clients.len() > self.clients {
+            return Some("ClientAuthV3");
+        }
+        let streams = fields.max_streams.unwrap_or(0);
+        let has_streams = self
+            .max_streams
+            .is_none_or(|(low, high)| (low..=high).contains(&streams));
+        (!has_streams).then_some("MaxStreams")
+    }
+
+    fn covers_port(&self, port: &Port, behind: &Behind<'_>) -> bool {
+        let is_within = |(low, high): Ports, port| (low..=high).contains(&port);
+        let fits = |rule: &PortRule| {
+            is_within(rule.virtual_ports, port.virtual_port)
+                && match (rule.target, &port.target) {
+                    (None, _) => true,
+                    (Some(ports), Target::Inet(_, port)) => is_within(ports, *port),
+                    (Some(_), Target::Unix(_)) => false,
+                }
+        };
+        let leads = |rule: &TargetRule| match (rule, &port.target) {
+            (TargetRule::Unix(glob), Target::Unix(path)) => {
+                is_plain_path(path) && is_match(glob, path, true)
+            }
+            (TargetRule::Loopback, Target::Inet(host, port)) => {
+                host.to_canonical().is_loopback()
+                    && *port >= FIRST_PORT
+                    && !behind.ports.contains(port)
+                    && !behind.protected.contains(port)
+            }
+            (TargetRule::LoopbackPorts(ports), Target::Inet(host, port)) => {
+                host.to_canonical().is_loopback() && is_within(*ports, *port)
+            }
+            (TargetRule::Address(address, ports), Target::Inet(host, port)) => {
+                host.to_canonical() == address.to_canonical() && is_within(*ports, *port)
+            }
+            _ => false,
+        };
+        self.ports.iter().any(fits) && (self.targets.is_empty() || self.targets.iter().any(leads))
+    }
+
+    /// Whether a Deny with these words covers anything of a command.
+    pub fn touches(&self, fields: &AddOnion, behind: &Behind<'_>) -> bool {
+        let is_new = !matches!(fields.key, Key::Ed25519(_));
+        let streams = fields.max_streams.unwrap_or(0);
+        let flags = self.flags.as_ref();
+        (if is_new {
+            self.allows_new
+        } else {
+            self.allows_stored
+        }) && fields
+            .ports
+            .iter()
+            .any(|port| self.covers_port(port, behind))
+            && flags.is_none_or(|flags| !flags.is_disjoint(&fields.flags))
+            && self
+                .max_streams
+                .is_none_or(|(low, high)| (low..=high).contains(&streams))
+    }
+
+    /// The flags of a command as the grant makes them.
+    pub fn flags(&self, fields: &AddOnion) -> BTreeSet<Flag> {
+        let kept = fields.flags.difference(&self.strip);
+        kept.chain(&self.force).copied().collect()
+    }
+
+    /// Whether an owner of `count` services may have one more.
+    pub fn has_room(&self, count: usize) -> bool {
+        count < self.max
+    }
+
+    /// Which of two lines forces less; of equal ones the order is that of their words.
+    pub fn by_force(&self, other: &Self) -> Ordering {
+        let weight = |grant: &Self| grant.force.len() + grant.strip.len();
+        weight(self)
+            .cmp(&weight(other))
+            .then_with(|| self.cmp(other))
+    }
+
+    /// The line's words, in one order.
+    pub fn words(&self) -> String {
+        let mut words = Vec::new();
+        let ports: Vec<_> = self.ports.iter().map(PortRule::word).collect();
+        words.push(format!("ports={}", ports.join(",")));
+        match (self.allows_new, self.allows_stored) {
+            (true, false) => words.push("key=new".into()),
+            (false, true) => words.push("key=stored".into()),
+            _ => {}
+        }
+        words.extend(self.targets.iter().map(TargetRule::word));
+        let names = |flags: &BTreeSet<Flag>| {
+            flags
+                .iter()
+                .map(|flag| flag.name())
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        words.extend(
+            self.flags
+                .iter()
+                .map(|flags| format!("flags={}", names(flags))),
+        );
+        for (key, flags) in [("force", &self.force), ("strip", &self.strip)] {
+            if !flags.is_empty() {
+                words.push(format!("{key}={}", names(flags)));
+            }
+        }
+        if (1..usize::MAX).contains(&self.clients) {
+            words.push(format!("clientauth={}", self.clients));
+        }
+        words.extend(
+            self.max_streams
+                .map(|(low, high)| format!("maxstreams={low}-{high}")),
+        );
+        if self.max < usize::MAX {
+            words.push(format!("max={}", self.max));
+        }
+        words.join(" ")
+    }
+}
+
+/// Whether a target is one that no grant but `Allow all` reaches.
+pub fn is_forbidden(port: &Port, behind: &Behind<'_>) -> bool {
+    match &port.target {
+        Target::Inet(host, port) => {
+            let host = host.to_canonical();
+            let is_local = host.is_loopback() || behind.is_local.is_some_and(|local| local(host));
+            is_local && behind.control_ports.contains(port)
+        }
+        Target::Unix(path) => {
+            behind.control_paths.contains(path)
+                || !is_plain_path(path)
+                || !behind.is_safe.is_some_and(|is_safe| is_safe(path))
+        }
+    }
+}
+
+/// Whether a path leads down only.
+fn is_plain_path(path: &[u8]) -> bool {
+    path.split(|&octet| octet == b'/')
+        .skip(1)
+        .all(|name| !matches!(name, b"" | b"." | b".."))
+}
+
+fn port_rules(list: &[u8]) -> Option<BTreeSet<PortRule>> {
+    list.split(|&octet| octet == b',')
+        .map(|rule| {
+            let equals = memchr::memchr(b'=', rule);
+            let from = &rule[..equals.unwrap_or(rule.len())];
+            let virtual_ports = if from == b"*" {
+                ALL_PORTS
+            } else {
+                ports(from)?
+            };
+            let target = match equals {
+                Some(equals) => Some(ports(&rule[equals + 1..])?),
+                None => None,
+            };
+            Some(PortRule {
+                virtual_ports,
+                target,
+            })
+        })
+        .collect()
+}
+
+/// `N` or `N-M`.
+fn range(text: &[u8]) -> Option<(u16, u16)> {
+    if let Some(one) = number::<u16>(text) {
+        return Some((one, one));
+    }
+    let (low, high) = numbers(text)?;
+    Some((u16::try_from(low).ok()?, u16::try_from(high).ok()?))
+}
+
+fn ports(text: &[u8]) -> Option<Ports> {
+    range(text).filter(|(low, _)| *low > 0)
+}
+
+fn target_rule(value: &[u8]) -> Option<TargetRule> {
+    if let Some(glob) = value.strip_prefix(b"unix:") {
+        return glob
+            .starts_with(b"/")
+            .then(|| TargetRule::Unix(glob.to_vec()));
+    }
+    if value == b"loopback" {
+        return Some(TargetRule::Loopback);
+    }
+    let colon = memchr::memrchr(b':', value)?;
+    let (host, range) = (
+        str::from_utf8(&value[..colon]).ok()?,
+        ports(&value[colon + 1..])?,
+    );
+    if host == "loopback" {
+        return Some(TargetRule::LoopbackPorts(range));
+    }
+    let address = match host.strip_prefix('[') {
+        Some(host) => IpAddr::V6(host.strip_suffix(']')?.parse().ok()?),
+        None => IpAddr::V4(host.parse().ok()?),
+    };
+    Some(TargetRule::Address(address, range))
+}
+
+fn flags(list: &[u8]) -> Result<BTreeSet<Flag>, String> {
+    if list.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    list.split(|&octet| octet == b',')
+        .map(|name| {
+            let all = Flag::ALL.map(Flag::name).join(", ");
+            Flag::parse(name).ok_or_else(|| format!("'{}' is no flag; {all}", shown(name)))
+        })
+        .collect()
+}
+
+fn written((low, high): Ports) -> String {
+    if low == high {
+        low.to_string()
+    } else {
+        format!("{low}-{high}")
+    }
+}
+
+impl PortRule {
+    fn word(&self) -> String {
+        let from = if self.virtual_ports == ALL_PORTS {
+            "*".to_owned()
+        } else {
+            written(self.virtual_ports)
+        };
+        match self.target {
+            Some(target) => format!("{from}={}", written(target)),
+            None => from,
+        }
+    }
+}
+
+impl TargetRule {
+    fn word(&self) -> String {
+        match self {
+            Self::Loopback => "target=loopback".into(),
+            Self::LoopbackPorts(ports) => format!("target=loopback:{}", written(*ports)),
+            Self::Address(IpAddr::V4(host), ports) => format!("target={host}:{}", written(*ports)),
+            Self::Address(IpAddr::V6(host), ports) => {
+                format!("target=[{host}]:{}", written(*ports))
+            }
+            Self::Unix(glob) => format!("target=unix:{}", String::from_utf8_lossy(glob)),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Identity: what the kernel says of who has connected.
+
+/// The user and group that a failed mapping of a user namespace shows as.
+pub const UNMAPPED: u32 = 65534;
+
+/// What a connection's peer was when it was accepted; it never changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its supplementary groups.
+    pub groups: Vec<u32>,
+    /// The label that a security module gives it, as [`label`] has it; empty for none.
+    pub label: Vec<u8>,
+    /// Its unit of the service manager; empty for none or an unknown one.
+    pub unit: Vec<u8>,
+    /// Its process.
+    pub pid: i32,
+    /// The socket it came through, as its `BusSocket` line has the path or address.
+    pub socket: Vec<u8>,
+}
+
+/// The owner of what a connection makes; never a process, which forks and ends.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner {
+    /// The user.
+    pub uid: u32,
+    /// The label.
+    pub label: Vec<u8>,
+}
+
+impl Identity {
+    /// The owner of what it makes. A user that may be a failed mapping owns nothing.
+    #[must_use]
+    pub fn owner(&self) -> Option<Owner> {
+        let label = self.label.clone();
+        (self.uid != UNMAPPED).then_some(Owner {
+            uid: self.uid,
+            label,
+        })
+    }
+
+    /// The value of `GETINFO whoami`.
+    #[must_use]
+    pub fn whoami(&self, session: u64, name: &str, profiles: &[String]) -> Vec<u8> {
+        let mut groups = self.groups.clone();
+        groups.sort_unstable();
+        let groups: Vec<_> = groups.iter().map(u32::to_string).collect();
+        let (uid, gid, groups) = (self.uid, self.gid, groups.join(","));
+        let mut out = format!("ID={session} NAME={name} UID={uid} GID={gid} GROUPS={groups}");
+        let mut out = {
+            out.push_str(" LABEL=");
+            out.into_bytes()
+        };
+        quote(&self.label, &mut out);
+        out.extend_from_slice(b" UNIT=");
+        quote(&self.unit, &mut out);
+        out.extend_from_slice(format!(" PID={} SOCKET=", self.pid).as_bytes());
+        quote(&self.socket, &mut out);
+        out.extend_from_slice(format!(" PROFILES={}", profiles.join(",")).as_bytes());
+        out
+    }
+}
+
+/// Appends a `QuotedString`: a backslash before a quote or a backslash, and nothing that ends a
+/// line.
+fn quote(octets: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for &octet in octets {
+        match octet {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', octet]),
+            b'\r' | b'\n' | 0 => out.push(b'?'),
+            octet => out.push(octet),
+        }
+    }
+    out.push(b'"');
+}
+
+/// A label as it is compared: without a NUL at its end and without the mode that `AppArmor` adds.
+#[must_use]
+pub fn label(octets: &[u8]) -> &[u8] {
+    let octets = octets.strip_suffix(b"\0").unwrap_or(octets);
+    let octets = octets.strip_suffix(b"\n").unwrap_or(octets);
+    [
+        &b" (enforce)"[..],
+        b" (complain)",
+        b" (kill)",
+        b" (unconfined)",
+        b" (mixed)",
+    ]
+    .iter()
+    .find_map(|mode| octets.strip_suffix(*mode))
+    .unwrap_or(octets)
+}
+
+/// The unit of a process, by the text of its `/proc/PID/cgroup`: the first component behind the
+/// slices, so that a user's own manager, which is below `user@UID.service`, cannot forge one.
+#[must_use]
+pub fn unit(cgroup: &[u8]) -> Option<&[u8]> {
+    let lines = || cgroup.split(|&octet| octet == b'\n');
+    let named = |line: &'_ [u8]| memchr::memchr(b':', line).map(|colon| colon + 1);
+    let path = lines()
+        .find_map(|line| line.strip_prefix(b"0::"))
+        .filter(|path| *path != b"/")
+        .or_else(|| lines().find_map(|line| line[named(line)?..].strip_prefix(b"name=systemd:")))?;
+    let mut components = path.strip_prefix(b"/")?.split(|&octet| octet == b'/');
+    let unit = components.find(|component| !component.ends_with(b".slice"))?;
+    // The service manager puts this before a name that a file of the kernel's could have.
+    let unit = unit.strip_prefix(b"_").unwrap_or(unit);
+    let is_unit = unit.ends_with(b".service") || unit.ends_with(b".scope");
+    is_unit.then_some(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoami_says_all_of_it() {
+        let identity = Identity {
+            uid: 1000,
+            gid: 1000,
+            groups: vec![1001, 27],
+            pid: 4711,
+            socket: b"/run/onionbus/control".to_vec(),
+            label: b"a\"b\\c".to_vec(),
+            unit: b"x.service".to_vec(),
+        };
+        let profiles = ["base".to_owned(), "nyx".to_owned()];
+        let line = String::from_utf8(identity.whoami(7, "alice", &profiles)).unwrap();
+        assert_eq!(
+            line,
+            "ID=7 NAME=alice UID=1000 GID=1000 GROUPS=27,1001 LABEL=\"a\\\"b\\\\c\" \
+             UNIT=\"x.service\" PID=4711 SOCKET=\"/run/onionbus/control\" PROFILES=base,nyx"
+        );
+    }
+
+    #[test]
+    fn a_failed_mapping_owns_nothing() {
+        let mut identity = Identity::default();
+        assert!(identity.owner().is_some());
+        identity.uid = UNMAPPED;
+        assert_eq!(identity.owner(), None);
+    }
+
+    #[test]
+    fn labels_are_compared_without_their_ends() {
+        for (given, expected) in [
+            (&b"unconfined\n"[..], &b"unconfined"[..]),
+            (b"/usr/bin/x (enforce)\0", b"/usr/bin/x"),
+            (b"/usr/bin/x (enforce)", b"/usr/bin/x"),
+            (b"u:r:t:s0\0", b"u:r:t:s0"),
+            (b"", b""),
+        ] {
+            assert_eq!(label(given), expected);
+        }
+    }
+
+    #[test]
+    fn a_unit_is_the_first_behind_the_slices() {
+        for (text, expected) in [
+            (
+                "0::/system.slice/bitcoind.service\n",
+                Some("bitcoind.service"),
+            ),
+            (
+                "0::/system.slice/a-b.slice/x@1.service/sub\n",
+                Some("x@1.service"),
+            ),
+            (
+                "0::/user.slice/user-1000.slice/user@1000.service/app.slice/bitcoind.service\n",
+                Some("user@1000.service"),
+            ),
+            (
+                "0::/user.slice/user-1000.slice/session-3.scope\n",
+                Some("session-3.scope"),
+            ),
+            (
+                "12:pids:/x\n1:name=systemd:/system.slice/a.service\n0::/\n",
+                Some("a.service"),
+            ),
+            ("0::/\n", None),
+            ("0::/../x.service\n", None),
+            ("0::/system.slice\n", None),
+            ("", None),
+        ] {
+            assert_eq!(unit(text.as_bytes()), expected.map(str::as_bytes), "{text}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What is one's own, and what is another's.
+
+use std::time::{Duration, Instant};
+
+use super::Delivery::{No, Wait, Yes};
+use super::*;
+use crate::wire::fields::Onion;
+
+const OTHER: &str = "5mopv5h6fi7vx77g4ypi6nrgndhtxnk3e7fljqddkbmjptpbej7cdwqd";
+
+#[test]
+fn what_is_anothers_is_not_there() {
+    let lines = "Allow del_onion own\nAllow client_auth add remove view own\n\
+        Allow circuits close extend build own\nAllow streams attach close own\n\
+        Own-Socks unix:/run/s";
+    let (mine, theirs) = (grants_of(&alice(), lines), grants_of(&bob(), lines));
+    let owner = mine.owner().cloned().unwrap();
+    let mut ledger = Ledger::default();
+    let onion = Onion::parse(ONION.as_bytes()).unwrap();
+    ledger.handle_onion(Some(&owner), Some(&onion));
+    ledger.handle_key(&onion, owner.clone());
+    ledger.handle_circuit(7, owner);
+    ledger.handle_event(b"650 STREAM 3 NEW 0 a:80 SOURCE_ADDR=/run/s:0 PURPOSE=USER\r\n");
+    let del = format!("DEL_ONION {ONION}");
+    let upper = format!("DEL_ONION {}", ONION.to_uppercase());
+    let add = format!("ONION_CLIENT_AUTH_ADD {ONION} x25519:AAAA");
+    let remove = format!("ONION_CLIENT_AUTH_REMOVE {ONION}");
+    let other = format!("ONION_CLIENT_AUTH_ADD {OTHER} x25519:AAAA");
+    let no_key = format!("251 No credentials for \"{ONION}\"");
+    for (line, own, foreign) in [
+        (&del[..], "", "552 Unknown Onion Service id"),
+        (
+            &upper,
+            "552 Unknown Onion Service id",
+            "552 Unknown Onion Service id",
+        ),
+        (&add, "", FILTERED),
+        (&other, "", ""),
+        (&remove, "", &no_key),
+        ("CLOSECIRCUIT 7", "", "552 Unknown circuit \"7\""),
+        (
+            "CLOSECIRCUIT 8",
+            "552 Unknown circuit \"8\"",
+            "552 Unknown circuit \"8\"",
+        ),
+        ("EXTENDCIRCUIT 7 a", "", "552 Unknown circuit \"7\""),
+        ("EXTENDCIRCUIT 0 a", "", ""),
+        ("SETCIRCUITPURPOSE 7 purpose=general", FILTERED, FILTERED),
+        // The same listener is the way of both.
+        ("CLOSESTREAM 3 1", "", ""),
+        (
+            "CLOSESTREAM 4 1",
+            "552 Unknown stream \"4\"",
+            "552 Unknown stream \"4\"",
+        ),
+        ("ATTACHSTREAM 3 7", "", "552 Unknown circuit \"7\""),
+        ("ATTACHSTREAM 3 0", "", ""),
+    ] {
+        for (grants, expected) in [(&mine, own), (&theirs, foreign)] {
+            let expected = if expected.is_empty() { line } else { expected };
+            assert_eq!(outcome(grants, &ledger, line), expected, "{line}");
+        }
+    }
+    assert!(allowed_of(&mine, "ONION_CLIENT_AUTH_VIEW").views.own_keys);
+    let any = grants_of(
+        &bob(),
+        "Allow client_auth view any\nAllow client_auth remove any",
+    );
+    assert!(!allowed_of(&any, "ONION_CLIENT_AUTH_VIEW").views.own_keys);
+    assert_eq!(outcome(&any, &ledger, &remove), remove);
+}
+
+#[test]
+fn a_failed_mapping_owns_nothing_that_it_makes() {
+    let nobody = Identity {
+        uid: 65534,
+        ..alice()
+    };
+    let grants = grants_of(&nobody, "Allow del_onion own\nAllow circuits close own");
+    let mut ledger = Ledger::default();
+    ledger.handle_onion(None, Some(&Onion::parse(ONION.as_bytes()).unwrap()));
+    let line = format!("DEL_ONION {ONION}");
+    assert_eq!(
+        outcome(&grants, &ledger, &line),
+        "552 Unknown Onion Service id"
+    );
+}
+
+#[test]
+fn a_circuit_is_own_by_its_builder_or_by_all_its_streams() {
+    let grants = grants_of(
+        &alice(),
+        "Own-Socks user=alice:\nAllow events CIRC:own STREAM:own CIRC_BW:own",
+    );
+    let mut ledger = Ledger::default();
+    let now = Instant::now();
+    let mut hear = |event: &str| {
+        ledger.handle_event(event.as_bytes());
+        ledger.deliver(&grants, 1, event.as_bytes(), None, now)
+    };
+    let (yes, no) = (Delivery::Yes, Delivery::No);
+    for (event, expected) in [
+        ("650 CIRC 5 BUILT $A PURPOSE=GENERAL\r\n", no),
+        // A name cannot forge a keyword, since it is in quotes.
+        (
+            "650 STREAM 1 NEW 0 a:80 SOCKS_USERNAME=\"x SOCKS_USERNAME=alice:\" X=1\r\n",
+            no,
+        ),
+        (
+            "650 STREAM 1 NEW 0 a:80 SOCKS_USERNAME=\"\\\" SOCKS_USERNAME=alice:\"\r\n",
+            no,
+        ),
+        (
+            "650 STREAM 2 NEW 0 a:80 PURPOSE=USER SOCKS_USERNAME=\"alice:1\"\r\n",
+            yes,
+        ),
+        ("650 STREAM 2 SENTCONNECT 5 a:80\r\n", yes),
+        ("650 CIRC 5 BUILT $A\r\n", yes),
+        ("650 CIRC_BW ID=5 READ=1\r\n", yes),
+        ("650 STREAM 1 SENTCONNECT 5 a:80\r\n", no),
+        ("650 CIRC 5 BUILT $A\r\n", no),
+        ("650 STREAM 1 DETACHED 5 a:80\r\n", no),
+        ("650 CIRC 5 BUILT $A\r\n", yes),
+        ("650 STREAM 2 CLOSED 5 a:80 REASON=END\r\n", yes),
+        ("650 STREAM 2 CLOSED 5 a:80 REASON=END\r\n", no),
+        ("650 STREAM x NEW 0 a:80 SOCKS_USERNAME=alice:\r\n", no),
+        ("650 STREAM\r\n", no),
+        ("650 \r\n", no),
+        ("", no),
+        // A stream whose beginning was not seen.
+        (
+            "650 STREAM 9 SUCCEEDED 6 a:80 SOCKS_USERNAME=\"alice:\"\r\n",
+            no,
+        ),
+    ] {
+        assert_eq!(hear(event), expected, "{event}");
+    }
+}
+
+#[test]
+fn events_of_ones_own_are_delivered() {
+    let lines = "Allow events HS_DESC:own HS_DESC_CONTENT:own SIGNAL:own CONF_CHANGED:own \
+        CONTROLLER:own ACTION:own BW:quiet";
+    let (mine, theirs) = (grants_of(&alice(), lines), grants_of(&bob(), lines));
+    let (me, them) = (
+        mine.owner().cloned().unwrap(),
+        theirs.owner().cloned().unwrap(),
+    );
+    let onion = Onion::parse(ONION.as_bytes()).unwrap();
+    let now = Instant::now();
+    let mut ledger = Ledger::default();
+    let desc = format!("650 HS_DESC UPLOAD {ONION} UNKNOWN $A\r\n");
+    let content = format!("650+HS_DESC_CONTENT {ONION} x $A\r\n.\r\n650 OK\r\n");
+    let to = |ledger: &Ledger, grants: &Grants, event: &str, after: u64| {
+        let now = now + Duration::from_millis(after);
+        ledger.deliver(grants, 1, event.as_bytes(), Some(&them), now)
+    };
+    assert_eq!(to(&ledger, &mine, &desc, 0), No);
+    ledger.handle_add_onion(Some(&me));
+    assert_eq!(
+        (to(&ledger, &mine, &desc, 0), to(&ledger, &theirs, &desc, 0)),
+        (Wait, Wait)
+    );
+    ledger.handle_onion(Some(&me), Some(&onion));
+    assert_eq!(
+        (to(&ledger, &mine, &desc, 0), to(&ledger, &theirs, &desc, 0)),
+        (Yes, No)
+    );
+    ledger.handle_fetch(&onion, them.clone());
+    assert_eq!(to(&ledger, &theirs, &content, 0), Yes);
+    ledger.handle_signal("RELOAD", me.clone(), now);
+    assert_eq!(to(&ledger, &mine, "650 SIGNAL RELOAD\r\n", 900), Yes);
+    assert_eq!(to(&ledger, &mine, "650 SIGNAL RELOAD\r\n", 1100), No);
+    assert_eq!(to(&ledger, &theirs, "650 SIGNAL RELOAD\r\n", 0), No);
+    for owner in [&me, &them] {
+        ledger.handle_signal("NEWNYM", owner.clone(), now);
+    }
+    let newnym = "650 SIGNAL NEWNYM\r\n";
+    ledger.handle_event(newnym.as_bytes());
+    assert_eq!(
+        (
+            to(&ledger, &mine, newnym, 9000),
+            to(&ledger, &theirs, newnym, 9000)
+        ),
+        (Yes, Yes)
+    );
+    ledger.handle_event(newnym.as_bytes());
+    assert_eq!(to(&ledger, &mine, newnym, 9000), No);
+    ledger.handle_option(b"Log", me.clone(), now);
+    let changed = "650-CONF_CHANGED\r\n650-Log=notice\r\n650 OK\r\n";
+    let more = "650-CONF_CHANGED\r\n650-Log=notice\r\n650-SocksPort\r\n650 OK\r\n";
+    assert_eq!(
+        (
+            to(&ledger, &mine, changed, 0),
+            to(&ledger, &theirs, changed, 0)
+        ),
+        (Yes, No)
+    );
+    assert_eq!(to(&ledger, &mine, more, 0), No);
+    assert_eq!(
+        to(
+            &ledger,
+            &mine,
+            "650 CONTROLLER CONNECTED 1 a UID=1 PID=1\r\n",
+            0
+        ),
+        Yes
+    );
+    assert_eq!(
+        to(
+            &ledger,
+            &mine,
+            "650 CONTROLLER CONNECTED 11 a UID=1 PID=1\r\n",
+            0
+        ),
+        No
+    );
+    assert_eq!(to(&ledger, &theirs, "650 ACTION 1\r\n", 0), Yes);
+    assert_eq!(to(&ledger, &mine, "650 ACTION 1\r\n", 0), No);
+    assert_eq!(to(&ledger, &mine, "650 BW 1 2\r\n", 0), No);
+    assert_eq!(to(&ledger, &mine, "650 TOR UP\r\n", 0), Yes);
+}
