@@ -75,13 +75,14 @@
 //! - [`logging`]: the log, to standard error and as events.
 //!
 //! [`command`], [`wire`], [`auth`], [`policy`], [`controller`] and [`tor`] do no I/O, read no clock
-//! and hold no lock: they are functions of what they are given, the time included, so a test feeds them
-//! octet by octet on a time of its own. `tests/rooms.rs` holds that, and which room may name which.
+//! and hold no lock: they are functions of what they are given, the time included, so a test feeds
+//! them octet by octet on a time of its own. `tests/rooms.rs` holds that, and which room may name
+//! which.
 //!
 //! A line of code knows its room: it makes a system call: `server`, `sys`, `outbox`; it spells a
 //! CRLF, a status or a type number: `wire`; it names a command or a key: `command`; an option:
-//! `options`; it asks who somebody is: `policy`; it knows a second controller: `bus`; it knows Tor's side: `tor`; otherwise it is
-//! about one controller: `controller`.
+//! `options`; it asks who somebody is: `policy`; it knows a second controller: `bus`; it knows
+//! Tor's side: `tor`; otherwise it is about one controller: `controller`.
 //!
 //! Two things stand outside on purpose: `options` reads and writes its own file, and [`server`]
 //! talks to the service manager.

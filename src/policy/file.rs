@@ -21,6 +21,8 @@ pub struct Source<'a> {
     pub file: &'a str,
     /// What it holds.
     pub text: &'a [u8],
+    /// The number of the `BusPolicy` line that names it: each yields at least one block.
+    pub group: usize,
 }
 
 /// Users and groups, looked up once while the files are read.
@@ -122,9 +124,28 @@ impl Policy {
             names,
             blocks: BTreeMap::new(),
             problems: Vec::new(),
+            with_blocks: BTreeSet::new(),
         };
         for source in sources {
             reader.file(source);
+        }
+        let groups: BTreeSet<_> = sources.iter().map(|source| source.group).collect();
+        for group in groups {
+            let mut of_group = sources.iter().filter(|source| source.group == group);
+            let has_block = |source: &Source<'_>| reader.with_blocks.contains(source.file);
+            if let Some(first) = of_group.clone().next()
+                && !of_group.any(has_block)
+                && !reader
+                    .problems
+                    .iter()
+                    .any(|problem| problem.file == first.file)
+            {
+                reader.problems.push(Problem {
+                    file: first.file.to_owned(),
+                    line: None,
+                    text: "it has no block, which begins with Profile NAME".into(),
+                });
+            }
         }
         reader.check_uses();
         if !reader.problems.is_empty() {
@@ -173,6 +194,8 @@ struct Reader<'a> {
     names: &'a Names<'a>,
     blocks: BTreeMap<String, Block>,
     problems: Vec<Problem>,
+    /// The files that have a block, whether it is right or not.
+    with_blocks: BTreeSet<String>,
 }
 
 impl Reader<'_> {
@@ -195,6 +218,7 @@ impl Reader<'_> {
             let is_profile = line.key.eq_ignore_ascii_case(b"Profile");
             if is_profile {
                 self.end(current.take());
+                self.with_blocks.insert(source.file.to_owned());
                 let name = match self.name(&line.value) {
                     Ok(name) => name,
                     Err(why) => {

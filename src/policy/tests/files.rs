@@ -92,6 +92,8 @@ fn blocks_unite_and_a_deny_is_above_all() {
 fn files_are_told_all_that_is_wrong() {
     for (text, line, part) in [
         ("Allow all", 1, "before the first Profile"),
+        ("", 0, "has no block"),
+        ("# Profile a", 0, "has no block"),
         ("Profile a b", 1, "1 to 64 letters"),
         ("Profile a\nProfile a", 2, "taken by f0:1"),
         ("Profile a\nFoo x", 2, "is no keyword"),
@@ -142,7 +144,7 @@ fn files_are_told_all_that_is_wrong() {
         let problems = read(&[text]).unwrap_err();
         let shown = problems[0].to_string();
         assert!(
-            shown.starts_with(&format!("f0:{line}: ")),
+            shown.starts_with(&format!("f0:{line}: ")) || (line == 0 && shown.starts_with("f0: ")),
             "{text}: {shown}"
         );
         assert!(shown.contains(part), "{text}: {shown}");

@@ -37,6 +37,7 @@ fn read(texts: &[&str]) -> Result<Policy, Vec<Problem>> {
         .map(|(file, text)| Source {
             file,
             text: text.as_bytes(),
+            group: 0,
         })
         .collect();
     Policy::parse(&sources, &names)
