@@ -9,6 +9,7 @@ pub mod file;
 pub mod pages;
 pub mod paths;
 pub mod peer;
+pub mod policy;
 pub mod process;
 pub mod receive;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -16,3 +17,4 @@ mod seccomp;
 pub mod socket;
 pub mod state;
 pub mod user;
+pub mod users;

@@ -1,0 +1,295 @@
+//! Policy files: which there are, and that nobody but those who may has written them.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Component, Path, PathBuf};
+
+use nix::fcntl::OFlag;
+
+/// The most octets of a file.
+const MOST: u64 = 1 << 20;
+
+/// The most links on the way to a file, as Linux has it.
+const MOST_LINKS: usize = 40;
+
+/// A file that counts.
+#[derive(Debug)]
+pub struct PolicyFile {
+    /// Its path, as it was named or found.
+    pub path: PathBuf,
+    /// What it holds.
+    pub text: Vec<u8>,
+    /// The place of the line that names it.
+    pub line: usize,
+}
+
+/// A path that cannot be used, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {text}", path.display())]
+pub struct Unusable {
+    /// The path.
+    pub path: PathBuf,
+    /// What is wrong, and what to do.
+    pub text: String,
+}
+
+/// Reads the files that these paths name: each a file, or a directory of which `*.policy` are read.
+/// Of two files with the same base name the one of the later path counts. Tells all that is wrong.
+pub fn read(paths: &[PathBuf], daemon: u32) -> Result<Vec<PolicyFile>, Vec<Unusable>> {
+    let mut problems = Vec::new();
+    let mut counting = BTreeMap::new();
+    for (line, path) in paths.iter().enumerate() {
+        match files(path) {
+            Ok(files) if files.is_empty() => problems.push(Unusable {
+                path: path.clone(),
+                text: "the directory has no file *.policy".into(),
+            }),
+            Ok(files) => {
+                for file in files {
+                    let name = file.file_name().map(ToOwned::to_owned);
+                    counting.insert(name, (line, file));
+                }
+            }
+            Err(error) => problems.push(Unusable {
+                path: path.clone(),
+                text: format!("it cannot be read: {error}"),
+            }),
+        }
+    }
+    let mut files = Vec::new();
+    for (line, path) in counting.into_values() {
+        match read_one(&path, daemon) {
+            Ok(text) => files.push(PolicyFile { path, text, line }),
+            Err(text) => problems.push(Unusable { path, text }),
+        }
+    }
+    if problems.is_empty() {
+        Ok(files)
+    } else {
+        Err(problems)
+    }
+}
+
+/// The file, or those in the directory, in the order of their names.
+fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+    if !fs::metadata(path)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        let octets = name.as_bytes();
+        if octets.ends_with(b".policy") && !octets.starts_with(b".") {
+            files.push(path.join(name));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Reads a file that only root and the daemon's user can have written.
+fn read_one(path: &Path, daemon: u32) -> Result<Vec<u8>, String> {
+    let io = |error: io::Error| format!("it cannot be read: {error}");
+    let path = std::path::absolute(path).map_err(io)?;
+    check_way(&path, &|owner| owner == 0 || owner == daemon, MOST_LINKS)?;
+    let file = open(&path).map_err(io)?;
+    // Of what is open, since a path can lead elsewhere by now.
+    let metadata = file.metadata().map_err(io)?;
+    if !metadata.is_file() {
+        return Err("it is no regular file".into());
+    }
+    check(&path, &metadata, &|owner| owner == 0 || owner == daemon)?;
+    let mut text = Vec::new();
+    file.take(MOST + 1).read_to_end(&mut text).map_err(io)?;
+    if text.len() as u64 > MOST {
+        return Err(format!("it has more than {MOST} octets"));
+    }
+    Ok(text)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    // A pipe that nobody writes to is not waited for.
+    let flags = OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(path)
+}
+
+/// Checks every directory on the way to a path from the root down, and those on the way of its
+/// links: below a directory that only trusted users can write to, nobody else can change the next.
+fn check_way(path: &Path, trusts: &dyn Fn(u32) -> bool, links: usize) -> Result<(), String> {
+    let io = |path: &Path, error: io::Error| format!("{} cannot be read: {error}", path.display());
+    let mut way = PathBuf::from("/");
+    let root = fs::symlink_metadata(&way).map_err(|error| io(&way, error))?;
+    check(&way, &root, trusts)?;
+    let mut components = path.components().peekable();
+    while let Some(component) = components.next() {
+        match component {
+            Component::Normal(name) => way.push(name),
+            Component::ParentDir => {
+                way.pop();
+                continue;
+            }
+            _ => continue,
+        }
+        let metadata = fs::symlink_metadata(&way).map_err(|error| io(&way, error))?;
+        if metadata.is_symlink() {
+            let target = fs::read_link(&way).map_err(|error| io(&way, error))?;
+            way.pop();
+            let links = links.checked_sub(1).ok_or("too many links lead to it")?;
+            let rest: PathBuf = components.collect();
+            return check_way(&way.join(target).join(rest), trusts, links);
+        }
+        if components.peek().is_some() {
+            check(&way, &metadata, trusts)?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks that only trusted users can write to a file or directory. A sticky directory of root's
+/// keeps the names of others.
+fn check(path: &Path, metadata: &Metadata, trusts: &dyn Fn(u32) -> bool) -> Result<(), String> {
+    let (shown, uid, mode) = (path.display(), metadata.uid(), metadata.mode());
+    if !trusts(uid) {
+        return Err(format!(
+            "{shown} belongs to user {uid}; it must be root's or the daemon's"
+        ));
+    }
+    let is_sticky = metadata.is_dir() && uid == 0 && mode & 0o1000 != 0;
+    if mode & 0o022 != 0 && !is_sticky {
+        return Err(format!(
+            "others than its owner can write to {shown}: chmod go-w {shown}"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether nobody but root can write to any directory on the way to a path, links resolved; a
+/// sticky one is one that others write to.
+#[must_use]
+pub fn is_roots(path: &Path) -> bool {
+    let Some(directory) = path
+        .parent()
+        .and_then(|parent| fs::canonicalize(parent).ok())
+    else {
+        return false;
+    };
+    let is_good = |directory: &Path| {
+        fs::symlink_metadata(directory)
+            .is_ok_and(|metadata| metadata.uid() == 0 && metadata.mode() & 0o022 == 0)
+    };
+    // A link at its end leads where nobody has looked.
+    !fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())
+        && directory.ancestors().all(is_good)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+    use crate::sys::users;
+
+    fn place() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    fn write(path: &Path, text: &str, mode: u32) -> PathBuf {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        path.to_owned()
+    }
+
+    fn texts(paths: &[PathBuf]) -> Result<Vec<(String, usize)>, Vec<String>> {
+        match read(paths, users::own()) {
+            Ok(files) => Ok(files
+                .into_iter()
+                .map(|file| (String::from_utf8(file.text).unwrap(), file.line))
+                .collect()),
+            Err(problems) => Err(problems.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    #[test]
+    fn of_two_files_of_one_name_the_later_counts() {
+        let (one, other) = (place(), place());
+        write(&one.path().join("a.policy"), "1a", 0o644);
+        write(&one.path().join("b.policy"), "1b", 0o600);
+        write(&one.path().join(".c.policy"), "1c", 0o644);
+        write(&one.path().join("d.txt"), "1d", 0o644);
+        write(&other.path().join("a.policy"), "2a", 0o644);
+        let paths = [one.path().to_owned(), other.path().to_owned()];
+        let expected = [("2a".to_owned(), 1), ("1b".to_owned(), 0)];
+        assert_eq!(texts(&paths).unwrap(), expected);
+        let file = write(&one.path().join("e"), "e", 0o644);
+        assert_eq!(texts(&[file]).unwrap(), [("e".to_owned(), 0)]);
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told() {
+        let place = place();
+        let at = |name: &str| place.path().join(name);
+        fs::create_dir(at("empty")).unwrap();
+        fs::create_dir(at("open")).unwrap();
+        fs::set_permissions(at("open"), fs::Permissions::from_mode(0o777)).unwrap();
+        let below = write(&at("open").join("f"), "", 0o644);
+        symlink(&below, at("link")).unwrap();
+        let problems = texts(&[
+            at("none"),
+            at("empty"),
+            write(&at("group"), "", 0o664),
+            write(&at("others"), "", 0o602),
+            below,
+            at("link"),
+            "/dev/null".into(),
+        ]);
+        let problems = problems.unwrap_err().join("\n");
+        for part in [
+            "none: it cannot be read",
+            "empty: the directory has no file",
+            "chmod go-w",
+            "others than its owner can write to",
+            "open: chmod",
+            "link: others than",
+            "null: it is no regular file",
+        ] {
+            assert!(problems.contains(part), "{part}: {problems}");
+        }
+        assert_eq!(problems.lines().count(), 7, "{problems}");
+    }
+
+    #[test]
+    fn a_file_of_somebody_elses_is_refused() {
+        let place = place();
+        let file = write(&place.path().join("f"), "", 0o644);
+        let error = check(&file, &fs::metadata(&file).unwrap(), &|_| false).unwrap_err();
+        assert!(error.contains("belongs to user"), "{error}");
+    }
+
+    #[test]
+    fn a_link_leads_through_what_is_checked_too() {
+        let place = place();
+        let at = |name: &str| place.path().join(name);
+        fs::create_dir(at("dir")).unwrap();
+        write(&at("dir/f"), "f", 0o644);
+        symlink("dir", at("to")).unwrap();
+        symlink("../to/f", at("dir/again")).unwrap();
+        assert_eq!(texts(&[at("to/again")]).unwrap(), [("f".to_owned(), 0)]);
+        symlink("round", at("round")).unwrap();
+        assert!(texts(&[at("round")]).is_err());
+    }
+
+    #[test]
+    fn directories_are_roots_or_not() {
+        let place = place();
+        assert!(!is_roots(&place.path().join("socket")));
+        assert!(!is_roots(Path::new("/tmp/socket")));
+        assert!(!is_roots(Path::new("/nowhere/at/all")));
+        assert!(is_roots(Path::new("/etc/socket")));
+    }
+}
