@@ -18,7 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "command", "wire", "auth", "options", "sys", "server", "logging",
+            "command", "wire", "auth", "options", "policy", "sys", "server", "logging",
         ],
     ),
     ("command", &[]),

@@ -35,6 +35,7 @@ complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "info" -d 'Ask the
 complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "conf" -d 'Read or change the daemon\'s options'
 complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "command" -d 'Send one line of the control protocol and print the reply'
 complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "check" -d 'Check a configuration file without starting anything'
+complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "policy" -d 'Say what a policy grants, without a daemon'
 complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "completions" -d 'Print the completions for a shell'
 complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l config -d 'Read options from this file' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l socket -d 'Listen here (option `BusSocket`)' -r -F
@@ -72,4 +73,21 @@ complete -c onionbus -n "__fish_onionbus_using_subcommand command" -l as -d 'Tak
 complete -c onionbus -n "__fish_onionbus_using_subcommand command" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand check" -l config -d 'The file to check' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand check" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and not __fish_seen_subcommand_from try show" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and not __fish_seen_subcommand_from try show" -f -a "try" -d 'Judge one command as the daemon would'
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and not __fish_seen_subcommand_from try show" -f -a "show" -d 'Print everything that is granted'
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from try" -l config -d 'The option file that names the policy files' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from try" -l user -d 'A user, by name or number [default: whoever runs this]' -r -f -a "(__fish_complete_users)"
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from try" -l group -d 'A group, by name or number, instead of the user\'s own; may be repeated' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from try" -l socket -d 'The socket that it comes through, as the option file has it' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from try" -l unit -d 'The unit of the service manager that it is' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from try" -l label -d 'The label that a security module gives it' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from try" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from show" -l config -d 'The option file that names the policy files' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from show" -l user -d 'A user, by name or number [default: whoever runs this]' -r -f -a "(__fish_complete_users)"
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from show" -l group -d 'A group, by name or number, instead of the user\'s own; may be repeated' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from show" -l socket -d 'The socket that it comes through, as the option file has it' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from show" -l unit -d 'The unit of the service manager that it is' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from show" -l label -d 'The label that a security module gives it' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand completions" -s h -l help -d 'Print help'

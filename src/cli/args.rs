@@ -68,6 +68,19 @@ Examples:
   onionbus serve --config /etc/onionbus/onionbus.conf
   onionbus serve --socket ./control --state ./state --set 'BusLog debug'";
 
+const TRY_HELP: &str = "\
+What is allowed is printed as it is sent to Tor, what is refused as the reply to it. Whose circuits,
+streams and onion services there are is not known without a daemon: none is anybody's own.
+
+Exit codes:
+  0  it is allowed
+  1  it is refused
+  2  the files are wrong, or the arguments
+
+Examples:
+  onionbus policy try --config /etc/onionbus/onionbus.conf --user alice 'SIGNAL NEWNYM'
+  onionbus policy try --config onionbus.conf --user alice 'ADD_ONION NEW:BEST Port=80,17600'";
+
 const COMPLETIONS_HELP: &str = "\
 Example:
   onionbus completions bash > ~/.local/share/bash-completion/completions/onionbus";
@@ -105,6 +118,9 @@ pub enum Command {
     Raw(Raw),
     /// Check a configuration file without starting anything
     Check(Check),
+    /// Say what a policy grants, without a daemon
+    #[command(subcommand)]
+    Policy(Policy),
     /// Print the completions for a shell
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
@@ -218,6 +234,47 @@ pub struct Check {
     /// The file to check
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// Judge one command as the daemon would
+    #[command(after_help = TRY_HELP)]
+    Try(PolicyTry),
+    /// Print everything that is granted
+    Show(PolicyOf),
+}
+
+/// Whose grants are meant.
+#[derive(Debug, Args)]
+pub struct PolicyOf {
+    /// The option file that names the policy files
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: PathBuf,
+    /// A user, by name or number [default: whoever runs this]
+    #[arg(long, value_name = "USER", value_hint = ValueHint::Username)]
+    pub user: Option<String>,
+    /// A group, by name or number, instead of the user's own; may be repeated
+    #[arg(long, value_name = "GROUP", value_hint = ValueHint::Other)]
+    pub group: Vec<String>,
+    /// The socket that it comes through, as the option file has it
+    #[arg(long, value_name = "SOCKET", value_hint = ValueHint::FilePath)]
+    pub socket: Option<OsString>,
+    /// The unit of the service manager that it is
+    #[arg(long, value_name = "UNIT", value_hint = ValueHint::Other)]
+    pub unit: Option<OsString>,
+    /// The label that a security module gives it
+    #[arg(long, value_name = "LABEL", value_hint = ValueHint::Other)]
+    pub label: Option<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct PolicyTry {
+    #[command(flatten)]
+    pub of: PolicyOf,
+    /// The command, without its line end, and without its body if it begins with +
+    #[arg(value_hint = ValueHint::Other)]
+    pub command: OsString,
 }
 
 #[cfg(test)]

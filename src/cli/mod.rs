@@ -9,6 +9,7 @@ mod conf;
 mod controllers;
 mod info;
 mod login;
+mod policy;
 mod post;
 mod recent;
 mod reply;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Arguments, Command, Conf};
+use args::{Arguments, Command, Conf, Policy};
 
 /// The reason why a command ends other than well. Any other error exits with 1, as a refusal does.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +66,8 @@ fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Conf(Conf::Set(arguments)) => conf::set(arguments),
         Command::Raw(arguments) => command::run(arguments, out),
         Command::Check(arguments) => check::run(arguments, out),
+        Command::Policy(Policy::Try(arguments)) => policy::try_command(arguments, out),
+        Command::Policy(Policy::Show(arguments)) => policy::show(arguments, out),
         Command::Completions { shell } => completions::run(*shell, out),
     }
 }

@@ -25,11 +25,13 @@ mod tor;
 mod transcript;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 
 use console::Consoles;
 use daemon::Place;
 use document::Example;
+use onionbus::policy::{Names, Policy, Source};
 use support::has;
 use tor::Played;
 
@@ -111,6 +113,16 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "journalctl -u onionbus",
         "needs the service",
     ),
+    (
+        "man/onionbus-policy.5",
+        "onionbus policy show --config onionbus.conf --user alice",
+        "policy_try does, with users of this machine",
+    ),
+    (
+        "man/onionbus-policy.5",
+        "onionbus policy try --config onionbus.conf --user alice 'SIGNAL NEWNYM'",
+        "policy_try does, with users of this machine",
+    ),
 ];
 
 /// Plays a document and says how many examples it has.
@@ -134,7 +146,15 @@ fn play(document: &str, examples: &[Example]) {
         let is_console =
             document == "README.md" || example.lines.iter().any(|line| line.starts_with("$ "));
         if !is_console && !transcript::is_transcript(example) {
-            check(&place, example);
+            if example
+                .lines
+                .iter()
+                .any(|line| line.starts_with("Profile "))
+            {
+                policy(example);
+            } else {
+                check(&place, example);
+            }
             continue;
         }
         let serves_itself = example
@@ -186,6 +206,32 @@ fn check(place: &Place, example: &Example) {
     assert!(output.status.success(), "{}: {said}", example.place);
 }
 
+/// Lines of a policy are right, whoever its users are, with the ready profiles beside them.
+fn policy(example: &Example) {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/policy");
+    let mut files = vec![(example.place.clone(), example.lines.join("\n").into_bytes())];
+    for entry in fs::read_dir(directory).expect("it is there") {
+        let path = entry.expect("an entry").path();
+        let text = fs::read(&path).expect("a file");
+        files.push((path.display().to_string(), text));
+    }
+    let mut sources = Vec::new();
+    for (file, text) in &files {
+        sources.push(Source {
+            file,
+            text,
+            group: 0,
+        });
+    }
+    let names = Names {
+        user: &|_| Some(1000),
+        group: &|_| Some(1000),
+        users: BTreeMap::new(),
+    };
+    let read = Policy::parse(&sources, &names);
+    assert!(read.is_ok(), "{}: {read:?}", example.place);
+}
+
 #[test]
 fn the_readme() {
     if has("socat") && has("xxd") {
@@ -198,6 +244,7 @@ fn the_manual_pages() {
     for page in [
         "onionbus.1",
         "onionbus.conf.5",
+        "onionbus-policy.5",
         "onionbus-protocol.7",
         "onionbus.8",
     ] {

@@ -1,0 +1,212 @@
+//! `onionbus policy`: what a policy grants, without a daemon.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use onionbus::policy::{
+    Allowed, Behind, Form, Grants, Identity, Ledger, Names, PROTECTED_PORTS, Policy, Source,
+    Verdict, judge,
+};
+use onionbus::sys::{file::read_small, policy as files, users};
+use onionbus::wire::fields::{self, Fields};
+use onionbus::wire::text::{self, Framed, Framer};
+use onionbus::wire::torrc::{self, MAX_TEXT};
+
+use super::Stop;
+use super::args::{PolicyOf, PolicyTry};
+
+pub fn show(arguments: &PolicyOf, out: &mut dyn Write) -> anyhow::Result<()> {
+    let grants = grants(arguments)?;
+    for line in grants.list() {
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+pub fn try_command(arguments: &PolicyTry, out: &mut dyn Write) -> anyhow::Result<()> {
+    let grants = grants(&arguments.of)?;
+    let octets = whole(&arguments.command)?;
+    let Framed::Command(command) = Framer::default().next(&octets) else {
+        return Err(Stop::Usage("this is no command of one line".into()).into());
+    };
+    let is_safe = |path: &[u8]| files::is_roots(Path::new(OsStr::from_bytes(path)));
+    let behind = Behind {
+        protected: PROTECTED_PORTS,
+        is_safe: Some(&is_safe),
+        ..Behind::default()
+    };
+    let fields = text::verb(command.keyword).and_then(|verb| fields::parse(verb, &command));
+    let verdict = fields.map(|fields| judge(&grants, &Ledger::default(), &behind, &fields));
+    let refusal = match verdict {
+        Ok(Verdict::Allow(allowed)) => return Ok(tell(&allowed, out)?),
+        Ok(Verdict::Refuse(refused)) => refused.refusal,
+        Err(refusal) => refusal,
+    };
+    let mut reply = Vec::new();
+    text::encode_refusal(&refusal, &mut reply);
+    out.write_all(&reply)?;
+    Err(Stop::RefusedAndPrinted.into())
+}
+
+/// The command with its line end, and with a body that it may have.
+fn whole(command: &OsStr) -> anyhow::Result<Vec<u8>> {
+    let line = command.as_bytes();
+    if line.contains(&b'\n') {
+        return Err(Stop::Usage("a command is one line".into()).into());
+    }
+    let body: &[u8] = if line.starts_with(b"+") {
+        b"\r\n\r\n."
+    } else {
+        b""
+    };
+    Ok([line, body, b"\r\n"].concat())
+}
+
+/// Prints what becomes of a command that is allowed.
+fn tell(allowed: &Allowed, out: &mut dyn Write) -> std::io::Result<()> {
+    let mut octets = Vec::new();
+    allowed.fields.write(&mut octets);
+    let line = octets
+        .split(|&octet| octet == b'\r')
+        .next()
+        .unwrap_or_default();
+    writeln!(out, "allowed: {}", line.escape_ascii())?;
+    if let Fields::GetInfo(items) | Fields::GetConf(items) = &allowed.fields {
+        for (place, text) in &allowed.answers {
+            let item = items.get(*place).map(Vec::as_slice).unwrap_or_default();
+            writeln!(
+                out,
+                "answered: {}={}",
+                item.escape_ascii(),
+                text.escape_ascii()
+            )?;
+        }
+    }
+    for (event, form) in &allowed.events {
+        let form = match form {
+            Form::Plain => continue,
+            Form::Own => "only those about what is its own",
+            Form::Quiet => "never delivered",
+        };
+        writeln!(out, "{}: {form}", event.escape_ascii())?;
+    }
+    let views = allowed.views;
+    for (is_own, what) in [
+        (views.own_circuits, "circuits"),
+        (views.own_streams, "streams"),
+        (views.own_onions, "onion services"),
+        (views.own_keys, "client keys"),
+    ] {
+        if is_own {
+            writeln!(out, "shown: own {what} only")?;
+        }
+    }
+    if let Some(refused) = &allowed.complaint {
+        let lines = refused.refusal.lines();
+        let line = lines.first().map(Vec::as_slice).unwrap_or_default();
+        writeln!(
+            out,
+            "complaint: {} {}",
+            refused.refusal.status(),
+            line.escape_ascii()
+        )?;
+    }
+    Ok(())
+}
+
+/// The grants of whoever the arguments describe.
+fn grants(arguments: &PolicyOf) -> anyhow::Result<Grants> {
+    let uid = match &arguments.user {
+        None => users::own(),
+        Some(user) => id(user, &users::user, "user")?,
+    };
+    let own = users::groups(uid);
+    let (gid, groups) = if arguments.group.is_empty() {
+        own.unwrap_or_default()
+    } else {
+        let groups = arguments
+            .group
+            .iter()
+            .map(|group| id(group, &users::group, "group"));
+        let groups: Vec<_> = groups.collect::<Result<_, _>>()?;
+        (groups[0], groups)
+    };
+    let octets = |word: &Option<OsString>| word.as_ref().map(|word| word.as_bytes().to_vec());
+    let identity = Identity {
+        uid,
+        gid,
+        groups,
+        label: octets(&arguments.label).unwrap_or_default(),
+        unit: octets(&arguments.unit).unwrap_or_default(),
+        pid: 0,
+        socket: octets(&arguments.socket).unwrap_or_default(),
+    };
+    let policy = read(&arguments.config, uid)?;
+    Ok(Grants::unite(&policy, &identity))
+}
+
+fn id(name: &str, lookup: &dyn Fn(&str) -> Option<u32>, what: &str) -> anyhow::Result<u32> {
+    let id = name.parse().ok().or_else(|| lookup(name));
+    Ok(id.ok_or_else(|| Stop::Usage(format!("there is no {what} {name}")))?)
+}
+
+/// The policy that an option file names. Its owner is taken for the daemon's user.
+fn read(config: &Path, uid: u32) -> anyhow::Result<Policy> {
+    let wrong = |lines: Vec<String>| {
+        Stop::Usage(format!("this has to be corrected:\n{}", lines.join("\n")))
+    };
+    let paths = policy_lines(config)?;
+    if paths.is_empty() {
+        let what = format!("{}: it has no BusPolicy line", config.display());
+        return Err(wrong(vec![what]).into());
+    }
+    let daemon = std::fs::metadata(config)
+        .map(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata))
+        .with_context(|| format!("{} cannot be read", config.display()))?;
+    let found = files::read(&paths, daemon)
+        .map_err(|problems| wrong(problems.iter().map(ToString::to_string).collect()))?;
+    let shown: Vec<_> = found
+        .iter()
+        .map(|file| file.path.display().to_string())
+        .collect();
+    let sources: Vec<_> = found
+        .iter()
+        .zip(&shown)
+        .map(|(found, file)| Source {
+            file,
+            text: &found.text,
+            group: found.line,
+        })
+        .collect();
+    let mut names = Names {
+        user: &users::user,
+        group: &users::group,
+        users: users::all(),
+    };
+    if let Some(name) = users::name(uid) {
+        names.users.entry(uid).or_insert(name);
+    }
+    Policy::parse(&sources, &names)
+        .map_err(|problems| wrong(problems.iter().map(ToString::to_string).collect()).into())
+}
+
+/// The values of the `BusPolicy` lines of an option file, absolute.
+fn policy_lines(config: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let text = read_small(config, MAX_TEXT as u64)
+        .map_err(|error| Stop::Usage(format!("{} cannot be read: {error}", config.display())))?;
+    let (lines, mistakes) = torrc::scan(&text);
+    if let Some(mistake) = mistakes.first() {
+        let (file, line) = (config.display(), mistake.line);
+        return Err(Stop::Usage(format!("{file}:{line}: {}", mistake.text)).into());
+    }
+    let lines = lines
+        .iter()
+        .filter(|line| line.key.eq_ignore_ascii_case(b"BusPolicy"));
+    let near = config.parent().unwrap_or(Path::new("."));
+    Ok(lines
+        .map(|line| near.join(OsStr::from_bytes(&line.value)))
+        .collect())
+}
