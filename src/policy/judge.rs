@@ -80,7 +80,11 @@ pub fn judge(grants: &Grants, ledger: &Ledger, behind: &Behind<'_>, fields: &Fie
     if grants.is_everything() {
         return Verdict::Allow(Judge::allowed_whole(fields));
     }
-    match judge.judge(fields) {
+    let unauthorized = |refused: Refused| Refused {
+        refusal: Refusal::Unauthorized(Box::new(refused.refusal)),
+        ..refused
+    };
+    match judge.judge(fields).map_err(unauthorized) {
         Ok(allowed) => Verdict::Allow(allowed),
         Err(refused) if grants.complain => Verdict::Allow(Allowed {
             complaint: Some(refused),

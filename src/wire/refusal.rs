@@ -75,6 +75,9 @@ pub enum Refusal {
     CannotSave(String),
     /// Tor's own refusal: the lines of its reply, status included, without the end of the last.
     OfTor(Vec<u8>),
+    /// A refusal by the policy. In the text protocol it has the words of what it looks like there,
+    /// so that what is another's is not told from what there is not; frames have a code for it.
+    Unauthorized(Box<Self>),
     /// A request that today's Tor no longer has; its name, and what to ask instead.
     NoLonger(&'static str),
     /// A request that only a Tor can do, where none is configured; its name.
@@ -92,6 +95,7 @@ impl Refusal {
         match self {
             Self::LineTooLong => 500,
             Self::OfTor(line) => of_tor(line),
+            Self::Unauthorized(refusal) => refusal.status(),
             Self::UnrecognizedCommand(_) | Self::UnrecognizedType(_) => 510,
             Self::WrongChallenge
             | Self::TooManyProofs
@@ -181,6 +185,7 @@ impl Refusal {
                     .collect();
             }
             Self::OfTor(reply) => return lines_of_tor(reply),
+            Self::Unauthorized(refusal) => return refusal.lines(),
             Self::UnrecognizedCommand(keyword) => quoted("Unrecognized command", keyword),
             Self::UnrecognizedEvent(name) => quoted("Unrecognized event", name),
             Self::UnrecognizedSignal(name) => quoted("Unrecognized signal code", name),
@@ -241,6 +246,7 @@ impl Refusal {
             | Self::UnrecognizedSignal(_)
             | Self::UnrecognizedFeature(_)
             | Self::OfTor(_)
+            | Self::Unauthorized(_)
             | Self::NoSuchVersion { .. } => String::new(),
         }
     }

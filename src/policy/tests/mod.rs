@@ -499,3 +499,27 @@ fn names_of_a_table_are_looked_up_in_any_letter_case() {
         ],
     );
 }
+
+#[test]
+fn a_frame_has_a_code_for_what_is_refused() {
+    use crate::wire::Dialect;
+    let grants = grants_of(&alice(), "");
+    let verdict = judge(
+        &grants,
+        &Ledger::default(),
+        &Behind::default(),
+        &fields("GETCONF Log"),
+    );
+    let Verdict::Refuse(refused) = verdict else {
+        panic!("{verdict:?}");
+    };
+    for (dialect, code) in [(Dialect::Tc, 5), (Dialect::V0, 7)] {
+        let mut out = Vec::new();
+        dialect.encode_refusal(&refused.refusal, &mut out);
+        assert_eq!(out[4..6], [0, code], "{dialect:?}");
+        assert!(
+            out.ends_with(b"Unrecognized configuration key \"Log\""),
+            "{dialect:?}"
+        );
+    }
+}

@@ -58,7 +58,7 @@ pub(super) fn error_code(refusal: &Refusal) -> u16 {
         Refusal::UnknownOption(_) | Refusal::UnrecognizedOptions(_) => 0x0002,
         Refusal::InvalidValue(_) => 0x0003,
         Refusal::UnrecognizedEvent(_) => 0x0004,
-        Refusal::AuthenticationRequired => 0x0005,
+        Refusal::AuthenticationRequired | Refusal::Unauthorized(_) => 0x0005,
         Refusal::AuthenticationFailed(_) => 0x0006,
         Refusal::OfTor(_) if refusal.is_unrecognized_event() => 0x0004,
         Refusal::OfTor(_) => match refusal.status() {

@@ -194,7 +194,7 @@ pub(super) fn error_code(refusal: &Refusal) -> u16 {
         | Refusal::UnrecognizedKeys(_) => 0x0004,
         Refusal::InvalidValue(_) | Refusal::Transition(_) => 0x0005,
         Refusal::UnrecognizedEvent(_) | Refusal::UnrecognizedSignal(_) => 0x0006,
-        Refusal::AuthenticationRequired => 0x0007,
+        Refusal::AuthenticationRequired | Refusal::Unauthorized(_) => 0x0007,
         Refusal::AuthenticationFailed(_) => 0x0008,
         Refusal::LineTooLong | Refusal::TooManyControllers(_) => 0x0009,
         Refusal::OfTor(line) => of_tor(refusal.status(), line.get(4..).unwrap_or_default()),

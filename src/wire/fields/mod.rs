@@ -21,6 +21,7 @@ pub use add_onion::{AddOnion, Flag, Key, Port, Target};
 pub use circuits::{AttachStream, ExtendCircuit, RedirectStream};
 pub use onions::{ClientKey, HsPost, Onion};
 
+use super::event::EventKind;
 use super::refusal::Refusal;
 use super::request::{Request, Setting, Signal};
 use super::text::arguments::{self, Pairs, pairs};
@@ -313,6 +314,48 @@ fn write_settings(settings: &[Setting], out: &mut Vec<u8>) {
 }
 
 impl Fields {
+    /// The fields of a request, as frames ask. None for what only a Tor can take apart, which has
+    /// the form of a command on its way there.
+    #[must_use]
+    pub fn of_request(request: &Request<'_>) -> Option<Self> {
+        let own = |words: &[&[u8]]| words.iter().map(|word| word.to_vec()).collect();
+        let key = |name: &[u8]| Self::GetInfo(vec![name.to_vec()]);
+        Some(match request {
+            Request::ControllerName(name) => Self::ControllerName(name.to_vec()),
+            Request::PostMessage { destination, text } => Self::PostMessage {
+                destination: destination.to_vec(),
+                text: text.to_vec(),
+            },
+            Request::SetEvents { events, others } => {
+                let names = events.kinds().filter_map(EventKind::name);
+                let names = names.map(|name| name.as_bytes().to_vec());
+                Self::SetEvents(
+                    names
+                        .chain(others.iter().map(|name| name.to_vec()))
+                        .collect(),
+                )
+            }
+            Request::GetInfo(keys) => Self::GetInfo(own(keys)),
+            Request::GetConf(names) => Self::GetConf(own(names)),
+            Request::SetConf(settings) => Self::SetConf(settings.clone()),
+            Request::ResetConf(settings) => Self::ResetConf(settings.clone()),
+            Request::LoadConf(text) => Self::LoadConf(text.clone()),
+            Request::SaveConf { force } => Self::SaveConf { force: *force },
+            Request::Signal(signal) => Self::Signal(signal.name().as_bytes().to_vec()),
+            Request::UseFeature => Self::UseFeature(Vec::new()),
+            Request::TakeOwnership => Self::TakeOwnership,
+            Request::DropOwnership => Self::DropOwnership,
+            Request::RecentMessages => key(b"recent-messages"),
+            Request::NewMessages => key(b"new-messages"),
+            Request::ListControllers => key(b"list-controllers"),
+            Request::ProtocolInfo
+            | Request::AuthChallenge(_)
+            | Request::Authenticate(_)
+            | Request::Quit => Self::Session(request.verb()),
+            Request::Relayed(_) | Request::Tor(_) => return None,
+        })
+    }
+
     /// The command that the fields are of.
     #[must_use]
     pub const fn verb(&self) -> Verb {

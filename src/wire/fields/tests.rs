@@ -116,6 +116,35 @@ fn what_is_not_tors_is_never_empty_of_a_refusal() {
     }
 }
 
+#[test]
+fn a_request_has_the_fields_of_its_command() {
+    let events = [EventKind::Circ, EventKind::Bandwidth]
+        .into_iter()
+        .collect();
+    let others = vec![&b"NEWER"[..]];
+    for (request, line) in [
+        (
+            Request::SetEvents { events, others },
+            "SETEVENTS CIRC BW NEWER",
+        ),
+        (
+            Request::GetInfo(vec![b"version", b"x"]),
+            "GETINFO version x",
+        ),
+        (Request::Signal(Signal::Halt), "SIGNAL HALT"),
+        (Request::NewMessages, "GETINFO new-messages"),
+        (Request::ControllerName(b"a"), "CONTROLLERNAME a"),
+        (Request::Quit, "QUIT"),
+    ] {
+        let fields = Fields::of_request(&request).unwrap();
+        assert_eq!(
+            written(&fields).escape_ascii().to_string(),
+            format!("{line}\\r\\n")
+        );
+    }
+    assert_eq!(Fields::of_request(&Request::Relayed(Verb::AddOnion)), None);
+}
+
 /// A word that has no white space and no quote.
 fn plain() -> impl Strategy<Value = Vec<u8>> {
     "[!#-&(-<>-~]{1,9}".prop_map(String::into_bytes)
