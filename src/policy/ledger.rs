@@ -278,6 +278,27 @@ impl Ledger {
         self.onions.values().filter(is_of).count() + outstanding.unwrap_or(0)
     }
 
+    /// Whether a line of Tor's answer is about what is a connection's own; `key` is the key of
+    /// GETINFO, or `CLIENT` for a line of `ONION_CLIENT_AUTH_VIEW`.
+    #[must_use]
+    pub fn is_own_line(&self, key: &[u8], line: &[u8], grants: &Grants) -> bool {
+        let mut words = line.split(|&octet| octet == b' ');
+        let first = words.next().unwrap_or_default();
+        let onion = |address: &[u8]| Onion::parse(address.trim_ascii());
+        match key {
+            b"circuit-status" => number(first).is_some_and(|id| self.is_own_circuit(id, grants)),
+            b"stream-status" => number(first).is_some_and(|id| self.is_own_stream(id, grants)),
+            b"onions/current" | b"onions/detached" => {
+                onion(first).is_some_and(|onion| self.owns_onion(&onion, grants.owner()))
+            }
+            b"CLIENT" => {
+                let address = words.next().unwrap_or_default();
+                onion(address).is_some_and(|onion| self.owns_key(&onion, grants.owner()))
+            }
+            _ => false,
+        }
+    }
+
     /// Whether an event goes to a controller. `session` is the controller's number; `by` is the
     /// owner of the command that an event of the bus's own is about.
     #[must_use]

@@ -71,6 +71,40 @@ fn what_is_anothers_is_not_there() {
 }
 
 #[test]
+fn lines_of_answers_are_own_or_not() {
+    let (mine, theirs) = (grants_of(&alice(), ""), grants_of(&bob(), ""));
+    let owner = mine.owner().cloned().unwrap();
+    let mut ledger = Ledger::default();
+    let onion = Onion::parse(ONION.as_bytes()).unwrap();
+    ledger.handle_onion(Some(&owner), Some(&onion));
+    ledger.handle_key(&onion, owner.clone());
+    ledger.handle_circuit(7, owner);
+    let client = format!("CLIENT {ONION} x25519:AAAA");
+    for (key, line) in [
+        ("circuit-status", "7 BUILT $A PURPOSE=GENERAL"),
+        ("onions/current", ONION),
+        ("onions/detached", ONION),
+        ("CLIENT", &client),
+    ] {
+        let own = |grants| ledger.is_own_line(key.as_bytes(), line.as_bytes(), grants);
+        assert!(own(&mine) && !own(&theirs), "{key}");
+    }
+    for (key, line) in [
+        ("circuit-status", "8 BUILT $A"),
+        ("circuit-status", ""),
+        ("stream-status", "7 SUCCEEDED 7 a:80"),
+        ("onions/current", OTHER),
+        ("CLIENT", ONION),
+        ("version", "7"),
+    ] {
+        assert!(
+            !ledger.is_own_line(key.as_bytes(), line.as_bytes(), &mine),
+            "{key} {line}"
+        );
+    }
+}
+
+#[test]
 fn a_failed_mapping_owns_nothing_that_it_makes() {
     let nobody = Identity {
         uid: 65534,
