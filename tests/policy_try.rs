@@ -90,8 +90,10 @@ fn a_command_is_judged_as_by_the_daemon() {
 #[test]
 fn whoever_is_described_is_meant() {
     let place = place(DESK);
-    let (out, _) = run(&place, &["show", "--user", "0"], 0);
+    let (out, err) = run(&place, &["show", "--user", "0"], 0);
     assert_eq!(out, "", "the socket is missing");
+    // Allow all is the administrator's, who may reload.
+    assert_eq!(err, "");
     let (out, _) = run(&place, &["show", "--user", "4711", "--group", "4712"], 0);
     assert_eq!(out, "Allow all\n");
     let (out, _) = run(&place, &["show", "--user", "4711"], 0);
@@ -111,7 +113,18 @@ fn whoever_is_described_is_meant() {
 
 #[test]
 fn files_that_are_wrong_are_told_all_at_once() {
-    let place = place("Profile a\nAllow foo\nMatch user=no-such-user\n");
+    let place = place("Profile risky\nMatch any\nAllow loadconf\n");
+    let (out, err) = run(&place, &["show"], 0);
+    assert_eq!(out, "Allow loadconf\n");
+    assert!(
+        err.contains("own.policy:3: loadconf gives every setconf"),
+        "{err}"
+    );
+    assert!(
+        err.contains("nobody is allowed bussignal BUSRELOAD"),
+        "{err}"
+    );
+    let place = self::place("Profile a\nAllow foo\nMatch user=no-such-user\n");
     let (_, err) = run(&place, &["try", "GETINFO version"], 2);
     assert!(err.contains("own.policy:2: 'foo' is nothing"), "{err}");
     assert!(err.contains("own.policy:3: there is no user"), "{err}");

@@ -19,15 +19,20 @@ use super::Stop;
 use super::args::{PolicyOf, PolicyTry};
 
 pub fn show(arguments: &PolicyOf, out: &mut dyn Write) -> anyhow::Result<()> {
-    let grants = grants(arguments)?;
-    for line in grants.list() {
+    let (policy, identity) = described(arguments)?;
+    for warning in policy.warnings() {
+        // Nobody can be told that standard error is gone.
+        let _ = writeln!(std::io::stderr(), "onionbus: warning: {warning}");
+    }
+    for line in Grants::unite(&policy, &identity).list() {
         writeln!(out, "{line}")?;
     }
     Ok(())
 }
 
 pub fn try_command(arguments: &PolicyTry, out: &mut dyn Write) -> anyhow::Result<()> {
-    let grants = grants(&arguments.of)?;
+    let (policy, identity) = described(&arguments.of)?;
+    let grants = Grants::unite(&policy, &identity);
     let octets = whole(&arguments.command)?;
     let Framed::Command(command) = Framer::default().next(&octets) else {
         return Err(Stop::Usage("this is no command of one line".into()).into());
@@ -117,8 +122,8 @@ fn tell(allowed: &Allowed, out: &mut dyn Write) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The grants of whoever the arguments describe.
-fn grants(arguments: &PolicyOf) -> anyhow::Result<Grants> {
+/// The policy, and whoever the arguments describe.
+fn described(arguments: &PolicyOf) -> anyhow::Result<(Policy, Identity)> {
     let uid = match &arguments.user {
         None => users::own(),
         Some(user) => id(user, &users::user, "user")?,
@@ -144,8 +149,7 @@ fn grants(arguments: &PolicyOf) -> anyhow::Result<Grants> {
         pid: 0,
         socket: octets(&arguments.socket).unwrap_or_default(),
     };
-    let policy = read(&arguments.config, uid)?;
-    Ok(Grants::unite(&policy, &identity))
+    Ok((read(&arguments.config, uid)?, identity))
 }
 
 fn id(name: &str, lookup: &dyn Fn(&str) -> Option<u32>, what: &str) -> anyhow::Result<u32> {

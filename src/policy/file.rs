@@ -92,6 +92,7 @@ impl Word {
 pub(super) struct Rule {
     pub is_deny: bool,
     pub words: Vec<Vec<u8>>,
+    line: usize,
 }
 
 /// A block of a file.
@@ -161,6 +162,53 @@ impl Policy {
     /// The names of the blocks, in order.
     pub fn profiles(&self) -> impl Iterator<Item = &str> {
         self.blocks.keys().map(String::as_str)
+    }
+
+    /// Lines that grant more than it seems, and that nobody may read the files again, if so.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<Problem> {
+        let mut warnings = Vec::new();
+        let mut may_reload = false;
+        for block in self.blocks.values() {
+            for rule in block.rules.iter().filter(|rule| !rule.is_deny) {
+                let words: Vec<_> = rule
+                    .words
+                    .iter()
+                    .map(|word| word.to_ascii_lowercase())
+                    .collect();
+                let what = words.first().map(Vec::as_slice).unwrap_or_default();
+                may_reload |= what == b"all" || words.iter().any(|word| word == b"busreload");
+                let text = match what {
+                    b"loadconf" => Some("loadconf gives every setconf".to_owned()),
+                    b"setconf" => {
+                        let options = words.iter().skip(1).map(|word| {
+                            word.split(|&octet| octet == b'=')
+                                .next()
+                                .unwrap_or_default()
+                        });
+                        let risky: Vec<_> =
+                            options.filter(|name| is_risky(name)).map(shown).collect();
+                        let names = risky.join(", ");
+                        let what = "takes a program, a file, a directory or a listener";
+                        (!risky.is_empty()).then(|| format!("{names} {what}, or can end Tor"))
+                    }
+                    _ => None,
+                };
+                warnings.extend(text.map(|text| Problem {
+                    file: block.file.clone(),
+                    line: Some(rule.line),
+                    text,
+                }));
+            }
+        }
+        if !may_reload {
+            warnings.push(Problem {
+                file: "BusPolicy".into(),
+                line: None,
+                text: "nobody is allowed bussignal BUSRELOAD: only SIGHUP reads it again".into(),
+            });
+        }
+        warnings
     }
 
     /// The names of the blocks that match.
@@ -298,7 +346,11 @@ impl Reader<'_> {
             b"allow" | b"deny" => {
                 let is_deny = line.key.eq_ignore_ascii_case(b"deny");
                 let words = words(value)?;
-                let rule = Rule { is_deny, words };
+                let rule = Rule {
+                    is_deny,
+                    words,
+                    line: line.number,
+                };
                 // Told now and with the line, whatever the user will be.
                 let sample = rule.words_for(Some("user"), 0).unwrap_or_default();
                 Table::default().add(&sample, is_deny)?;
@@ -449,6 +501,30 @@ fn replaced(text: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
     }
     out.extend_from_slice(rest);
     out
+}
+
+/// Whether an option of Tor's, in lower case, gives more than its value.
+fn is_risky(name: &[u8]) -> bool {
+    const ENDS: [&[u8]; 8] = [
+        b"plugin",
+        b"file",
+        b"dir",
+        b"directory",
+        b"port",
+        b"socket",
+        b"exec",
+        b"path",
+    ];
+    const NAMES: [&[u8]; 4] = [
+        b"log",
+        b"user",
+        b"__owningcontrollerprocess",
+        b"controlsocketsgroup",
+    ];
+    ENDS.iter().any(|end| name.ends_with(end))
+        || NAMES.contains(&name)
+        || name.starts_with(b"hiddenservice")
+        || name.ends_with(b"listenaddress")
 }
 
 /// The words of a value, between blanks; a part in quotes, anywhere in a word, belongs to it.

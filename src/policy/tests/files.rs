@@ -154,3 +154,28 @@ fn files_are_told_all_that_is_wrong() {
     let twice = read(&["Profile a\nProfile b\nAllow x", "Allow y\nProfile a"]).unwrap_err();
     assert_eq!(twice.len(), 3, "{twice:?}");
 }
+
+#[test]
+fn lines_that_grant_more_than_it_seems_are_told() {
+    let policy = read(&[
+        "Profile a\nAllow setconf ClientTransportPlugin=x MaxCircuitDirtiness Log\n\
+        Allow loadconf\nDeny setconf ControlPort\nAllow getinfo version",
+    ]);
+    let warnings: Vec<_> = policy
+        .unwrap()
+        .warnings()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let expected = [
+        "f0:2: clienttransportplugin, log takes a program, a file, a directory or a listener, or \
+         can end Tor",
+        "f0:3: loadconf gives every setconf",
+        "BusPolicy: nobody is allowed bussignal BUSRELOAD: only SIGHUP reads it again",
+    ];
+    assert_eq!(warnings, expected);
+    for line in ["Allow all", "Allow bussignal BusReload"] {
+        let policy = read(&[&format!("Profile a\n{line}")]).unwrap();
+        assert!(policy.warnings().is_empty(), "{line}");
+    }
+}
