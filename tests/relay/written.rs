@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use onionbus::policy::{Behind, Grants, Ledger, Verdict, judge};
 use onionbus::wire::fields::{self, Fields};
 use onionbus::wire::text::{self, Framed, Framer};
 
@@ -305,5 +306,64 @@ fn what_is_the_sessions_has_no_arguments_left() {
         let verb = text::verb(command.keyword).expect("a command");
         let fields = fields::parse(verb, &command);
         assert_eq!(fields, Ok(Fields::Session(verb)));
+    }
+}
+
+/// Commands about what there is and who asks may not have, with the same about what there is not:
+/// the word that differs, on both sides.
+const FORBIDDEN: &[(&str, &str, &str)] = &[
+    ("GETINFO version", "version", "verstehen"),
+    (
+        "GETINFO version uptime",
+        "version uptime",
+        "verstehen niemals",
+    ),
+    ("GETCONF Log", "Log", "Lug"),
+    ("GETCONF Log SocksPort", "Log SocksPort", "Lug SucksPort"),
+    ("SETCONF Log=x", "Log", "Lug"),
+    ("SETCONF log", "log", "lug"),
+    ("RESETCONF Log", "Log", "Lug"),
+    ("SETEVENTS circ BW", "circ", "zirk"),
+    ("SIGNAL newnym", "newnym", "oldnym"),
+];
+
+/// What is forbidden has the reply of what there is not, octet for octet.
+#[test]
+fn what_is_forbidden_looks_as_if_it_were_not_there() {
+    if !has_tor() {
+        return;
+    }
+    let home = Home::new();
+    let _tor = home.start();
+    for (line, word, other) in FORBIDDEN {
+        let words = word.split(' ').zip(other.split(' '));
+        let unknown = words
+            .clone()
+            .fold((*line).to_owned(), |line, (word, other)| {
+                line.replacen(word, other, 1)
+            });
+        let of_tor = answer(&home, format!("{unknown}\r\n").as_bytes());
+        let octets = format!("{line}\r\n");
+        let Framed::Command(command) = Framer::default().next(octets.as_bytes()) else {
+            panic!("{line}");
+        };
+        let verb = text::verb(command.keyword).expect("a command");
+        let fields = fields::parse(verb, &command).expect(line);
+        let verdict = judge(
+            &Grants::default(),
+            &Ledger::default(),
+            &Behind::default(),
+            &fields,
+        );
+        let Verdict::Refuse(refused) = verdict else {
+            panic!("{line} is allowed");
+        };
+        let mut reply = Vec::new();
+        text::encode_refusal(&refused.refusal, &mut reply);
+        let reply = words.fold(
+            String::from_utf8_lossy(&reply).into_owned(),
+            |reply, (w, o)| reply.replacen(w, o, 1),
+        );
+        assert_eq!(reply, String::from_utf8_lossy(&of_tor), "{line}");
     }
 }
