@@ -176,11 +176,6 @@ impl Ledger {
             (Some(b"CIRC"), Some(id), Some(b"CLOSED" | b"FAILED"), _) => {
                 self.ended = number(id).map(Ended::Circuit);
             }
-            (Some(b"CIRC"), Some(id), ..) => {
-                if let Some(id) = number(id) {
-                    self.circuits.entry(id).or_default();
-                }
-            }
             (Some(b"SIGNAL"), Some(b"NEWNYM"), ..) => self.ended = Some(Ended::NewNym),
             _ => {}
         }
@@ -208,10 +203,8 @@ impl Ledger {
         let stream = self.streams.entry(id).or_default();
         let circuit = if state == b"DETACHED" { 0 } else { circuit };
         let before = std::mem::replace(&mut stream.circuit, circuit);
-        if before != circuit
-            && let Some(left) = self.circuits.get_mut(&before)
-        {
-            left.streams.remove(&id);
+        if before != circuit {
+            self.detach(before, id);
         }
         if circuit != 0 {
             self.circuits.entry(circuit).or_default().streams.insert(id);
@@ -219,10 +212,18 @@ impl Ledger {
     }
 
     fn remove_stream(&mut self, id: u64) {
-        if let Some(stream) = self.streams.remove(&id)
-            && let Some(circuit) = self.circuits.get_mut(&stream.circuit)
-        {
-            circuit.streams.remove(&id);
+        if let Some(stream) = self.streams.remove(&id) {
+            self.detach(stream.circuit, id);
+        }
+    }
+
+    /// Takes a stream off a circuit, and forgets one that nobody built and that carries none.
+    fn detach(&mut self, circuit: u32, stream: u64) {
+        if let Some(left) = self.circuits.get_mut(&circuit) {
+            left.streams.remove(&stream);
+            if left.built_by.is_none() && left.streams.is_empty() {
+                self.circuits.remove(&circuit);
+            }
         }
     }
 

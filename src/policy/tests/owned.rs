@@ -172,6 +172,30 @@ fn a_circuit_is_own_by_its_builder_or_by_all_its_streams() {
 }
 
 #[test]
+fn what_has_ended_takes_no_memory() {
+    let mut ledger = Ledger::default();
+    let owner = alice().owner().unwrap();
+    for id in 1..50 {
+        ledger.handle_circuit(id, owner.clone());
+        for event in [
+            format!("650 STREAM {id} NEW 0 a:80 SOURCE_ADDR=1.2.3.4:5\r\n"),
+            format!("650 STREAM {id} SENTCONNECT {id} a:80\r\n"),
+            format!("650 STREAM {id} DETACHED {id} a:80\r\n"),
+            format!("650 STREAM {id} SENTCONNECT 9{id} a:80\r\n"),
+            format!("650 STREAM {id} CLOSED 9{id} a:80\r\n"),
+            format!("650 CIRC {id} CLOSED REASON=FINISHED\r\n"),
+            "650 SIGNAL NEWNYM\r\n".to_owned(),
+        ] {
+            ledger.handle_event(event.as_bytes());
+        }
+        ledger.handle_signal("NEWNYM", owner.clone(), Instant::now());
+    }
+    ledger.handle_event(b"650 SIGNAL NEWNYM\r\n");
+    ledger.handle_event(b"650 BW 1 1\r\n");
+    assert_eq!(format!("{ledger:?}"), format!("{:?}", Ledger::default()));
+}
+
+#[test]
 fn events_of_ones_own_are_delivered() {
     let lines = "Allow events HS_DESC:own HS_DESC_CONTENT:own SIGNAL:own CONF_CHANGED:own \
         CONTROLLER:own ACTION:own BW:quiet";
