@@ -75,6 +75,8 @@ pub enum Refusal {
     CannotSave(String),
     /// Tor's own refusal: the lines of its reply, status included, without the end of the last.
     OfTor(Vec<u8>),
+    /// A refusal of what only a Tor carries out, in its words: status and line.
+    InTorsWords(u16, Vec<u8>),
     /// A refusal by the policy. In the text protocol it has the words of what it looks like there,
     /// so that what is another's is not told from what there is not; frames have a code for it.
     Unauthorized(Box<Self>),
@@ -95,6 +97,7 @@ impl Refusal {
         match self {
             Self::LineTooLong => 500,
             Self::OfTor(line) => of_tor(line),
+            Self::InTorsWords(status, _) => *status,
             Self::Unauthorized(refusal) => refusal.status(),
             Self::UnrecognizedCommand(_) | Self::UnrecognizedType(_) => 510,
             Self::WrongChallenge
@@ -186,6 +189,7 @@ impl Refusal {
             }
             Self::OfTor(reply) => return lines_of_tor(reply),
             Self::Unauthorized(refusal) => return refusal.lines(),
+            Self::InTorsWords(_, line) => line.clone(),
             Self::UnrecognizedCommand(keyword) => quoted("Unrecognized command", keyword),
             Self::UnrecognizedEvent(name) => quoted("Unrecognized event", name),
             Self::UnrecognizedSignal(name) => quoted("Unrecognized signal code", name),
@@ -246,6 +250,7 @@ impl Refusal {
             | Self::UnrecognizedSignal(_)
             | Self::UnrecognizedFeature(_)
             | Self::OfTor(_)
+            | Self::InTorsWords(..)
             | Self::Unauthorized(_)
             | Self::NoSuchVersion { .. } => String::new(),
         }

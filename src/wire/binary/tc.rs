@@ -61,7 +61,7 @@ pub(super) fn error_code(refusal: &Refusal) -> u16 {
         Refusal::AuthenticationRequired | Refusal::Unauthorized(_) => 0x0005,
         Refusal::AuthenticationFailed(_) => 0x0006,
         Refusal::OfTor(_) if refusal.is_unrecognized_event() => 0x0004,
-        Refusal::OfTor(_) => match refusal.status() {
+        Refusal::OfTor(_) | Refusal::InTorsWords(..) => match refusal.status() {
             552 => 0x0002,
             513 => 0x0003,
             _ => 0x0000,

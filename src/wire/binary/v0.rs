@@ -197,6 +197,7 @@ pub(super) fn error_code(refusal: &Refusal) -> u16 {
         Refusal::AuthenticationRequired | Refusal::Unauthorized(_) => 0x0007,
         Refusal::AuthenticationFailed(_) => 0x0008,
         Refusal::LineTooLong | Refusal::TooManyControllers(_) => 0x0009,
+        Refusal::InTorsWords(status, line) => of_tor(*status, line),
         Refusal::OfTor(line) => of_tor(refusal.status(), line.get(4..).unwrap_or_default()),
         other => extension_error(other).unwrap_or(0x0000),
     }

@@ -5,24 +5,20 @@ use crate::wire::text::write_c_string;
 
 /// A refusal of one line, as Tor words it.
 pub(super) fn refusal(status: u16, text: &str) -> Refusal {
-    Refusal::OfTor(format!("{status} {text}").into_bytes())
+    Refusal::InTorsWords(status, text.as_bytes().to_vec())
 }
 
 /// A refusal that quotes what it refuses, raw as Tor does.
 fn quoting(status: u16, text: &str, quoted: &[u8]) -> Refusal {
-    let mut line = format!("{status} {text} \"").into_bytes();
-    line.extend_from_slice(quoted);
-    line.push(b'"');
-    Refusal::OfTor(line)
+    let line = [text.as_bytes(), b" \"", quoted, b"\""].concat();
+    Refusal::InTorsWords(status, line)
 }
 
 /// A refusal that quotes what it refuses as a `CString`.
 fn escaping(status: u16, text: &[u8], quoted: &[u8]) -> Refusal {
-    let mut line = format!("{status} ").into_bytes();
-    line.extend_from_slice(text);
-    line.push(b' ');
+    let mut line = [text, b" "].concat();
     write_c_string(quoted, &mut line);
-    Refusal::OfTor(line)
+    Refusal::InTorsWords(status, line)
 }
 
 /// The refusal of a command of which no grant speaks; programs look for its first words.
