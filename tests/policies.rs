@@ -1,5 +1,5 @@
-//! The ready profiles in contrib/policy: each allows the lines that its program sends, and not those
-//! of its neighbours.
+//! The ready profiles in contrib/policy: each allows the lines that its program sends, and not
+//! those of its neighbours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -73,7 +73,8 @@ const PROGRAMS: &[(&str, &[&str], &[&str])] = &[
             "GETINFO net/listeners/control net/listeners/or",
             "GETINFO exit-policy/full",
             "GETCONF Nickname DirPort ControlSocket Log HiddenServiceOptions",
-            "SETEVENTS SIGNAL CONF_CHANGED STATUS_SERVER BW NOTICE WARN ERR NEWCONSENSUS NEWDESC CIRC",
+            "SETEVENTS SIGNAL CONF_CHANGED STATUS_SERVER BW NOTICE WARN ERR NEWCONSENSUS NEWDESC \
+             CIRC",
         ],
         &[
             "SIGNAL NEWNYM",
