@@ -1,5 +1,7 @@
 //! Identity: what the kernel says of who has connected.
 
+use crate::wire::fields::number;
+
 /// The user and group that a failed mapping of a user namespace shows as.
 pub const UNMAPPED: u32 = 65534;
 
@@ -113,6 +115,18 @@ pub fn unit(cgroup: &[u8]) -> Option<&[u8]> {
     is_unit.then_some(unit)
 }
 
+/// The supplementary groups of a process, by the text of its `/proc/PID/status`, for where the
+/// socket does not have them.
+#[must_use]
+pub fn groups(status: &[u8]) -> Option<Vec<u32>> {
+    let mut lines = status.split(|&octet| octet == b'\n');
+    let line = lines.find_map(|line| line.strip_prefix(b"Groups:"))?;
+    let words = line
+        .split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty());
+    words.map(number).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +170,15 @@ mod tests {
         ] {
             assert_eq!(label(given), expected);
         }
+    }
+
+    #[test]
+    fn groups_are_those_of_the_status() {
+        let status = b"Name:\tx\nGid:\t1\t1\t1\t1\nGroups:\t27 1001 \nNStgid:\t7\n";
+        assert_eq!(groups(status), Some(vec![27, 1001]));
+        assert_eq!(groups(b"Groups:\t \n"), Some(Vec::new()));
+        assert_eq!(groups(b"Groups:\t-1\n"), None);
+        assert_eq!(groups(b"Name:\tGroups:\n"), None);
     }
 
     #[test]
