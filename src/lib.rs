@@ -44,7 +44,8 @@
 //!   frames) and that of [GETINFO's keys](command::keys). No parsing, no doing.
 //! - [`wire`]: octets to values and back: detection, the text protocol, the binary one with its
 //!   dialects, torrc syntax, the reader of replies and events, and the values that all share:
-//!   `Request`, `Reply`, `Refusal`, `Event`. Not what an option means, no other controller.
+//!   `Request`, [`Fields`](wire::fields::Fields), `Reply`, `Refusal`, `Event`. Not what an option
+//!   means, no other controller.
 //! - [`auth`]: the cookie and the proofs of who knows it. Not who asks for them.
 //! - [`policy`]: what each controller may do: identity, the files' blocks, and the verdict on a
 //!   command by its [fields](wire::fields). No sockets, no files, nothing of Tor's but whose it is.

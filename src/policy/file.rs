@@ -104,7 +104,7 @@ pub(super) struct Block {
     pub answers: BTreeMap<Vec<u8>, Vec<u8>>,
     pub keep: Option<u64>,
     pub own_socks: BTreeSet<OwnSocks>,
-    pub complain: bool,
+    complain: bool,
     file: String,
     /// The lines of its name and of each `Use`.
     line: usize,
@@ -114,7 +114,7 @@ pub(super) struct Block {
 /// All blocks of all files.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    pub(super) blocks: BTreeMap<String, Block>,
+    blocks: BTreeMap<String, Block>,
     pub(super) users: BTreeMap<u32, String>,
 }
 
@@ -221,6 +221,11 @@ impl Policy {
         };
         let matching = self.blocks.iter().filter(|(_, block)| is_matching(block));
         matching.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether a block only complains.
+    pub(super) fn complains(&self, name: &str) -> bool {
+        self.blocks.get(name).is_some_and(|block| block.complain)
     }
 
     /// These blocks and all that they use, in the order of their names.

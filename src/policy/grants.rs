@@ -6,7 +6,7 @@ use super::add_onion::{self, Behind};
 use super::file::Policy;
 use super::identity::{Identity, Owner};
 use super::ledger::OwnSocks;
-use super::table::{Form, Scope, Table, Values, What};
+use super::table::{Form, Table, Values, What};
 use crate::command::{is_own_option, keys};
 use crate::wire::fields::AddOnion;
 
@@ -19,7 +19,7 @@ const SECRET_PREFIXES: &[&[u8]] = &[b"hs/service/desc/id/", b"hs/client/desc/id/
 const SECRET_ENDS: &[&[u8]] = &[b"password", b"authenticator"];
 
 /// The keys of GETINFO that everybody has.
-pub(super) const FREE_KEYS: &[&[u8]] = &[b"whoami", b"policy"];
+const FREE_KEYS: &[&[u8]] = &[b"whoami", b"policy"];
 
 /// What a connection may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,8 +42,7 @@ impl Grants {
         let profiles = policy.matching(identity);
         let mut grants = Self {
             owner: identity.owner(),
-            complain: !profiles.is_empty()
-                && profiles.iter().all(|name| policy.blocks[name].complain),
+            complain: !profiles.is_empty() && profiles.iter().all(|name| policy.complains(name)),
             ..Self::default()
         };
         let is_plain = |name: &&String| {
@@ -310,17 +309,11 @@ impl Grants {
             }
         }
         if lines.is_empty() {
-            return Err(farthest
-                .and_then(|place| ORDER.get(place))
-                .unwrap_or(&ORDER[0]));
+            let keyword = farthest.and_then(|place| ORDER.get(place));
+            return Err(keyword.copied().unwrap_or("Port"));
         }
         lines.sort_by(|one, other| one.by_force(other));
         Ok(lines)
-    }
-
-    /// Whether any scope of the verb is only own.
-    pub(super) fn is_only_own(&self, what: What, verb: &'static str) -> bool {
-        !self.has_scope(what, verb, false) && self.allow.scope(what, verb) >= Some(Scope::Own)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The verdict on a command.
 
 use super::add_onion::{self, Behind};
-use super::grants::{FREE_KEYS, Grants};
+use super::grants::Grants;
 use super::ledger::Ledger;
 use super::table::{Form, What};
 use crate::command::Verb;
@@ -178,7 +178,7 @@ impl Judge<'_> {
             Fields::HsPost(_) => self.plain(fields, What::HsPost),
             Fields::DropGuards => self.plain(fields, What::DropGuards),
             Fields::DropTimeouts => self.plain(fields, What::DropTimeouts),
-            Fields::ControllerName(name) => self.whole(fields, grants.has_word_of_glob(name)),
+            Fields::ControllerName(name) => self.whole(fields, grants.has_word(What::Name, name)),
             Fields::PostMessage { destination, .. } => {
                 let destination = [b"@", &destination[..]].concat();
                 self.whole(fields, grants.has_word(What::Post, &destination))
@@ -212,7 +212,7 @@ impl Judge<'_> {
             }
             Fields::ClientAuthView(_) => {
                 let mut allowed = self.whole(fields, grants.speaks_of(What::ClientAuth, "view"))?;
-                allowed.views.own_keys = grants.is_only_own(What::ClientAuth, "view");
+                allowed.views.own_keys = !grants.has_scope(What::ClientAuth, "view", false);
                 Ok(allowed)
             }
             Fields::ExtendCircuit(extend) if extend.circuit == 0 => {
@@ -417,18 +417,5 @@ impl Judge<'_> {
         let mut onion = onion.clone();
         onion.flags = line.flags(&onion);
         Ok(Allowed::of(Fields::AddOnion(onion)))
-    }
-}
-
-impl Grants {
-    /// Whether a name of the bus may be taken.
-    fn has_word_of_glob(&self, name: &[u8]) -> bool {
-        self.has_word(What::Name, name)
-    }
-
-    /// Whether a key of GETINFO is everybody's.
-    #[must_use]
-    pub fn is_free_key(key: &[u8]) -> bool {
-        FREE_KEYS.contains(&key)
     }
 }
