@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf, absolute};
 use nix::errno::Errno;
 
 /// The most symbolic links on the way to a directory, as for the kernel.
-const MAX_LINKS: usize = 40;
+pub(super) const MAX_LINKS: usize = 40;
 
 /// Why a directory is not safe from other users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub(super) fn judge(found: &Metadata, user: u32) -> Result<(), Unsafe> {
 
 /// Whether an owner is `user` or root. In a user namespace root has another number, which is that
 /// of the owner of `/`.
-fn is_trusted(owner: u32, user: u32) -> bool {
+pub(super) fn is_trusted(owner: u32, user: u32) -> bool {
     let owns_all = || fs::metadata("/").is_ok_and(|root| root.uid() == owner);
     owner == user || owner == 0 || owns_all()
 }
@@ -64,10 +64,20 @@ pub(super) enum Fault {
     System(PathBuf, io::Error),
 }
 
-/// Makes a directory, and those above it that are missing, with `mode`. Refuses it where, on the
-/// whole way from `/`, whoever is neither `user` nor root could put another in its place. `others`
-/// are the bits of the mode of those who must not write; in a sticky directory they may.
+/// Makes a directory, and those above it that are missing, with `mode`. Refuses it as [`walk`] does.
 pub(super) fn make(path: &Path, mode: u32, user: u32, others: u32) -> Result<(), Fault> {
+    walk(path, user, others, |path| look_or_make(path, mode))
+}
+
+/// Goes the whole way from `/` to a directory, and refuses it where whoever is neither `user` nor
+/// root could put another in its place. `others` are the bits of the mode of those who must not
+/// write; in a sticky directory they may.
+pub(super) fn walk(
+    path: &Path,
+    user: u32,
+    others: u32,
+    look: impl Fn(&Path) -> io::Result<Metadata>,
+) -> Result<(), Fault> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |cause| Fault::System(path, cause)
@@ -89,7 +99,7 @@ pub(super) fn make(path: &Path, mode: u32, user: u32, others: u32) -> Result<(),
             continue;
         }
         let next = current.join(name);
-        let found = look_or_make(&next, mode).map_err(failed(&next))?;
+        let found = look(&next).map_err(failed(&next))?;
         if !found.is_symlink() {
             check(&next, &found)?;
             current = next;

@@ -1,19 +1,18 @@
 //! Policy files: which there are, and that nobody but those who may has written them.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
+use super::directory::{self, Fault, MAX_LINKS, Unsafe};
+
 /// The most octets of a file.
 const MOST: u64 = 1 << 20;
-
-/// The most links on the way to a file, as Linux has it.
-const MOST_LINKS: usize = 40;
 
 /// A file that counts.
 #[derive(Debug)]
@@ -93,15 +92,20 @@ fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
 /// Reads a file that only root and the daemon's user can have written.
 fn read_one(path: &Path, daemon: u32) -> Result<Vec<u8>, String> {
     let io = |error: io::Error| format!("it cannot be read: {error}");
-    let path = std::path::absolute(path).map_err(io)?;
-    check_way(&path, &|owner| owner == 0 || owner == daemon, MOST_LINKS)?;
-    let file = open(&path).map_err(io)?;
-    // Of what is open, since a path can lead elsewhere by now.
+    let path = follow(path, daemon)?;
+    // Nobody else can put another in its place by now; a pipe that nobody writes to is not waited
+    // for.
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(&path)
+        .map_err(io)?;
     let metadata = file.metadata().map_err(io)?;
     if !metadata.is_file() {
         return Err("it is no regular file".into());
     }
-    check(&path, &metadata, &|owner| owner == 0 || owner == daemon)?;
+    check(&path, &metadata, daemon)?;
     let mut text = Vec::new();
     file.take(MOST + 1).read_to_end(&mut text).map_err(io)?;
     if text.len() as u64 > MOST {
@@ -110,61 +114,53 @@ fn read_one(path: &Path, daemon: u32) -> Result<Vec<u8>, String> {
     Ok(text)
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    // A pipe that nobody writes to is not waited for.
-    let flags = OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits())
-        .open(path)
+/// The place that a path leads to, links followed, if only root and the daemon's user can change
+/// the way.
+fn follow(path: &Path, daemon: u32) -> Result<PathBuf, String> {
+    let io = |error: io::Error| format!("it cannot be read: {error}");
+    let mut path = std::path::absolute(path).map_err(io)?;
+    for _ in 0..=MAX_LINKS {
+        let parent = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let others = 0o022;
+        directory::walk(&parent, daemon, others, |path| fs::symlink_metadata(path))
+            .map_err(told)?;
+        if !fs::symlink_metadata(&path).map_err(io)?.is_symlink() {
+            return Ok(path);
+        }
+        path = parent.join(fs::read_link(&path).map_err(io)?);
+    }
+    Err("too many links lead to it".into())
 }
 
-/// Checks every directory on the way to a path from the root down, and those on the way of its
-/// links: below a directory that only trusted users can write to, nobody else can change the next.
-fn check_way(path: &Path, trusts: &dyn Fn(u32) -> bool, links: usize) -> Result<(), String> {
-    let io = |path: &Path, error: io::Error| format!("{} cannot be read: {error}", path.display());
-    let mut way = PathBuf::from("/");
-    let root = fs::symlink_metadata(&way).map_err(|error| io(&way, error))?;
-    check(&way, &root, trusts)?;
-    let mut components = path.components().peekable();
-    while let Some(component) = components.next() {
-        match component {
-            Component::Normal(name) => way.push(name),
-            Component::ParentDir => {
-                way.pop();
-                continue;
-            }
-            _ => continue,
-        }
-        let metadata = fs::symlink_metadata(&way).map_err(|error| io(&way, error))?;
-        if metadata.is_symlink() {
-            let target = fs::read_link(&way).map_err(|error| io(&way, error))?;
-            way.pop();
-            let links = links.checked_sub(1).ok_or("too many links lead to it")?;
-            let rest: PathBuf = components.collect();
-            return check_way(&way.join(target).join(rest), trusts, links);
-        }
-        if components.peek().is_some() {
-            check(&way, &metadata, trusts)?;
-        }
+/// A directory on the way that cannot be used, as it is told to people.
+fn told(fault: Fault) -> String {
+    match fault {
+        Fault::System(path, error) => format!("{} cannot be read: {error}", path.display()),
+        Fault::Unsafe(path, why) => match why {
+            Unsafe::NotADirectory => format!("{} is no directory", path.display()),
+            Unsafe::Foreign { owner } => foreign(&path, owner),
+            Unsafe::Writable { .. } => writable(&path),
+        },
     }
-    Ok(())
 }
 
-/// Checks that only trusted users can write to a file or directory. A sticky directory of root's
-/// keeps the names of others.
-fn check(path: &Path, metadata: &Metadata, trusts: &dyn Fn(u32) -> bool) -> Result<(), String> {
-    let (shown, uid, mode) = (path.display(), metadata.uid(), metadata.mode());
-    if !trusts(uid) {
-        return Err(format!(
-            "{shown} belongs to user {uid}; it must be root's or the daemon's"
-        ));
+fn foreign(path: &Path, owner: u32) -> String {
+    let path = path.display();
+    format!("{path} belongs to user {owner}; it must be root's or the daemon's")
+}
+
+fn writable(path: &Path) -> String {
+    let path = path.display();
+    format!("others than its owner can write to {path}: chmod go-w {path}")
+}
+
+/// Checks that only root and the daemon's user can write to a file.
+fn check(path: &Path, metadata: &Metadata, daemon: u32) -> Result<(), String> {
+    if !directory::is_trusted(metadata.uid(), daemon) {
+        return Err(foreign(path, metadata.uid()));
     }
-    let is_sticky = metadata.is_dir() && uid == 0 && mode & 0o1000 != 0;
-    if mode & 0o022 != 0 && !is_sticky {
-        return Err(format!(
-            "others than its owner can write to {shown}: chmod go-w {shown}"
-        ));
+    if metadata.mode() & 0o022 != 0 {
+        return Err(writable(path));
     }
     Ok(())
 }
@@ -264,11 +260,16 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_somebody_elses_is_refused() {
-        let place = place();
-        let file = write(&place.path().join("f"), "", 0o644);
-        let error = check(&file, &fs::metadata(&file).unwrap(), &|_| false).unwrap_err();
-        assert!(error.contains("belongs to user"), "{error}");
+    fn what_is_somebody_elses_is_told_with_its_owner() {
+        let foreign = told(Fault::Unsafe("/x".into(), Unsafe::Foreign { owner: 7 }));
+        assert_eq!(
+            foreign,
+            "/x belongs to user 7; it must be root's or the daemon's"
+        );
+        // Nobody is this user, and these files are not root's in every place that tests run.
+        let found = fs::metadata("/proc/self/stat").unwrap();
+        let is_root = directory::is_trusted(found.uid(), u32::MAX);
+        assert_eq!(check(Path::new("/x"), &found, u32::MAX).is_ok(), is_root);
     }
 
     #[test]
