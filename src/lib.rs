@@ -46,6 +46,9 @@
 //!   dialects, torrc syntax, the reader of replies and events, and the values that all share:
 //!   `Request`, [`Fields`](wire::fields::Fields), `Reply`, `Refusal`, `Event`. Not what an option
 //!   means, no other controller.
+//! - [`account`]: the octets that each user makes the daemon hold, and their bounds. Not who loses
+//!   what when one is exceeded: `server::memory`, and for what comes faster than the loop has its
+//!   turns, the subscribers of [`bus`].
 //! - [`auth`]: the cookie and the proofs of who knows it. Not who asks for them.
 //! - [`policy`]: what each controller may do: identity, the files' blocks, and the verdict on a
 //!   command by its [fields](wire::fields). No sockets, no files, nothing of Tor's but whose it is.
@@ -69,16 +72,16 @@
 //!   and back; `turn` one controller's turn; `execute`, `info` and `options` the requests;
 //!   `work` those of them that take long; `readable` whether a socket is to be read; `link` one
 //!   socket to Tor, `leg`, `tor_side` and `spare` those of controllers, of the daemon and of the
-//!   next controller; `accept`, `confinement`, `files`, `timers`, `signals` and `shutdown` what
-//!   their names say.
+//!   next controller; `memory` what goes where too much is kept; `accept`, `confinement`, `files`,
+//!   `timers`, `signals` and `shutdown` what their names say.
 //! - [`sys`]: every other system call: paths, sockets with modes, peers, the state directory,
 //!   descriptors, pages, the clock. No policy.
 //! - [`logging`]: the log, to standard error and as events.
 //!
-//! [`command`], [`wire`], [`auth`], [`policy`], [`controller`] and [`tor`] do no I/O, read no clock
-//! and hold no lock: they are functions of what they are given, the time included, so a test feeds
-//! them octet by octet on a time of its own. `tests/rooms.rs` holds that, and which room may name
-//! which.
+//! [`account`], [`command`], [`wire`], [`auth`], [`policy`], [`controller`] and [`tor`] do no I/O,
+//! read no clock and hold no lock: they are functions of what they are given, the time included, so
+//! a test feeds them octet by octet on a time of its own. `tests/rooms.rs` holds that, and which
+//! room may name which.
 //!
 //! A line of code knows its room: it makes a system call: `server`, `sys`, `outbox`; it spells a
 //! CRLF, a status or a type number: `wire`; it names a command or a key: `command`; an option:
@@ -116,9 +119,9 @@
 //! locks to keep. Three more are held for no longer than to put something down or to take it: one
 //! where the lines of the log wait to become events, one where lines of each kind are counted, one
 //! where what delivery needs lies while nobody delivers. What else both threads see are atomics:
-//! the limits and counters of [`outbox::Outlet`], the levels of [`logging::Logging`], how much was
-//! handed over and is not delivered, in all and for each outbox, and whether the loop waits for
-//! that.
+//! the limits and counters of [`outbox::Outlet`], the octets of each [`account`], the levels of
+//! [`logging::Logging`], how much was handed over and is not delivered, in all and for each outbox,
+//! and whether the loop waits for that.
 //!
 //! # What holds
 //!
@@ -143,9 +146,13 @@
 //! - What the daemon itself asks Tor has a deadline, `BusTorTimeout`.
 //! - Nothing that a controller sends or leaves unread takes memory without a bound: commands end
 //!   at 1 MiB, a queue at `BusMaxQueue`, who does not read replies is not read from, and what Tor
-//!   was asked and has not answered ends at [`tor::leg::WINDOW`].
+//!   was asked and has not answered ends at [`tor::leg::WINDOW`]. All of it together ends at
+//!   `BusMaxMemory`, since whoever stores has a [`Charge`](account::Charge) for it: after its turn
+//!   for what belongs to a connection, and at once for queues and messages. What is on its way to
+//!   the fan-out is not charged, and ends at a few megabytes.
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod auth;
 pub mod bus;
 pub mod command;

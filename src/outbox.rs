@@ -4,7 +4,6 @@
 //! writes, without blocking; what the kernel does not take is queued here, and the loop sends it
 //! once the socket is writable again. The lock guards that queue and this socket and nothing else.
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Write as _};
 use std::net::Shutdown;
 use std::ops::Range;
@@ -17,11 +16,15 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token, Waker};
 use parking_lot::Mutex;
 
+use crate::account::{Account, Bound, Buffer};
 use crate::sys::pages::Pages;
 
 /// Events of a socket that the loop reads. Urgent octets are among them since a read ends before
 /// them.
 pub const RECEIVING: Interest = Interest::READABLE.add(Interest::PRIORITY);
+
+/// The most pieces of a queue that one write takes.
+const SLICES: usize = 8;
 
 /// What all outboxes have in common.
 #[derive(Debug)]
@@ -32,7 +35,8 @@ pub struct Outlet {
     pub max_queue: AtomicUsize,
     /// Octets written to controllers since the daemon started.
     pub written: AtomicU64,
-    /// Wakes the loop, which waits for a [delivery](Outbox::await_delivery).
+    /// Wakes the loop, which waits for a [delivery](Outbox::await_delivery), or must find out who
+    /// holds too much.
     waker: Waker,
 }
 
@@ -64,12 +68,17 @@ pub struct Outbox {
     behind: AtomicUsize,
     /// The loop waits until nothing is behind.
     awaited: AtomicBool,
+    account: Arc<Account>,
+    /// The octets that its buffers are charged as.
+    charged: AtomicUsize,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    queue: VecDeque<u8>,
+    queue: Buffer,
+    /// Events that wait for the end of a reply.
+    held: Option<Box<Buffer>>,
     phase: Phase,
 }
 
@@ -82,24 +91,33 @@ pub enum Phase {
     Finishing,
     /// It has ended: everything was sent, or the other end is gone.
     Ended,
-    /// More than `BusMaxQueue` octets had to be queued; it was cut off.
-    Overflowed,
+    /// It was cut off, since this bound was exceeded.
+    CutOff(Bound),
 }
 
 impl Outbox {
-    /// The write half of `stream`, which is registered as readable under `token`.
+    /// The write half of `stream`, which is registered as readable under `token`. What waits is
+    /// charged to `account`.
     #[must_use]
-    pub fn new(stream: UnixStream, token: Token, outlet: Arc<Outlet>) -> Self {
+    pub fn new(
+        stream: UnixStream,
+        token: Token,
+        outlet: Arc<Outlet>,
+        account: Arc<Account>,
+    ) -> Self {
         Self {
             stream,
             token,
             outlet,
             behind: AtomicUsize::new(0),
             awaited: AtomicBool::new(false),
+            charged: AtomicUsize::new(0),
             state: Mutex::new(State {
-                queue: VecDeque::new(),
+                queue: Buffer::new(Arc::clone(&account)),
+                held: None,
                 phase: Phase::Open,
             }),
+            account,
         }
     }
 
@@ -111,7 +129,7 @@ impl Outbox {
     /// Sends `slices` in order, now or as soon as the kernel takes them.
     ///
     /// A controller that would have more than `BusMaxQueue` octets waiting is cut off instead:
-    /// the loop sees the end of the connection and [`Phase::Overflowed`].
+    /// the loop sees the end of the connection and [`Phase::CutOff`].
     pub fn send(&self, slices: &mut [IoSlice<'_>]) {
         let mut state = self.state.lock();
         self.write(&mut state, slices);
@@ -157,21 +175,64 @@ impl Outbox {
         if rest == 0 {
             return;
         }
-        let room = self.max_queue().saturating_sub(state.queue.len());
-        if rest > room {
-            return self.end(state, Phase::Overflowed);
+        if rest > self.max_queue().saturating_sub(state.queue.len()) {
+            return self.end(state, Phase::CutOff(Bound::Queue));
         }
-        // Twice as much each time, as any vector grows, but never more than may be needed.
-        let more = rest.max(state.queue.len()).min(room);
-        if state.queue.capacity() < state.queue.len() + rest {
-            state.queue.reserve_exact(more);
-        }
+        let mut exceeds = false;
         for slice in slices.iter() {
-            state.queue.extend(slice.iter());
+            exceeds |= state.queue.push(slice);
         }
+        self.note_charge(state, exceeds);
         if idle && !self.register(RECEIVING | Interest::WRITABLE) {
             self.end(state, Phase::Ended);
         }
+    }
+
+    /// Keeps octets of events until [`take_held`](Self::take_held): a reply has no end yet.
+    pub fn hold(&self, octets: &[u8]) {
+        let mut state = self.state.lock();
+        if state.phase != Phase::Open {
+            return;
+        }
+        let held = state
+            .held
+            .get_or_insert_with(|| Box::new(Buffer::new(Arc::clone(&self.account))));
+        let exceeds = held.push(octets);
+        if held.len() > self.max_queue() {
+            return self.end(&mut state, Phase::CutOff(Bound::Queue));
+        }
+        self.note_charge(&state, exceeds);
+    }
+
+    /// Takes what was [held](Self::hold), appending it to `octets`.
+    pub fn take_held(&self, octets: &mut Vec<u8>) {
+        let mut state = self.state.lock();
+        if let Some(held) = state.held.take() {
+            held.pieces()
+                .for_each(|piece| octets.extend_from_slice(piece));
+            self.note_charge(&state, false);
+        }
+    }
+
+    /// Notes what is charged now. The loop is woken where that exceeds a bound.
+    fn note_charge(&self, state: &State, exceeds: bool) {
+        let held = state.held.as_ref().map_or(0, |held| held.charged());
+        let charged = state.queue.charged() + held;
+        self.charged.store(charged, Ordering::Relaxed);
+        if exceeds {
+            // It fails only where the loop can have no more wake-ups than it has.
+            let _ = self.outlet.waker.wake();
+        }
+    }
+
+    /// The account of the user at the other end.
+    pub const fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// The octets of memory that wait here.
+    pub fn charged(&self) -> usize {
+        self.charged.load(Ordering::Relaxed)
     }
 
     /// `BusMaxQueue`.
@@ -186,24 +247,21 @@ impl Outbox {
             return;
         }
         while !state.queue.is_empty() {
-            let (first, second) = state.queue.as_slices();
-            match (&self.stream).write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            for (slice, piece) in slices.iter_mut().zip(state.queue.pieces()) {
+                *slice = IoSlice::new(piece);
+            }
+            match (&self.stream).write_vectored(&slices) {
                 Ok(taken) => {
                     self.count(taken);
-                    state.queue.drain(..taken);
+                    state.queue.consume(taken);
+                    self.note_charge(&state, false);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let waiting = state.queue.len();
-                    if waiting < state.queue.capacity() / 4 {
-                        state.queue.shrink_to(2 * waiting);
-                    }
-                    return;
-                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => return self.end(&mut state, Phase::Ended),
             }
         }
-        state.queue = VecDeque::new();
         if state.phase == Phase::Finishing || !self.register(RECEIVING) {
             self.end(&mut state, Phase::Ended);
         }
@@ -222,18 +280,18 @@ impl Outbox {
         }
     }
 
-    /// Cuts the connection off, as if more than `BusMaxQueue` octets waited here.
-    pub fn cut_off(&self) {
+    /// Cuts the connection off, since `bound` is exceeded and it has the most.
+    pub fn cut_off(&self, bound: Bound) {
         let mut state = self.state.lock();
-        if state.phase == Phase::Open {
-            self.end(&mut state, Phase::Overflowed);
+        if matches!(state.phase, Phase::Open | Phase::Finishing) {
+            self.end(&mut state, Phase::CutOff(bound));
         }
     }
 
     /// Ends the connection now; what is queued is lost, and the loop hears no more of it.
     pub fn abandon(&self) {
         let mut state = self.state.lock();
-        if !matches!(state.phase, Phase::Ended | Phase::Overflowed) {
+        if !matches!(state.phase, Phase::Ended | Phase::CutOff(_)) {
             self.end(&mut state, Phase::Ended);
         }
         // The fan-out may have the socket for a while, and another connection its token. It fails
@@ -312,7 +370,9 @@ impl Outbox {
 
     fn end(&self, state: &mut State, phase: Phase) {
         state.phase = phase;
-        state.queue = VecDeque::new();
+        state.queue.clear();
+        state.held = None;
+        self.note_charge(state, false);
         // It fails only if the other end is gone already.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
@@ -323,6 +383,7 @@ mod tests {
     use std::io::Read as _;
 
     use super::*;
+    use crate::account::Accounts;
 
     fn pair(max_queue: usize) -> (mio::Poll, Outbox, std::os::unix::net::UnixStream) {
         let poll = mio::Poll::new().unwrap();
@@ -332,7 +393,9 @@ mod tests {
             .unwrap();
         let outlet = Outlet::new(poll.registry(), Token(1), max_queue).unwrap();
         let there = std::os::unix::net::UnixStream::from(std::os::fd::OwnedFd::from(there));
-        (poll, Outbox::new(here, Token(0), Arc::new(outlet)), there)
+        let account = Accounts::new(usize::MAX, usize::MAX).of(1);
+        let outbox = Outbox::new(here, Token(0), Arc::new(outlet), account);
+        (poll, outbox, there)
     }
 
     #[test]
@@ -412,7 +475,7 @@ mod tests {
         let (_poll, outbox, _there) = pair(1000);
         let octets = vec![0; 10_000_000];
         outbox.send(&mut [IoSlice::new(&octets)]);
-        assert_eq!(outbox.phase(), Phase::Overflowed);
+        assert_eq!(outbox.phase(), Phase::CutOff(Bound::Queue));
         assert_eq!(outbox.waiting(), 0);
     }
 

@@ -1,11 +1,13 @@
-//! Everything that one controller can make the daemon keep, by many at once, and to the limit: it
-//! takes no more memory than onionbus(8) says.
+//! Everything that one controller can make the daemon keep, by many at once, and to the limit: all
+//! of it is charged, and it takes no more memory than onionbus(8) says.
 
 mod support;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
+
+use nix::sys::signal::Signal;
 
 use support::{Controller, Daemon, Place, Start, eventually};
 
@@ -39,6 +41,7 @@ fn limited(place: &Place) -> Start {
         .set(&format!("BusMaxQueue {QUEUE}"))
         .set(&format!("BusMaxMessageLength {MESSAGE}"))
         .set(&format!("BusHistory {HISTORY}"))
+        .set("BusMaxMemory 1 GB")
 }
 
 /// Those who do all of it, with mail to their names and as much history as there can be.
@@ -94,16 +97,22 @@ impl Renamer {
     }
 }
 
-/// It was really filled, nobody was cut off, and it is no more than onionbus(8) says.
+/// It was really filled, nobody was cut off, and the memory that it takes is what is charged.
 fn is_filled(daemon: &Daemon, before: u64, each: u64) {
     let held = daemon.memory() * 1024 - before;
     let most = GREEDY * each + HISTORY * MESSAGE;
     assert!(held > most / 4 * 3, "only {held} of {most} octets");
     let names = daemon.connect().ask("GETINFO list-controllers");
     assert_eq!(names.matches("greedy").count() as u64, GREEDY);
+    daemon.signal(Signal::SIGUSR1);
+    let line = daemon.logs("octets are kept for controllers");
+    let (_, kept) = line.rsplit_once("; ").expect("it is the last part");
+    let kept = kept.split(' ').next().and_then(|kept| kept.parse().ok());
+    let kept: u64 = kept.expect("it is a number");
     // What the allocator needs, and what is on its way.
-    let beside = most / 20 + (4 << 20);
-    assert!(held < most + beside, "{held} octets, more than {most}");
+    let beside = kept / 20 + (4 << 20);
+    assert!(held < kept + beside, "{held} octets, {kept} charged");
+    assert!(kept < most + most / 4, "{kept} octets charged");
 }
 
 fn octets(number: u64) -> usize {
@@ -203,4 +212,72 @@ fn a_tor_that_stops_makes_it_no_more_either() {
     }
     renamer.drown("first");
     is_filled(&daemon, before, EACH + EACH_WITH_TOR);
+}
+
+/// Silent subscribers of one user, and the messages that they do not read.
+fn storm(daemon: &Daemon) {
+    let subscribers: Vec<_> = (0..250)
+        .map(|_| {
+            let mut subscriber = daemon.connect();
+            subscriber.ok("SETEVENTS POSTMESSAGE");
+            subscriber
+        })
+        .collect();
+    let mut poster = daemon.connect();
+    let text = "x".repeat(65_000);
+    for _ in 0..172 {
+        poster.ok(&format!("POSTMESSAGE @all {text}"));
+    }
+    drop(subscribers);
+    let only_it = || {
+        poster
+            .ask("GETINFO list-controllers")
+            .matches("unset")
+            .count()
+            == 1
+    };
+    eventually("the others have left", only_it);
+}
+
+#[test]
+fn a_storm_ends_nobody_and_leaves_nothing() {
+    let place = Place::new();
+    // The octets of memory that there are: those of BusMaxMemory, and 96 MB for the program.
+    let limit = format!("--as={}", (256 + 96) << 20);
+    let daemon = place.serve().under(&["prlimit", &limit, "--"]).ready();
+    storm(&daemon);
+    let after_one = daemon.memory();
+    for _ in 1..10 {
+        storm(&daemon);
+    }
+    let after_ten = daemon.memory();
+    assert!(
+        after_ten < after_one + 8 * 1024,
+        "{after_one}, {after_ten} KiB"
+    );
+    // The history, and little else.
+    assert!(after_ten < 32 * 1024, "{after_ten} KiB");
+    daemon.logs("was dropped: its user keeps more than BusMaxMemoryPerUser 134217728 octets");
+}
+
+#[test]
+fn the_oldest_messages_of_a_user_go_before_anything_else_if_they_are_the_most() {
+    let place = Place::new();
+    let daemon = place
+        .serve()
+        .set("BusMaxMemory 4 MB")
+        .set("BusHistory 1000")
+        .ready();
+    let mut poster = daemon.named("poster");
+    let text = "x".repeat(60_000);
+    for number in 0..60 {
+        poster.ok(&format!("POSTMESSAGE @all {number}_{text}"));
+    }
+    daemon.logs("messages are most of it");
+    // So that the reply does not take the place of the messages.
+    poster.ok("SETCONF BusMaxMemory=\"64 MB\"");
+    let recent = poster.ask("GETINFO recent-messages");
+    assert!(!recent.contains(" 0_") && recent.contains(" 59_"));
+    let kept = recent.matches("_x").count();
+    assert!((25..36).contains(&kept), "{kept}");
 }

@@ -14,7 +14,10 @@ const ALL: &[&str] = &["*"];
 const ROOMS: &[(&str, &[&str])] = &[
     ("account", &[]),
     ("auth", &["command", "wire"]),
-    ("bus", &["command", "wire", "outbox", "sys::pages"]),
+    (
+        "bus",
+        &["command", "wire", "outbox", "account", "sys::pages"],
+    ),
     (
         "cli",
         &[
@@ -34,12 +37,20 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("policy", &["command", "wire"]),
     ("server", ALL),
     ("sys", &[]),
-    ("tor", &["command", "wire", "auth"]),
+    ("tor", &["command", "wire", "auth", "account"]),
     ("wire", &["command"]),
 ];
 
 /// The rooms without I/O: octets and the time come in as arguments, and octets go out.
-const PURE: &[&str] = &["auth", "command", "controller", "policy", "tor", "wire"];
+const PURE: &[&str] = &[
+    "account",
+    "auth",
+    "command",
+    "controller",
+    "policy",
+    "tor",
+    "wire",
+];
 
 /// Names that no pure room has.
 const IMPURE: &[&str] = &[

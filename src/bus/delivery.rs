@@ -167,9 +167,11 @@ impl Delivery {
         let start = octets.len();
         binary::encode_any_log(event, octets);
         let share = start..octets.len();
-        for &key in &self.subscribers.any_log {
+        for index in 0..self.subscribers.any_log.len() {
+            let key = self.subscribers.any_log[index];
             let subscriber = &mut self.subscribers.all[key];
             subscriber.add_event(key, octets, share.clone(), &mut self.touched);
+            self.subscribers.relieve(key);
         }
     }
 
@@ -180,11 +182,13 @@ impl Delivery {
             .lanes
             .each_ref()
             .map(|lane| lane.run..lane.octets.len());
-        for &key in &self.subscribers.by_kind[kind.index()] {
+        for index in 0..self.subscribers.by_kind[kind.index()].len() {
+            let key = self.subscribers.by_kind[kind.index()][index];
             let subscriber = &mut self.subscribers.all[key];
             let octets = &self.lanes[subscriber.dialect as usize].octets;
             let share = shares[subscriber.dialect as usize].clone();
             subscriber.add_event(key, octets, share, &mut self.touched);
+            self.subscribers.relieve(key);
         }
     }
 
@@ -210,8 +214,7 @@ impl Delivery {
         lane.octets.extend_from_slice(octets);
         subscriber.inside = inside;
         if !inside {
-            lane.octets.append(&mut subscriber.held);
-            subscriber.held = Vec::new();
+            subscriber.outbox.take_held(&mut lane.octets);
         }
         subscriber.add(key, start..lane.octets.len(), &mut self.touched);
     }
@@ -247,6 +250,7 @@ impl Delivery {
             }
             subscriber.share.clear();
             subscriber.share.shrink_to(SHARE);
+            self.subscribers.relieve(key);
         }
         drop(pages);
         for (outbox, finish) in self.handed_over.drain(..) {

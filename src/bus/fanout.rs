@@ -5,9 +5,10 @@
 //! may deliver a little itself. What delivery needs is one value, which whoever delivers has taken
 //! out of its place: no lock is held while octets are written.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, Thread};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
@@ -18,12 +19,18 @@ pub use super::item::Item;
 /// How many items may wait in the channel; the loop then waits for this thread.
 const CHANNEL: usize = 64;
 
+/// The octets of items in the channel from which on the loop waits for this thread: nobody is
+/// charged for what is on its way.
+const ON_ITS_WAY: usize = 4 << 20;
+
 /// The fan-out, as the loop has it.
 #[derive(Debug)]
 pub struct Fanout {
     items: Sender<Item>,
     shared: Arc<Shared>,
     thread: JoinHandle<()>,
+    /// The octets that were sent since all was delivered.
+    sent: Cell<usize>,
 }
 
 /// What the loop and the thread both see.
@@ -34,6 +41,8 @@ struct Shared {
     pending: AtomicUsize,
     /// Where the delivery lies while nobody delivers. It is locked to take it or to put it back.
     idle: Mutex<Option<Box<Delivery>>>,
+    /// The loop, while it waits until nothing is pending.
+    waiting: Mutex<Option<Thread>>,
 }
 
 impl Fanout {
@@ -49,6 +58,7 @@ impl Fanout {
             items,
             shared,
             thread,
+            sent: Cell::new(0),
         })
     }
 
@@ -74,10 +84,29 @@ impl Fanout {
             }
             self.shared.put_back(delivery);
         }
+        let octets = item.octets();
+        let before = if all_delivered { 0 } else { self.sent.get() };
+        self.sent.set(before + octets);
+        if before > 0 && before + octets > ON_ITS_WAY {
+            self.await_all();
+            self.sent.set(octets);
+        }
         self.shared.pending.fetch_add(1, Ordering::Relaxed);
         self.items
             .send(item)
             .expect("the fan-out thread ends only when it is told to");
+    }
+
+    /// Waits until all is delivered.
+    fn await_all(&self) {
+        let waits = || {
+            *self.shared.waiting.lock() = Some(thread::current());
+            // Only now: what was delivered before that wakes nobody.
+            self.shared.pending.load(Ordering::Acquire) > 0
+        };
+        while waits() {
+            thread::park();
+        }
     }
 
     /// Ends the thread once it has delivered everything. An error is a bug in the thread.
@@ -92,6 +121,7 @@ impl Default for Shared {
         Self {
             pending: AtomicUsize::new(0),
             idle: Mutex::new(Some(Box::default())),
+            waiting: Mutex::new(None),
         }
     }
 }
@@ -131,6 +161,10 @@ impl Shared {
             delivery.deliver();
             self.put_back(delivery);
             self.pending.fetch_sub(taken, Ordering::Release);
+            let waiting = self.waiting.lock().take();
+            if let Some(waiting) = waiting {
+                waiting.unpark();
+            }
         }
     }
 }
@@ -145,6 +179,7 @@ mod tests {
     use mio::{Interest, Poll, Token};
 
     use super::*;
+    use crate::account::Accounts;
     use crate::bus::delivery::{FEW, MANY};
     use crate::bus::subscribers::LARGE;
     use crate::bus::{SessionId, To};
@@ -182,7 +217,9 @@ mod tests {
                 .unwrap();
             let stream = UnixStream::from(OwnedFd::from(there));
             stream.set_nonblocking(true).unwrap();
-            let outbox = Arc::new(Outbox::new(here, Token(0), Arc::clone(&self.outlet)));
+            let account = Accounts::new(usize::MAX, usize::MAX).of(1);
+            let outlet = Arc::clone(&self.outlet);
+            let outbox = Arc::new(Outbox::new(here, Token(0), outlet, account));
             Peer { outbox, stream }
         }
     }
@@ -225,6 +262,7 @@ mod tests {
             items,
             shared,
             thread,
+            sent: Cell::new(0),
         };
         (fanout, receiver)
     }

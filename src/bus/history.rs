@@ -1,30 +1,45 @@
-//! The last messages of the daemon, for `GETINFO recent-messages`.
+//! Messages that can still be asked for: the last ones of the daemon, for `GETINFO
+//! recent-messages`, and the unread ones.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::account::{Charge, PIECE};
 use crate::wire::message::{ControllerId, Destination, Message};
+
+/// A message that is kept, in one place or several, and charged to whoever has posted it.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) message: Arc<Message>,
+    /// Who held the name that it was posted to; another user who takes the name over must not
+    /// read it.
+    pub(super) holder: Option<u32>,
+    pub(super) charge: Charge,
+}
+
+/// Messages in the order in which they were posted.
+pub(super) type Messages = VecDeque<Arc<Kept>>;
+
+/// The octets of memory that a message takes while it is kept.
+pub(super) fn cost(message: &Message) -> usize {
+    // Its place in the history and among the unread ones, which grow by doubling.
+    let places = 4 * size_of::<Arc<Kept>>();
+    let names = 2 * (64 + PIECE);
+    message.text.len() + size_of::<Message>() + size_of::<Kept>() + 3 * PIECE + places + names
+}
 
 /// The newest messages, as many as `BusHistory` says.
 #[derive(Debug)]
 pub(super) struct History {
     length: usize,
-    kept: VecDeque<Kept>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    message: Arc<Message>,
-    /// Who held the name that it was posted to; another user who takes the name over must not
-    /// read it.
-    uid: Option<u32>,
+    pub(super) kept: Messages,
 }
 
 impl History {
     pub(super) const fn new(length: usize) -> Self {
         Self {
             length,
-            kept: VecDeque::new(),
+            kept: Messages::new(),
         }
     }
 
@@ -33,8 +48,8 @@ impl History {
         self.forget();
     }
 
-    pub(super) fn push(&mut self, message: Arc<Message>, uid: Option<u32>) {
-        self.kept.push_back(Kept { message, uid });
+    pub(super) fn push(&mut self, kept: Arc<Kept>) {
+        self.kept.push_back(kept);
         self.forget();
     }
 
@@ -49,7 +64,7 @@ impl History {
             .iter()
             .filter(|kept| match &kept.message.destination {
                 Destination::All => true,
-                Destination::Name(to) => Some(to) == name && kept.uid == Some(uid),
+                Destination::Name(to) => Some(to) == name && kept.holder == Some(uid),
             })
             .map(|kept| Arc::clone(&kept.message))
             .collect()

@@ -43,3 +43,15 @@ pub enum Item {
     /// Deliver what came before, and end.
     Stop,
 }
+
+impl Item {
+    /// The octets that it has, as far as they can be many.
+    pub(super) fn octets(&self) -> usize {
+        match self {
+            Self::Events(events) => events.iter().map(|(event, _)| event.octets()).sum(),
+            Self::Subscribe { reply, .. } => reply.len(),
+            Self::Reply { octets, .. } => octets.len(),
+            Self::Leave(_) | Self::Stop => 0,
+        }
+    }
+}

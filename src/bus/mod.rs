@@ -9,15 +9,16 @@ mod interest;
 mod item;
 mod subscribers;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::account::{Account, Charge};
 use crate::wire::event::{EventKind, EventMask};
 pub use crate::wire::message::SessionId;
 use crate::wire::message::{ALL, ControllerId, Destination, Message};
 use crate::wire::refusal::Refusal;
 
-use history::History;
+use history::{History, Kept, Messages};
 use interest::Interest;
 
 /// How many unread messages are kept: so many to `@all`, and apart from them so many to a name.
@@ -31,7 +32,7 @@ pub struct Bus {
     interest: Interest,
     history: History,
     /// The newest messages to `@all`, for those who have not subscribed.
-    to_all: VecDeque<Arc<Message>>,
+    to_all: Messages,
     /// The `MessageID` used last.
     last_id: u64,
     /// The highest `MessageID` that may be used: those above are not reserved yet.
@@ -47,7 +48,7 @@ struct Controller {
     /// Messages to `@all` up to this id are read, or were before its time.
     read: u64,
     /// Unread messages to its name.
-    mail: VecDeque<Arc<Message>>,
+    mail: Messages,
 }
 
 /// Who gets a message as an event.
@@ -87,7 +88,7 @@ impl Bus {
             names: HashMap::new(),
             interest: Interest::default(),
             history: History::new(history),
-            to_all: VecDeque::with_capacity(UNREAD),
+            to_all: Messages::with_capacity(UNREAD),
             last_id,
             reserved: last_id,
         }
@@ -129,7 +130,7 @@ impl Bus {
             logged_in: false,
             events: EventMask::NONE,
             read: self.last_id,
-            mail: VecDeque::new(),
+            mail: Messages::new(),
         };
         self.controllers.insert(session, controller);
     }
@@ -182,12 +183,14 @@ impl Bus {
         Ok(old)
     }
 
-    /// POSTMESSAGE of `source`: gives the message its id and its place in the order.
+    /// POSTMESSAGE of `source`: gives the message its id and its place in the order. As long as it
+    /// can be asked for, it is charged to `account`.
     ///
     /// At least one id must be [left](Self::ids_left). A message that is refused uses none.
     pub fn post(
         &mut self,
         source: Option<ControllerId>,
+        account: &Arc<Account>,
         destination: &[u8],
         text: &[u8],
     ) -> Result<Posted, Refusal> {
@@ -210,14 +213,20 @@ impl Bus {
             destination,
             text: text.into(),
         });
-        let (to, uid) = match addressee {
+        let holder = addressee.and_then(|holder| self.controllers.get(&holder));
+        let kept = Arc::new(Kept {
+            message: Arc::clone(&message),
+            holder: holder.map(|holder| holder.uid),
+            charge: Charge::new(Arc::clone(account), history::cost(&message)),
+        });
+        let to = match addressee {
             None => {
-                keep_newest(&mut self.to_all, &message);
-                (self.to_subscribers(EventKind::PostMessage), None)
+                keep_newest(&mut self.to_all, &kept);
+                self.to_subscribers(EventKind::PostMessage)
             }
-            Some(holder) => self.mail(holder, &message),
+            Some(holder) => self.mail(holder, &kept),
         };
-        self.history.push(Arc::clone(&message), uid);
+        self.history.push(kept);
         Ok(Posted { message, to })
     }
 
@@ -239,18 +248,54 @@ impl Bus {
         }
     }
 
-    /// A message to a name: an event if the holder has subscribed, else unread mail. The uid is
-    /// the holder's.
-    fn mail(&mut self, holder: SessionId, message: &Arc<Message>) -> (Option<To>, Option<u32>) {
-        let Some(controller) = self.controllers.get_mut(&holder) else {
-            return (None, None);
-        };
+    /// A message to a name: an event if the holder has subscribed, else unread mail.
+    fn mail(&mut self, holder: SessionId, kept: &Arc<Kept>) -> Option<To> {
+        let controller = self.controllers.get_mut(&holder)?;
         if controller.events.contains(EventKind::PostMessage) {
-            (Some(To::One(holder)), Some(controller.uid))
-        } else {
-            keep_newest(&mut controller.mail, message);
-            (None, Some(controller.uid))
+            return Some(To::One(holder));
         }
+        keep_newest(&mut controller.mail, kept);
+        None
+    }
+
+    /// The octets of memory that a user's messages take.
+    #[must_use]
+    pub fn held_by(&self, uid: u32) -> usize {
+        self.kept_of(uid).map(|(_, octets)| octets).sum()
+    }
+
+    /// Forgets the oldest messages of a user, until at least so many octets are free, or none is
+    /// left. Returns their number and their octets.
+    pub fn forget_oldest(&mut self, uid: u32, octets: usize) -> (usize, usize) {
+        let (mut messages, mut freed, mut last) = (0, 0, 0);
+        for (id, held) in self.kept_of(uid) {
+            if freed >= octets {
+                break;
+            }
+            messages += 1;
+            freed += held;
+            last = id;
+        }
+        let stays = |kept: &Arc<Kept>| kept.charge.account().uid() != uid || kept.message.id > last;
+        let unread = self.controllers.values_mut().map(|one| &mut one.mail);
+        let places = [&mut self.history.kept, &mut self.to_all];
+        for place in unread.chain(places) {
+            if !place.iter().all(stays) {
+                place.retain(stays);
+            }
+        }
+        (messages, freed)
+    }
+
+    /// A user's messages that are kept, the oldest first: the id and the octets of each.
+    fn kept_of(&self, uid: u32) -> impl Iterator<Item = (u64, usize)> {
+        let unread = self.controllers.values().flat_map(|one| &one.mail);
+        let kept = unread.chain(&self.to_all).chain(&self.history.kept);
+        let theirs = kept.filter(|kept| kept.charge.account().uid() == uid);
+        let each: BTreeMap<u64, usize> = theirs
+            .map(|kept| (kept.message.id, kept.charge.octets()))
+            .collect();
+        each.into_iter()
     }
 
     /// SETEVENTS: replaces what the controller has subscribed to. The messages returned must
@@ -303,9 +348,13 @@ impl Bus {
             return Vec::new();
         };
         let read = std::mem::replace(&mut controller.read, self.last_id);
-        let mut unread = Vec::from(std::mem::take(&mut controller.mail));
-        let to_all = self.to_all.iter().filter(|message| message.id > read);
-        unread.extend(to_all.cloned());
+        let mail = std::mem::take(&mut controller.mail);
+        let to_all = self.to_all.iter().filter(|kept| kept.message.id > read);
+        let mut unread: Vec<_> = mail
+            .iter()
+            .chain(to_all)
+            .map(|kept| Arc::clone(&kept.message))
+            .collect();
         unread.sort_unstable_by_key(|message| message.id);
         unread
     }
@@ -333,9 +382,9 @@ impl Bus {
     }
 }
 
-fn keep_newest(messages: &mut VecDeque<Arc<Message>>, message: &Arc<Message>) {
+fn keep_newest(messages: &mut Messages, kept: &Arc<Kept>) {
     if messages.len() == UNREAD {
         messages.pop_front();
     }
-    messages.push_back(Arc::clone(message));
+    messages.push_back(Arc::clone(kept));
 }

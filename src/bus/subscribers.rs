@@ -7,6 +7,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::SessionId;
+use crate::account::{Bound, SLACK};
 use crate::outbox::Outbox;
 use crate::wire::Dialect;
 use crate::wire::event::{EventKind, EventMask};
@@ -31,8 +32,6 @@ pub(super) struct Subscriber {
     pub(super) share: Vec<Range<usize>>,
     /// Part of a reply was sent and the rest has not come: no event may go between.
     pub(super) inside: bool,
-    /// Events that wait for the end of that reply.
-    pub(super) held: Vec<u8>,
 }
 
 /// From so many octets on a share is large: to send it as pages is cheaper than to write it.
@@ -69,7 +68,6 @@ impl Subscribers {
                 outbox,
                 share: Vec::new(),
                 inside: false,
-                held: Vec::new(),
             })
         });
         let before = std::mem::replace(&mut self.all[key].events, events);
@@ -107,6 +105,44 @@ impl Subscribers {
         self.speakers[dialect as usize] > 0
     }
 
+    /// Keeps what waits for all of them together from exceeding a bound by more than [`SLACK`],
+    /// where the loop is not there in time to decide who loses: of the user with the most, those
+    /// for whom the most waits are cut off. `key` is one for whom more waits than before.
+    pub(super) fn relieve(&self, key: usize) {
+        let Some(grown) = self.all.get(key).map(|one| one.outbox.account()) else {
+            return;
+        };
+        while let Some(excess) = grown.excess(SLACK) {
+            let waiting = || {
+                let outboxes = self.all.iter().map(|(_, subscriber)| &subscriber.outbox);
+                outboxes.filter(|outbox| outbox.charged() > 0)
+            };
+            let greediest = match excess.bound {
+                Bound::All => waiting().max_by_key(|outbox| outbox.account().held()),
+                Bound::Queue | Bound::User => {
+                    waiting().find(|one| one.account().uid() == grown.uid())
+                }
+            };
+            // Else none of it waits here, and the loop must free something.
+            let Some(uid) = greediest.map(|outbox| outbox.account().uid()) else {
+                return;
+            };
+            let mut theirs: Vec<_> = waiting()
+                .filter(|outbox| outbox.account().uid() == uid)
+                .map(|outbox| (outbox.charged(), outbox))
+                .collect();
+            theirs.sort_unstable_by_key(|(charged, _)| std::cmp::Reverse(*charged));
+            let mut freed = 0;
+            for (charged, outbox) in theirs {
+                outbox.cut_off(excess.bound);
+                freed += charged;
+                if freed >= excess.octets {
+                    break;
+                }
+            }
+        }
+    }
+
     pub(super) fn find(&mut self, session: SessionId) -> Option<(usize, &mut Subscriber)> {
         let key = *self.keys.get(&session)?;
         Some((key, &mut self.all[key]))
@@ -126,11 +162,7 @@ impl Subscriber {
         if !self.inside {
             return self.add(key, range, touched);
         }
-        self.held.extend_from_slice(&lane[range]);
-        if self.held.len() > self.outbox.max_queue() {
-            self.held = Vec::new();
-            self.outbox.cut_off();
-        }
+        self.outbox.hold(&lane[range]);
     }
 
     /// Its share, if that is one large piece.

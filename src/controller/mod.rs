@@ -12,6 +12,7 @@ use std::fmt;
 pub use conversation::{Conversation, Entry, Step};
 pub use plan::{MOST_KEYS, Plan, Work};
 
+use crate::account::PARSED;
 use crate::tor::leg::Leg;
 use crate::tor::upstream::Upstream;
 use crate::wire::binary::Frame;
@@ -101,6 +102,21 @@ struct Held {
     length: usize,
     plan: Plan<'static>,
 }
+
+/// The most octets of a command whose plan is kept while it waits. A longer one is parsed again
+/// rather than kept twice, unless it is a text that is work.
+const LONG: usize = 4096;
+
+impl Held {
+    /// The octets of memory that it takes at most.
+    const fn held(&self) -> usize {
+        let each = if self.length > LONG { TEXT } else { PARSED };
+        size_of::<Self>() + self.length * each
+    }
+}
+
+/// The most octets that an octet of a text takes: for Tor, for the bus, and with stuffed dots.
+const TEXT: usize = 4;
 
 impl Controller {
     /// A controller that has just connected.
@@ -225,10 +241,12 @@ impl Controller {
 
     /// Keeps a command that must wait.
     pub fn hold(&mut self, ask: Ask<'_>, wait: Wait) {
-        self.held = Some(Box::new(Held {
-            length: ask.length,
-            plan: ask.plan.into_owned(),
-        }));
+        if ask.length <= LONG || ask.plan.work().is_some() {
+            self.held = Some(Box::new(Held {
+                length: ask.length,
+                plan: ask.plan.into_owned(),
+            }));
+        }
         self.wait = wait;
     }
 
@@ -236,6 +254,14 @@ impl Controller {
     #[must_use]
     pub fn held_work(&self) -> Option<Work> {
         self.held.as_ref().and_then(|held| held.plan.work())
+    }
+
+    /// The octets of memory that it takes beyond those of one that rests.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let held = self.held.as_ref().map_or(0, |held| held.held());
+        let leg = self.leg.as_ref().map_or(0, |leg| leg.held());
+        self.input.capacity() + self.replies.capacity() + held + leg
     }
 
     /// The command of the last ask is consumed.
@@ -371,6 +397,35 @@ mod tests {
             assert_eq!(controller.conversation.parsed, 3);
             controller.conversation.parsed = 0;
         }
+    }
+
+    #[test]
+    fn all_that_waits_is_charged_and_a_long_command_is_kept_once() {
+        let (mut controller, tor) = (controller(), tor());
+        assert_eq!(controller.held(), 0);
+        play(&mut controller, b"GETINFO version\r\n", &tor);
+        let leg = controller.held();
+        assert!(leg > 0);
+        for (length, most) in [(100, 64), (60_000, 1)] {
+            let text = "x".repeat(length);
+            let command = format!("POSTMESSAGE @all {text}\r\n");
+            assert!(play(&mut controller, command.as_bytes(), &tor).is_empty());
+            let held = controller.held() - leg;
+            assert!((command.len()..command.len() * (most + 1) + 200).contains(&held));
+            controller.stage = Stage::Gone;
+            assert_eq!(play(&mut controller, b"", &tor), [text]);
+            controller.stage = Stage::Open;
+        }
+        let command = format!("LOADCONF {}\r\n", "x".repeat(60_000));
+        let plan = Plan::Bus(RequestOf::LoadConf(command.as_bytes().into()));
+        let ask = Ask {
+            length: command.len(),
+            plan,
+            logs_in: false,
+        };
+        controller.hold(ask, Wait::Work);
+        assert_eq!(controller.held_work(), Some(Work::Load));
+        assert!(controller.held() > command.len());
     }
 
     #[test]

@@ -109,6 +109,10 @@ pub struct Settings {
     pub max_message_length: usize,
     /// `BusMaxQueue`, in octets.
     pub max_queue: usize,
+    /// `BusMaxMemory`, in octets.
+    pub max_memory: usize,
+    /// `BusMaxMemoryPerUser`, in octets; 0 is half of all.
+    pub max_memory_per_user: usize,
     /// `BusMaxControllers`.
     pub max_controllers: usize,
     /// `BusMaxControllersPerUser`.
@@ -374,6 +378,8 @@ impl Settings {
             history: 0,
             max_message_length: 0,
             max_queue: 0,
+            max_memory: 0,
+            max_memory_per_user: 0,
             max_controllers: 0,
             max_controllers_per_user: 0,
             bandwidth_interval: Duration::ZERO,
@@ -392,6 +398,15 @@ impl Settings {
         settings
     }
 
+    /// The most octets that the controllers of one user may make the daemon keep.
+    #[must_use]
+    pub fn memory_of_user(&self) -> usize {
+        match self.max_memory_per_user {
+            0 => self.max_memory / 2,
+            most => most,
+        }
+    }
+
     fn put(&mut self, name: &str, value: Value) {
         match (name, value) {
             ("BusSocket", Value::Socket(socket)) => self.sockets.push(socket),
@@ -404,6 +419,8 @@ impl Settings {
             ("BusHistory", Value::Number(n)) => self.history = size(n),
             ("BusMaxMessageLength", Value::Number(n)) => self.max_message_length = size(n),
             ("BusMaxQueue", Value::Number(n)) => self.max_queue = size(n),
+            ("BusMaxMemory", Value::Number(n)) => self.max_memory = size(n),
+            ("BusMaxMemoryPerUser", Value::Number(n)) => self.max_memory_per_user = size(n),
             ("BusMaxControllers", Value::Number(n)) => self.max_controllers = size(n),
             ("BusMaxControllersPerUser", Value::Number(n)) => {
                 self.max_controllers_per_user = size(n);
@@ -423,7 +440,7 @@ impl Settings {
     }
 }
 
-/// Every range in the table ends below what 32 bits hold.
+/// What is more than the machine could ever hold is no bound.
 fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }

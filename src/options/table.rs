@@ -237,6 +237,29 @@ pub const TABLE: &[Spec] = &[
               disconnected, and nobody else notices.",
     },
     Spec {
+        name: "BusMaxMemory",
+        kind: Kind::Octets {
+            min: 4 << 20,
+            max: 1 << 40,
+        },
+        default: "256 MB",
+        change: Changeable::Running,
+        doc: "How much all controllers together may make the daemon keep: commands, replies, \
+              events, messages and what Tor has answered. At more than this the user with the most \
+              loses the connection that has the most, or the oldest messages.",
+    },
+    Spec {
+        name: "BusMaxMemoryPerUser",
+        kind: Kind::Octets {
+            min: 0,
+            max: 1 << 40,
+        },
+        default: "0",
+        change: Changeable::Running,
+        doc: "How much of it the controllers of one user may, or 0 for half of it. At more than \
+              this the user loses the connection that has the most, or the oldest messages.",
+    },
+    Spec {
         name: "BusMaxControllers",
         kind: Kind::Count {
             min: 1,

@@ -85,6 +85,8 @@ fn nobody_sets_anything() {
             history: 100,
             max_message_length: 65_536,
             max_queue: 16 << 20,
+            max_memory: 256 << 20,
+            max_memory_per_user: 0,
             max_controllers: 16_384,
             max_controllers_per_user: 12_288,
             bandwidth_interval: Duration::from_secs(1),
@@ -112,6 +114,7 @@ fn everything_is_set() {
         "BusSocket /a Mode=0660\nBusSocket fd:b Protocol=tc\nBusStateDirectory /s\n\
          BusUser one\nBusConfine 0\n\
          BusCookieAuthentication 1\nBusHistory 1\nBusMaxMessageLength 2\nBusMaxQueue 256 KB\n\
+         BusMaxMemory 64 MB\nBusMaxMemoryPerUser 16 MB\n\
          BusMaxControllers 3\nBusMaxControllersPerUser 4\nBusBandwidthInterval 5 minutes\n\
          BusLog err\nBusTorTimeout 2 minutes\n",
         &[],
@@ -128,6 +131,8 @@ fn everything_is_set() {
             history: 1,
             max_message_length: 2,
             max_queue: 256 << 10,
+            max_memory: 64 << 20,
+            max_memory_per_user: 16 << 20,
             max_controllers: 3,
             max_controllers_per_user: 4,
             bandwidth_interval: Duration::from_secs(5 * 60),

@@ -194,7 +194,9 @@ impl Server {
             (None, Login::Implicit) => Entry::Open,
         };
         let controller = Controller::new(Conversation::new(id, peer, dialect, way_in));
-        let outbox = Arc::new(Outbox::new(stream, token, Arc::clone(&daemon.outlet)));
+        let account = daemon.accounts.of(peer.uid);
+        let outlet = Arc::clone(&daemon.outlet);
+        let outbox = Arc::new(Outbox::new(stream, token, outlet, account));
         log::debug!("{controller} has connected");
         entry.insert(Connection::new(key, controller, outbox));
         *daemon.users.entry(peer.uid).or_default() += 1;

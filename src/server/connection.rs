@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::link::Link;
 use super::readable::Readable;
+use crate::account::Charge;
 use crate::bus::Left;
 use crate::controller::{Controller, Stage};
 use crate::outbox::Outbox;
@@ -16,6 +17,8 @@ pub(super) struct Connection {
     pub(super) key: usize,
     pub(super) controller: Controller,
     pub(super) outbox: Arc<Outbox>,
+    /// What is kept of it besides that.
+    pub(super) charge: Charge,
     /// Its own connection to Tor, once it needs one: the socket of its leg.
     pub(super) link: Option<Box<Link>>,
     /// The time by which Tor must let its leg in, where that has begun.
@@ -31,11 +34,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) const fn new(key: usize, controller: Controller, outbox: Arc<Outbox>) -> Self {
+    pub(super) fn new(key: usize, controller: Controller, outbox: Arc<Outbox>) -> Self {
+        let charge = Charge::new(Arc::clone(outbox.account()), 0);
         Self {
             key,
             controller,
             outbox,
+            charge,
             link: None,
             login_due: None,
             left: None,
@@ -54,6 +59,17 @@ impl Connection {
         if event.is_writable() || event.is_write_closed() {
             self.outbox.flush();
         }
+    }
+
+    /// Notes what is kept of it after a turn.
+    pub(super) fn note_charge(&mut self) {
+        let link = self.link.as_ref().map_or(0, |link| link.held());
+        self.charge.set(self.controller.held() + link);
+    }
+
+    /// The octets of memory that it holds.
+    pub(super) fn held(&self) -> usize {
+        self.charge.octets() + self.outbox.charged()
     }
 
     /// The other end is gone, or will never read again.

@@ -11,6 +11,7 @@ use super::source::Source;
 use super::timers::Timers;
 use super::tor_side::TorSide;
 use super::work::WorkQueue;
+use crate::account::Accounts;
 use crate::auth::Cookie;
 use crate::bus::fanout::{Fanout, Item};
 use crate::bus::{Bus, SessionId, To};
@@ -48,6 +49,8 @@ pub(super) struct Daemon {
     pub(super) events: Vec<(Event, To)>,
     pub(super) timers: Timers,
     pub(super) logging: Arc<Logging>,
+    /// The octets that each user makes the daemon keep.
+    pub(super) accounts: Accounts,
     /// The number of connections of each user.
     pub(super) users: HashMap<u32, usize>,
     pub(super) last_session: SessionId,

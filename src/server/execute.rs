@@ -110,7 +110,9 @@ impl Daemon {
             Some(left) => left.name.clone(),
             None => self.bus.name(connection.conversation.id()),
         };
-        let posted = self.bus.post(source, destination, text)?;
+        let posted = self
+            .bus
+            .post(source, connection.outbox.account(), destination, text)?;
         let id = posted.message.id;
         if let Some(to) = posted.to {
             self.events.push((Event::Message(posted.message), to));

@@ -118,6 +118,11 @@ impl Link {
         failed.map_or("it closed the connection".into(), |error| error.to_string())
     }
 
+    /// The octets that its login keeps.
+    pub(super) fn held(&self) -> usize {
+        self.login.as_ref().map_or(0, |login| login.held())
+    }
+
     /// Notes what the loop has heard of it. `true` if Tor takes more.
     pub(super) fn heard(&mut self, event: &mio::event::Event) -> bool {
         self.readable.heard(event);

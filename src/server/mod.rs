@@ -14,6 +14,7 @@ mod files;
 mod info;
 mod leg;
 mod link;
+mod memory;
 mod options;
 mod readable;
 mod shutdown;
@@ -34,6 +35,7 @@ use mio::{Events, Poll};
 use nix::sys::inotify::Inotify;
 use slab::Slab;
 
+use crate::account::Accounts;
 use crate::auth::Cookie;
 use crate::bus::fanout::{Fanout, Item};
 use crate::bus::{Bus, Left};
@@ -122,11 +124,13 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
     let mut number = [0; 8];
     getrandom::fill(&mut number).map_err(|cause| ServeError::Start(io::Error::other(cause)))?;
     let confinement = confinement::confine(&options);
+    let accounts = Accounts::new(settings.max_memory, settings.memory_of_user());
     let daemon = Daemon {
         registry: poll.registry().try_clone().map_err(ServeError::Start)?,
         queue: Queue::default(),
         work: WorkQueue::default(),
         timers: Timers::new(started),
+        accounts,
         users: HashMap::new(),
         bus,
         options,
@@ -184,6 +188,7 @@ impl Server {
         while self.daemon.ending.is_none() {
             let timeout = self.timeout();
             self.poll(&mut events, timeout)?;
+            self.relieve();
             self.take_turns();
             self.work();
             self.run_timers();
@@ -304,12 +309,14 @@ impl Server {
                 Source::Leg(key) => {
                     if let Some(connection) = self.connections.get_mut(key) {
                         self.daemon.take_leg_turn(connection, &mut self.buffer);
+                        connection.note_charge();
                     }
                 }
                 Source::Controller(key) => self.take_turn(key),
                 Source::Watcher => self.take_watcher_turn(),
                 Source::Signals | Source::Delivered | Source::TorSocket | Source::Files => {}
             }
+            self.relieve();
         }
     }
 
@@ -317,7 +324,9 @@ impl Server {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        match self.daemon.take_turn(connection, &mut self.buffer) {
+        let next = self.daemon.take_turn(connection, &mut self.buffer);
+        connection.note_charge();
+        match next {
             Next::Wait => {}
             Next::Again => self.daemon.queue.controller(connection),
             Next::Close => self.close(key),
@@ -440,7 +449,7 @@ impl Server {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let is_cut_off = connection.outbox.phase() == Phase::Overflowed;
+        let is_cut_off = matches!(connection.outbox.phase(), Phase::CutOff(_));
         if is_cut_off || connection.stage == Stage::Finishing {
             connection.drop_input();
         }
@@ -492,15 +501,9 @@ impl Daemon {
         let session = connection.conversation.id();
         let peer = connection.conversation.peer();
         let left = self.bus.leave(session);
-        if connection.outbox.phase() == Phase::Overflowed {
+        if let Phase::CutOff(bound) = connection.outbox.phase() {
             let name = left.as_ref().and_then(|left| left.name.as_ref());
-            log::warn!(
-                "{}, named {}, was dropped: it did not read, and more than BusMaxQueue {} octets \
-                 waited for it",
-                connection.controller,
-                name.map_or("unset", |name| name.as_str()),
-                self.options.settings().max_queue
-            );
+            self.tell_of_cut(connection, name, bound);
         } else {
             log::debug!("{} has left", connection.controller);
         }

@@ -69,6 +69,8 @@ impl Daemon {
         self.outlet
             .max_queue
             .store(settings.max_queue, Ordering::Relaxed);
+        self.accounts
+            .set_bounds(settings.max_memory, settings.memory_of_user());
         self.logging.write_from(settings.log);
         let changed: Vec<OptionValue> = change
             .changed

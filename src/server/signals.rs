@@ -108,14 +108,15 @@ impl Daemon {
     fn heartbeat(&self) -> String {
         format!(
             "{} controllers are connected; {} octets read, {} written; the last MessageID is {}; \
-             {} lines of the log were lost",
+             {} lines of the log were lost; {} octets are kept for controllers",
             self.users.values().sum::<usize>(),
             self.octets_read,
             self.outlet
                 .written
                 .load(std::sync::atomic::Ordering::Relaxed),
             self.bus.last_id(),
-            self.logging.lost()
+            self.logging.lost(),
+            self.accounts.held()
         )
     }
 }

@@ -71,7 +71,7 @@ impl Daemon {
     /// What is to be done instead of reading and answering, if that cannot be.
     fn cannot_go_on(&mut self, connection: &mut Connection) -> Option<Next> {
         match connection.outbox.phase() {
-            Phase::Overflowed => return Some(Next::Close),
+            Phase::CutOff(_) => return Some(Next::Close),
             Phase::Ended if connection.stage == Stage::Finishing => return Some(Next::Close),
             // Whoever reads nothing more may have sent something all the same.
             Phase::Ended => connection.is_gone(),
@@ -106,7 +106,7 @@ impl Daemon {
 
     fn what_is_left(&self, connection: &mut Connection) -> Next {
         match connection.outbox.phase() {
-            Phase::Overflowed => return Next::Close,
+            Phase::CutOff(_) => return Next::Close,
             Phase::Ended if connection.stage == Stage::Finishing => return Next::Close,
             Phase::Ended => connection.is_gone(),
             Phase::Finishing => return Next::Wait,
@@ -387,9 +387,11 @@ impl Daemon {
             connection.outbox.finish();
             self.hand_over_events();
         }
-        let waiting = connection.outbox.waiting();
-        let session = connection.conversation.id();
-        self.timers.linger(connection.key, session, waiting);
+        if connection.outbox.phase() != Phase::Ended {
+            let waiting = connection.outbox.waiting();
+            let session = connection.conversation.id();
+            self.timers.linger(connection.key, session, waiting);
+        }
         // An outbox that has ended is seen in its turn.
         self.queue.controller(connection);
     }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use super::fence::Fence;
 use super::merge::Query;
+use crate::account::PIECE;
 use crate::command::Replies;
 use crate::wire::text::Replies as Ends;
 
@@ -73,6 +74,8 @@ struct Pending {
 #[derive(Debug)]
 struct Collected {
     query: Query,
+    /// The octets of memory that the query takes.
+    held: usize,
     answer: Vec<u8>,
     is_too_long: bool,
 }
@@ -97,6 +100,20 @@ impl Leg {
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.pending.is_empty() && self.early.is_empty()
+    }
+
+    /// The octets of memory that everything takes which Tor was not sent or has not answered.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let early = self.early.iter().map(|one| {
+            let query = one.query.as_ref().map_or(0, Query::held);
+            one.octets.capacity() + size_of::<Early>() + PIECE + query
+        });
+        let collected = self.pending.iter().filter_map(|one| one.query.as_ref());
+        let answers = collected.map(|one| one.held + one.answer.capacity());
+        let pending = self.pending.capacity() * size_of::<Pending>();
+        let octets = self.transmit.capacity() + self.kept.capacity();
+        octets + pending + early.sum::<usize>() + answers.sum::<usize>()
     }
 
     /// Whether the controller has the beginning of a reply and not its end.
@@ -186,6 +203,7 @@ impl Leg {
             replied: false,
             query: query.map(|query| {
                 Box::new(Collected {
+                    held: query.held(),
                     query,
                     answer: Vec::new(),
                     is_too_long: false,

@@ -119,6 +119,12 @@ impl Login {
         matches!(self.stage, Stage::Done)
     }
 
+    /// The octets that wait for Tor, and those of a reply that has no end yet.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        self.transmit.capacity() + self.reader.held()
+    }
+
     /// Takes what Tor has said. Returns the cookie file that is to be read and given to
     /// [`Self::handle_cookie`], if one is.
     pub fn handle_octets(&mut self, octets: &[u8]) -> Result<Option<PathBuf>, LoginError> {

@@ -2,6 +2,7 @@
 //! and the bus's own.
 
 use super::translate::Question;
+use crate::account::PIECE;
 use crate::command::keys::Key;
 use crate::command::{Owner, Replies, Verb, is_own_option, keys};
 use crate::wire::refusal::Refusal;
@@ -56,6 +57,25 @@ pub enum Merge {
 }
 
 impl Query {
+    /// The octets of memory that it takes.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let merge = match &self.merge {
+            Merge::Info(words) | Merge::Conf(words) => held_by(words),
+            Merge::Set(settings) => settings
+                .iter()
+                .map(|Setting { name, value }| {
+                    let value = value.as_ref().map_or(0, Vec::capacity);
+                    name.capacity() + value + size_of::<Setting>() + 2 * PIECE
+                })
+                .sum(),
+            Merge::Load(text) => text.capacity(),
+            Merge::Save { .. } | Merge::Reply => 0,
+        };
+        let question = self.question.as_ref().map_or(0, Question::held);
+        size_of::<Self>() + PIECE + self.command.capacity() + merge + question
+    }
+
     /// Whether the bus adds no more than words and lines that never change, so that neither what
     /// came before nor what follows needs to wait.
     #[must_use]
@@ -186,6 +206,12 @@ pub fn line(verb: Verb, words: &[&[u8]]) -> Vec<u8> {
     }
     line.extend_from_slice(b"\r\n");
     line
+}
+
+/// The octets of memory that words take.
+pub(super) fn held_by(words: &[Vec<u8>]) -> usize {
+    let each = |word: &Vec<u8>| word.capacity() + size_of::<Vec<u8>>() + PIECE;
+    words.iter().map(each).sum()
 }
 
 fn owned(words: &[&[u8]]) -> Vec<Vec<u8>> {

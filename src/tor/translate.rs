@@ -30,6 +30,15 @@ pub enum Question {
 }
 
 impl Question {
+    /// The octets of memory that it takes.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        match self {
+            Self::Info(keys) => super::merge::held_by(keys),
+            _ => 0,
+        }
+    }
+
     /// The question that a request is; none where the answer is never Tor's.
     #[must_use]
     pub fn of(request: &Request<'_>) -> Option<Self> {

@@ -11,7 +11,7 @@ use crate::wire::refusal::Refusal;
 use crate::wire::text::{Message, Reader, TooLong};
 
 /// The most octets of one event; the longest are NEWCONSENSUS, a few megabytes.
-const MAX_EVENT: usize = 64 << 20;
+const MAX_EVENT: usize = 16 << 20;
 
 /// The conversation, once the login is done. Octets and no sockets.
 #[derive(Debug)]

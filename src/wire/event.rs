@@ -308,6 +308,24 @@ pub enum Event {
 }
 
 impl Event {
+    /// The octets of it that somebody else has chosen, and so can be many.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        match self {
+            Self::Message(message) => message.text.len(),
+            Self::OfTor { line, .. } => line.len(),
+            Self::Log { text, .. } => text.len(),
+            Self::ConfChanged(values) => {
+                let value = |value: &OptionValue| value.1.as_ref().map_or(0, Vec::len);
+                values.iter().map(value).sum()
+            }
+            Self::Controller { .. }
+            | Self::Bandwidth { .. }
+            | Self::TorReachable(_)
+            | Self::Signal(_) => 0,
+        }
+    }
+
     /// What a controller must have subscribed to, to be told.
     #[must_use]
     pub fn kind(&self) -> EventKind {

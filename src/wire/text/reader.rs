@@ -199,6 +199,12 @@ impl Reader {
         }))
     }
 
+    /// The octets of memory that those take which have come.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        self.received.capacity()
+    }
+
     /// The octets that have come and were not given out.
     #[must_use]
     pub fn rest(&self) -> &[u8] {
