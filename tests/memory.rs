@@ -281,3 +281,24 @@ fn the_oldest_messages_of_a_user_go_before_anything_else_if_they_are_the_most() 
     let kept = recent.matches("_x").count();
     assert!((25..36).contains(&kept), "{kept}");
 }
+
+#[test]
+fn a_long_command_of_short_words_takes_no_more_than_is_said() {
+    for (command, word, end) in [
+        ("GETCONF", " a", "\r\n"),
+        ("GETINFO", " a", "\r\n"),
+        ("GETCONF", " BusLog", "\r\n"),
+        ("SETCONF", " a", "\r\n"),
+        ("SETCONF", " BusLog", "\r\n"),
+        ("+LOADCONF\r\n", "BusLog\n", ".\r\n"),
+        ("SETEVENTS", " A", "\r\n"),
+    ] {
+        let place = Place::new();
+        let daemon = place.daemon();
+        let words = word.repeat(1_000_000 / word.len());
+        let mut controller = daemon.connect();
+        controller.ask(&format!("{command}{words}{}", &end[..end.len() - 2]));
+        let peak = daemon.peak();
+        assert!(peak < 64 * 1024, "{peak} KiB for {command}{word}");
+    }
+}

@@ -5,13 +5,12 @@
 
 mod support;
 
-use std::fs;
 use std::io::Write as _;
 use std::thread;
 
 use nix::unistd::{Uid, seteuid};
 
-use support::{Controller, Daemon, Place, is_root};
+use support::{Controller, Place, is_root};
 
 /// The first of the users.
 const USER: u32 = 64_400;
@@ -85,14 +84,6 @@ impl User<'_> {
     }
 }
 
-/// The most memory that it ever had, in KiB.
-fn peak(daemon: &Daemon) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let value = line.and_then(|line| line.split_whitespace().next());
-    value.and_then(|kib| kib.parse().ok()).expect("proc(5)")
-}
-
 #[test]
 fn several_users_fill_everything_and_another_notices_nothing() {
     if !is_root() {
@@ -141,6 +132,6 @@ fn several_users_fill_everything_and_another_notices_nothing() {
         assert!(said.contains(bound), "nobody has exceeded {bound}");
     }
     assert!(!said.contains(&format!("(uid {USER},")), "{said}");
-    let peak = peak(&daemon);
+    let peak = daemon.peak();
     assert!((MOST / 4 * 3..MOST).contains(&peak), "{peak} KiB");
 }

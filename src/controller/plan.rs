@@ -15,6 +15,10 @@ use crate::wire::text::Command;
 /// it sends any of it, so one command could take all its memory.
 pub const MOST_KEYS: usize = 1000;
 
+/// The most keys of one GETINFO or GETCONF that the bus answers alone. Each takes many times its
+/// octets while it is looked up.
+const MOST_OWN_KEYS: usize = 10_000;
+
 /// The octets of a command that count as one more long reply: Tor quotes what it does not know.
 const QUOTED: usize = 1024;
 
@@ -73,6 +77,11 @@ impl<'a> Plan<'a> {
     #[must_use]
     pub fn for_bus(request: Result<Request<'a>, Refusal>) -> Self {
         match request {
+            Ok(Request::GetInfo(keys) | Request::GetConf(keys)) if keys.len() > MOST_OWN_KEYS => {
+                Self::Refuse(Refusal::Failed(format!(
+                    "Too many keys: {MOST_OWN_KEYS} at a time at most"
+                )))
+            }
             Ok(request) => Self::Bus(request.map(Cow::Borrowed)),
             Err(refusal) => Self::Refuse(refusal),
         }
