@@ -2,9 +2,10 @@
 //! recent-messages`, and the unread ones.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::account::{Charge, PIECE};
+use crate::account::{Account, Charge, PIECE};
 use crate::wire::message::{ControllerId, Destination, Message};
 
 /// A message that is kept, in one place or several, and charged to whoever has posted it.
@@ -18,12 +19,12 @@ pub(super) struct Kept {
 }
 
 /// Messages in the order in which they were posted.
-pub(super) type Messages = VecDeque<Arc<Kept>>;
+pub(super) type Messages = VecDeque<Rc<Kept>>;
 
 /// The octets of memory that a message takes while it is kept.
-pub(super) fn cost(message: &Message) -> usize {
+fn cost(message: &Message) -> usize {
     // Its place in the history and among the unread ones, which grow by doubling.
-    let places = 4 * size_of::<Arc<Kept>>();
+    let places = 4 * size_of::<Rc<Kept>>();
     let names = 2 * (64 + PIECE);
     message.text.len() + size_of::<Message>() + size_of::<Kept>() + 3 * PIECE + places + names
 }
@@ -48,9 +49,38 @@ impl History {
         self.forget();
     }
 
-    pub(super) fn push(&mut self, kept: Arc<Kept>) {
-        self.kept.push_back(kept);
+    /// Keeps a message, which takes the place of the oldest one where there are too many.
+    ///
+    /// Where that one is nowhere else and of the same user, as mostly, its memory and its charge are
+    /// used again: new ones would cost as much as all else that is done here for a message.
+    pub(super) fn push(
+        &mut self,
+        account: &Arc<Account>,
+        message: &Arc<Message>,
+        holder: Option<u32>,
+    ) -> Rc<Kept> {
+        let is_full = self.kept.len() >= self.length;
+        let mut oldest = if is_full { self.kept.pop_front() } else { None };
+        let unused = oldest.as_mut().and_then(Rc::get_mut);
+        let kept = match unused.filter(|one| Arc::ptr_eq(one.charge.account(), account)) {
+            Some(unused) => {
+                unused.charge.set(cost(message));
+                unused.message = Arc::clone(message);
+                unused.holder = holder;
+                oldest
+            }
+            None => None,
+        };
+        let kept = kept.unwrap_or_else(|| {
+            Rc::new(Kept {
+                message: Arc::clone(message),
+                holder,
+                charge: Charge::new(Arc::clone(account), cost(message)),
+            })
+        });
+        self.kept.push_back(Rc::clone(&kept));
         self.forget();
+        kept
     }
 
     fn forget(&mut self) {

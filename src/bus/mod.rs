@@ -10,9 +10,10 @@ mod item;
 mod subscribers;
 
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::account::{Account, Charge};
+use crate::account::Account;
 use crate::wire::event::{EventKind, EventMask};
 pub use crate::wire::message::SessionId;
 use crate::wire::message::{ALL, ControllerId, Destination, Message};
@@ -33,6 +34,8 @@ pub struct Bus {
     history: History,
     /// The newest messages to `@all`, for those who have not subscribed.
     to_all: Messages,
+    /// Unread messages to the names of controllers, for the few that have any.
+    mail: HashMap<SessionId, Messages>,
     /// The `MessageID` used last.
     last_id: u64,
     /// The highest `MessageID` that may be used: those above are not reserved yet.
@@ -47,8 +50,6 @@ struct Controller {
     events: EventMask,
     /// Messages to `@all` up to this id are read, or were before its time.
     read: u64,
-    /// Unread messages to its name.
-    mail: Messages,
 }
 
 /// Who gets a message as an event.
@@ -89,6 +90,7 @@ impl Bus {
             interest: Interest::default(),
             history: History::new(history),
             to_all: Messages::with_capacity(UNREAD),
+            mail: HashMap::new(),
             last_id,
             reserved: last_id,
         }
@@ -130,7 +132,6 @@ impl Bus {
             logged_in: false,
             events: EventMask::NONE,
             read: self.last_id,
-            mail: Messages::new(),
         };
         self.controllers.insert(session, controller);
     }
@@ -145,6 +146,7 @@ impl Bus {
     /// The connection has ended: its name is free, its mail is gone.
     pub fn leave(&mut self, session: SessionId) -> Option<Left> {
         let controller = self.controllers.remove(&session)?;
+        self.mail.remove(&session);
         if let Some(name) = &controller.name {
             self.names.remove(name);
         }
@@ -214,11 +216,8 @@ impl Bus {
             text: text.into(),
         });
         let holder = addressee.and_then(|holder| self.controllers.get(&holder));
-        let kept = Arc::new(Kept {
-            message: Arc::clone(&message),
-            holder: holder.map(|holder| holder.uid),
-            charge: Charge::new(Arc::clone(account), history::cost(&message)),
-        });
+        let holder = holder.map(|holder| holder.uid);
+        let kept = self.history.push(account, &message, holder);
         let to = match addressee {
             None => {
                 keep_newest(&mut self.to_all, &kept);
@@ -226,7 +225,6 @@ impl Bus {
             }
             Some(holder) => self.mail(holder, &kept),
         };
-        self.history.push(kept);
         Ok(Posted { message, to })
     }
 
@@ -249,12 +247,11 @@ impl Bus {
     }
 
     /// A message to a name: an event if the holder has subscribed, else unread mail.
-    fn mail(&mut self, holder: SessionId, kept: &Arc<Kept>) -> Option<To> {
-        let controller = self.controllers.get_mut(&holder)?;
-        if controller.events.contains(EventKind::PostMessage) {
+    fn mail(&mut self, holder: SessionId, kept: &Rc<Kept>) -> Option<To> {
+        if self.listens(holder) {
             return Some(To::One(holder));
         }
-        keep_newest(&mut controller.mail, kept);
+        keep_newest(self.mail.entry(holder).or_default(), kept);
         None
     }
 
@@ -276,20 +273,20 @@ impl Bus {
             freed += held;
             last = id;
         }
-        let stays = |kept: &Arc<Kept>| kept.charge.account().uid() != uid || kept.message.id > last;
-        let unread = self.controllers.values_mut().map(|one| &mut one.mail);
+        let stays = |kept: &Rc<Kept>| kept.charge.account().uid() != uid || kept.message.id > last;
         let places = [&mut self.history.kept, &mut self.to_all];
-        for place in unread.chain(places) {
+        for place in self.mail.values_mut().chain(places) {
             if !place.iter().all(stays) {
                 place.retain(stays);
             }
         }
+        self.mail.retain(|_, unread| !unread.is_empty());
         (messages, freed)
     }
 
     /// A user's messages that are kept, the oldest first: the id and the octets of each.
     fn kept_of(&self, uid: u32) -> impl Iterator<Item = (u64, usize)> {
-        let unread = self.controllers.values().flat_map(|one| &one.mail);
+        let unread = self.mail.values().flatten();
         let kept = unread.chain(&self.to_all).chain(&self.history.kept);
         let theirs = kept.filter(|kept| kept.charge.account().uid() == uid);
         let each: BTreeMap<u64, usize> = theirs
@@ -348,7 +345,7 @@ impl Bus {
             return Vec::new();
         };
         let read = std::mem::replace(&mut controller.read, self.last_id);
-        let mail = std::mem::take(&mut controller.mail);
+        let mail = self.mail.remove(&session).unwrap_or_default();
         let to_all = self.to_all.iter().filter(|kept| kept.message.id > read);
         let mut unread: Vec<_> = mail
             .iter()
@@ -382,9 +379,9 @@ impl Bus {
     }
 }
 
-fn keep_newest(messages: &mut Messages, kept: &Arc<Kept>) {
+fn keep_newest(messages: &mut Messages, kept: &Rc<Kept>) {
     if messages.len() == UNREAD {
         messages.pop_front();
     }
-    messages.push_back(Arc::clone(kept));
+    messages.push_back(Rc::clone(kept));
 }

@@ -109,9 +109,12 @@ impl Subscribers {
     /// where the loop is not there in time to decide who loses: of the user with the most, those
     /// for whom the most waits are cut off. `key` is one for whom more waits than before.
     pub(super) fn relieve(&self, key: usize) {
-        let Some(grown) = self.all.get(key).map(|one| one.outbox.account()) else {
+        // Where nothing waits, the numbers that the loop changes with each message are not read.
+        let outbox = self.all.get(key).map(|one| &one.outbox);
+        let Some(outbox) = outbox.filter(|outbox| outbox.charged() > 0) else {
             return;
         };
+        let grown = outbox.account();
         while let Some(excess) = grown.excess(SLACK) {
             let waiting = || {
                 let outboxes = self.all.iter().map(|(_, subscriber)| &subscriber.outbox);
