@@ -236,14 +236,21 @@ impl Leg {
         most: usize,
         outputs: &mut Vec<Output<'a>>,
     ) -> usize {
-        if self.kept.is_empty() {
-            return self.judge(octets, fence, most, outputs);
+        let dropped = if self.kept.is_empty() {
+            self.judge(octets, fence, most, outputs)
+        } else {
+            let mut all = std::mem::take(&mut self.kept);
+            all.extend_from_slice(octets);
+            let mut of_all = Vec::new();
+            let dropped = self.judge(&all, fence, most, &mut of_all);
+            outputs.extend(of_all.into_iter().map(Output::into_owned));
+            dropped
+        };
+        if self.is_quiet() && self.transmit.is_empty() {
+            // Most controllers rest most of the time, and thousands of them hold no memory for it.
+            self.pending = VecDeque::new();
+            self.transmit = Vec::new();
         }
-        let mut all = std::mem::take(&mut self.kept);
-        all.extend_from_slice(octets);
-        let mut of_all = Vec::new();
-        let dropped = self.judge(&all, fence, most, &mut of_all);
-        outputs.extend(of_all.into_iter().map(Output::into_owned));
         dropped
     }
 
