@@ -214,6 +214,61 @@ fn a_tor_that_stops_makes_it_no_more_either() {
     is_filled(&daemon, before, EACH + EACH_WITH_TOR);
 }
 
+/// The most octets of an event of Tor's.
+const EVENT: usize = 8 << 20;
+
+/// Plays a Tor that sends the longest events that there may be, and then one more.
+fn sends_long_events(listener: &UnixListener) -> std::io::Result<()> {
+    let (stream, _) = listener.accept()?;
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    while stream.read_line(&mut line)? > 0 {
+        let answer = match line.trim_end() {
+            "PROTOCOLINFO 1" => "250-PROTOCOLINFO 1\r\n250-AUTH METHODS=NULL\r\n\
+                 250-VERSION Tor=\"0.4.9.11\"\r\n250 OK\r\n"
+                .into(),
+            fence if fence.starts_with("ONIONBUS_FENCE_") => {
+                format!("510 Unrecognized command \"{fence}\"\r\n")
+            }
+            _ => "250 OK\r\n".to_owned(),
+        };
+        stream.get_mut().write_all(answer.as_bytes())?;
+        if line.starts_with("SETEVENTS ") {
+            let text = "x".repeat(EVENT - 20);
+            for _ in 0..3 {
+                write!(stream.get_mut(), "650 NEWCONSENSUS {text}\r\n")?;
+            }
+            // Until the daemon has asked again, once it has read them.
+            stream.read_line(&mut line)?;
+            write!(stream.get_mut(), "250 OK\r\n650+NEWCONSENSUS {text}{text}")?;
+        }
+        line.clear();
+    }
+    Ok(())
+}
+
+#[test]
+fn the_longest_events_of_a_tor_take_little_and_leave_nothing() {
+    let place = Place::new();
+    let listener = UnixListener::bind(place.path("tor")).expect("a socket");
+    thread::spawn(move || sends_long_events(&listener));
+    let tor = format!("BusTor unix:{}", place.path("tor").display());
+    let daemon = place.serve().set(&tor).ready();
+    let before = daemon.memory();
+    let mut reader = daemon.connect();
+    reader.ok("SETEVENTS NEWCONSENSUS");
+    for _ in 0..3 {
+        assert!(reader.line().len() > EVENT - 10);
+    }
+    eventually("nothing is kept of them", || {
+        daemon.memory() < before + 4096
+    });
+    reader.ok("SETEVENTS NEWCONSENSUS CIRC");
+    daemon.logs("it sent an event that has no end");
+    let peak = daemon.peak() - before;
+    assert!(peak < 48 * 1024, "{peak} KiB");
+}
+
 /// Silent subscribers of one user, and the messages that they do not read.
 fn storm(daemon: &Daemon) {
     let subscribers: Vec<_> = (0..250)

@@ -10,8 +10,9 @@ use crate::wire::event::{EventKind, EventMask};
 use crate::wire::refusal::Refusal;
 use crate::wire::text::{Message, Reader, TooLong};
 
-/// The most octets of one event; the longest are NEWCONSENSUS, a few megabytes.
-const MAX_EVENT: usize = 16 << 20;
+/// The most octets of one event; the longest are NEWCONSENSUS, a few megabytes. Nobody is charged
+/// for an event that is not whole, and it takes twice as much while it grows.
+const MAX_EVENT: usize = 8 << 20;
 
 /// The conversation, once the login is done. Octets and no sockets.
 #[derive(Debug)]

@@ -177,9 +177,6 @@ impl Reader {
         self.received.drain(..self.start);
         self.unseen -= self.start;
         self.start = 0;
-        if self.received.is_empty() {
-            self.received.shrink_to(KEPT);
-        }
         self.received.extend_from_slice(octets);
     }
 
@@ -188,15 +185,22 @@ impl Reader {
         let unseen = self.received.get(self.unseen..).unwrap_or_default();
         let end = self.ends.end(unseen);
         self.unseen += end.unwrap_or(unseen.len());
-        let octets = self.received.get(self.start..self.unseen);
-        let octets = octets.unwrap_or_default();
-        if octets.len() > self.most {
+        let seen = self.start..self.unseen;
+        if seen.len() > self.most {
             return Err(TooLong { most: self.most });
         }
-        Ok(end.map(|_| {
-            self.start = self.unseen;
-            Message(octets)
-        }))
+        if end.is_none() {
+            if seen.is_empty() {
+                // Nobody knows when more comes, so a long message must not be kept until then.
+                self.received.clear();
+                self.received.shrink_to(KEPT);
+                (self.start, self.unseen) = (0, 0);
+            }
+            return Ok(None);
+        }
+        self.start = self.unseen;
+        let octets = self.received.get(seen);
+        Ok(Some(Message(octets.unwrap_or_default())))
     }
 
     /// The octets of memory that those take which have come.
