@@ -5,7 +5,8 @@
 
 mod support;
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 
 use nix::unistd::{Uid, seteuid};
@@ -22,6 +23,9 @@ const MOST: u64 = (256 + 64) * 1024;
 const MESSAGES: usize = 172;
 
 const LONG: usize = 65_000;
+
+/// Less than half of `BusMaxQueue`.
+const ANSWER: usize = 7_000_000;
 
 struct User<'a> {
     place: &'a Place,
@@ -75,6 +79,15 @@ impl User<'_> {
         controllers
     }
 
+    /// Asks bus and Tor together, which does not end its answer.
+    fn begin_answers(&self) -> Vec<Controller> {
+        let mut controllers = self.many(30);
+        for controller in &mut controllers {
+            controller.send("GETINFO info/names long\r\n");
+        }
+        controllers
+    }
+
     fn leave_events(&self) -> Vec<Controller> {
         let mut controllers = self.many(250);
         for controller in &mut controllers {
@@ -84,14 +97,43 @@ impl User<'_> {
     }
 }
 
+/// Plays a Tor that answers `GETINFO long` with [`ANSWER`] octets and no end.
+fn answers(stream: UnixStream) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    while stream.read_line(&mut line)? > 0 {
+        let answer = match line.trim_end() {
+            "PROTOCOLINFO 1" => "250-PROTOCOLINFO 1\r\n250-AUTH METHODS=NULL\r\n\
+                 250-VERSION Tor=\"0.4.9.11\"\r\n250 OK\r\n"
+                .into(),
+            "GETINFO info/names long" => format!("250-{}\r\n", "x".repeat(ANSWER)),
+            fence if fence.starts_with("ONIONBUS_FENCE_") => {
+                format!("510 Unrecognized command \"{fence}\"\r\n")
+            }
+            _ => "250 OK\r\n".to_owned(),
+        };
+        stream.get_mut().write_all(answer.as_bytes())?;
+        line.clear();
+    }
+    Ok(())
+}
+
 #[test]
 fn several_users_fill_everything_and_another_notices_nothing() {
     if !is_root() {
         return;
     }
     let place = Place::open_to_all();
+    let listener = UnixListener::bind(place.path("tor")).expect("a socket");
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            // It ends with the daemon.
+            thread::spawn(|| answers(stream.expect("a connection")));
+        }
+    });
     let socket = format!("BusSocket {} Mode=0666", place.socket().display());
-    let daemon = place.configured(&format!("{socket}\n")).ready();
+    let tor = format!("BusTor unix:{}", place.path("tor").display());
+    let daemon = place.configured(&format!("{socket}\n{tor}\n")).ready();
     let user = |number: u32| User {
         place: &place,
         uid: USER + number,
@@ -115,11 +157,12 @@ fn several_users_fill_everything_and_another_notices_nothing() {
     held.extend(user(2).leave_events());
     held.extend(user(3).fill_mail());
     held.extend(user(4).leave_replies());
+    held.extend(user(5).begin_answers());
     let text = "x".repeat(LONG);
     for number in 0..MESSAGES {
         poster.ok(&format!("POSTMESSAGE @all {text}"));
         poster.ok(&format!("POSTMESSAGE @reader {number}"));
-        assert!(poster.info("version").contains("onionbus"));
+        assert_eq!(poster.ask("GETCONF BusHistory"), "250 BusHistory=100");
     }
     poster.ok("POSTMESSAGE @reader end");
     let lengths = reads.join().expect("it has read everything");
