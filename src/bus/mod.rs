@@ -71,7 +71,7 @@ pub struct Posted {
 }
 
 /// A controller that has left.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Left {
     /// Its name.
     pub name: Option<ControllerId>,

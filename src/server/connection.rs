@@ -24,7 +24,7 @@ pub(super) struct Connection {
     /// The time by which Tor must let its leg in, where that has begun.
     pub(super) login_due: Option<Instant>,
     /// How it left the bus, once it has: what it sent before is still carried out.
-    pub(super) left: Option<Left>,
+    pub(super) left: Option<Box<Left>>,
     /// There may be more to read.
     pub(super) readable: Readable,
     /// It waits for its turn.

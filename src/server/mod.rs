@@ -37,8 +37,8 @@ use slab::Slab;
 
 use crate::account::Accounts;
 use crate::auth::Cookie;
+use crate::bus::Bus;
 use crate::bus::fanout::{Fanout, Item};
-use crate::bus::{Bus, Left};
 use crate::controller::{Stage, Wait};
 use crate::logging::Logging;
 use crate::options::Options;
@@ -513,10 +513,7 @@ impl Daemon {
             self.hand_over(Item::Leave(session));
             self.interest_changed();
         }
-        connection.left = Some(left.clone().unwrap_or(Left {
-            name: None,
-            logged_in: false,
-        }));
+        connection.left = Some(Box::new(left.clone().unwrap_or_default()));
         if let Some(left) = left.filter(|left| left.logged_in) {
             self.tell(Event::Controller {
                 change: ControllerChange::Disconnected,
