@@ -124,6 +124,8 @@ impl Daemon {
             return;
         };
         let (length, read) = link.read(buffer);
+        // One buffer for the replies of all, or each controller keeps its last one.
+        connection.controller.replies = std::mem::take(&mut self.replies);
         if length > 0 {
             self.tor_said(connection, buffer.get(..length).unwrap_or_default());
         }
@@ -131,6 +133,7 @@ impl Daemon {
             self.tor_hung_up(connection);
         }
         self.flush_leg(connection);
+        self.replies = std::mem::take(&mut connection.controller.replies);
         self.keep_spare();
         // An outbox that has failed is seen in the controller's turn.
         if connection.outbox.phase() != Phase::Open {
