@@ -311,13 +311,19 @@ fn thousands_of_keys_in_one_command() {
     let daemon = place.serve().set("BusMaxQueue 2 MB").ready();
     let mut controller = daemon.connect();
     let before = daemon.memory();
-    for key in ["info/names", "config/defaults", "version", "config-text"] {
-        let keys = format!(" {key}").repeat(1_000_000 / (key.len() + 1));
+    for (key, count, refusal) in [
+        ("info/names", 10_000, "551 The reply would have more than"),
+        (
+            "config/defaults",
+            10_000,
+            "551 The reply would have more than",
+        ),
+        ("info/names", 10_001, "551 Too many keys"),
+        ("version", 125_000, "551 Too many keys"),
+    ] {
+        let keys = format!(" {key}").repeat(count);
         let reply = controller.ask(&format!("GETINFO{keys}"));
-        assert!(
-            reply.starts_with("551 The reply would have more than"),
-            "{reply:.99}"
-        );
+        assert!(reply.starts_with(refusal), "{reply:.99}");
     }
     let grown = daemon.memory().saturating_sub(before);
     assert!(grown < 100 * 1024, "{grown} KiB more");
@@ -381,9 +387,9 @@ fn fill(daemon: &Daemon) -> Vec<Controller> {
 #[test]
 fn out_of_descriptors_accepting_pauses_and_nothing_spins() {
     let place = Place::new();
-    let start = place.serve().under(&["prlimit", "--nofile=40:40"]);
-    let mut daemon = start.ready();
-    daemon.logs("only 40 descriptors are allowed");
+    let start = place.serve().set("BusMaxControllers 100");
+    let mut daemon = start.under(&["prlimit", "--nofile=40:40"]).ready();
+    daemon.logs("only 40 descriptors are allowed: 20 controllers fit");
     let mut inside = fill(&daemon);
     let mut waiting = daemon.connect();
     waiting.send("GETINFO version\r\n");

@@ -11,6 +11,7 @@ use super::Server;
 use super::connection::Connection;
 use super::error::ServeError;
 use super::files::SocketFile;
+use super::places::Most;
 use super::source::Source;
 use crate::controller::{Controller, Conversation, Entry};
 use crate::options::{Login, Options, Protocol, SocketAddress, SocketSpec};
@@ -173,7 +174,12 @@ impl Server {
                 return;
             }
         };
-        if let Some(limit) = self.limit_reached(peer) {
+        let settings = self.daemon.options.settings();
+        let most = Most {
+            controllers: settings.max_controllers,
+            of_user: settings.max_controllers_per_user,
+        };
+        if let Some(limit) = self.daemon.places.refusal(peer.uid, self.gone, most) {
             return turn_away(&stream, dialect, peer, limit);
         }
         let entry = self.connections.vacant_entry();
@@ -199,20 +205,8 @@ impl Server {
         let outbox = Arc::new(Outbox::new(stream, token, outlet, account));
         log::debug!("{controller} has connected");
         entry.insert(Connection::new(key, controller, outbox));
-        *daemon.users.entry(peer.uid).or_default() += 1;
+        daemon.places.take(peer.uid);
         daemon.bus.join(id, peer.uid);
-    }
-
-    fn limit_reached(&self, peer: Peer) -> Option<&'static str> {
-        let settings = self.daemon.options.settings();
-        let of_user = self.daemon.users.get(&peer.uid).copied();
-        if self.connections.len() - self.gone >= settings.max_controllers {
-            Some("BusMaxControllers")
-        } else if of_user.unwrap_or_default() >= settings.max_controllers_per_user {
-            Some("BusMaxControllersPerUser")
-        } else {
-            None
-        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! Everything that the controllers share, and the loop's way to the fan-out.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use mio::Registry;
 
 use super::connection::Connection;
+use super::places::Places;
 use super::source::Source;
 use super::timers::Timers;
 use super::tor_side::TorSide;
@@ -51,8 +52,7 @@ pub(super) struct Daemon {
     pub(super) logging: Arc<Logging>,
     /// The octets that each user makes the daemon keep.
     pub(super) accounts: Accounts,
-    /// The number of connections of each user.
-    pub(super) users: HashMap<u32, usize>,
+    pub(super) places: Places,
     pub(super) last_session: SessionId,
     pub(super) started: Instant,
     pub(super) octets_read: u64,

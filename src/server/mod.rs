@@ -16,6 +16,7 @@ mod leg;
 mod link;
 mod memory;
 mod options;
+mod places;
 mod readable;
 mod shutdown;
 mod signals;
@@ -26,7 +27,6 @@ mod tor_side;
 mod turn;
 mod work;
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,6 +53,7 @@ use accept::Listener;
 use connection::Connection;
 use daemon::{Daemon, Queue};
 pub use error::ServeError;
+use places::{OWN_DESCRIPTORS, Places};
 use signals::Signals;
 use source::Source;
 use timers::{Due, Timers};
@@ -62,9 +63,6 @@ use work::WorkQueue;
 
 /// Octets taken from one connection in its turn.
 const READ: usize = 64 * 1024;
-
-/// Descriptors the daemon needs besides one for each controller, and for its connection to Tor.
-const OWN_DESCRIPTORS: u64 = 64;
 
 /// How long the start of the daemon waits for Tor.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
@@ -107,10 +105,12 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
     let signals = Signals::start(poll.registry()).map_err(ServeError::Start)?;
     let listeners = accept::listen(&options, poll.registry())?;
     let files_watch = files::start_watch(poll.registry());
-    if limit < wanted {
+    let places = Places::new(process::uid(), limit, each);
+    if limit < wanted && options.sets("BusMaxControllers") {
         log::warn!(
-            "only {limit} descriptors are allowed, too few for BusMaxControllers {}: more \
-             controllers than fit will wait to be accepted (raise LimitNOFILE or 'ulimit -n')",
+            "only {limit} descriptors are allowed: {} controllers fit, and not BusMaxControllers \
+             {} (raise LimitNOFILE or 'ulimit -n')",
+            places.fit(),
             settings.max_controllers
         );
     }
@@ -131,7 +131,7 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
         work: WorkQueue::default(),
         timers: Timers::new(started),
         accounts,
-        users: HashMap::new(),
+        places,
         bus,
         options,
         state,
@@ -524,12 +524,7 @@ impl Daemon {
             });
         }
         self.hand_over_events();
-        if let Some(connections) = self.users.get_mut(&peer.uid) {
-            *connections -= 1;
-            if *connections == 0 {
-                self.users.remove(&peer.uid);
-            }
-        }
+        self.places.leave(peer.uid);
         if connection.is_owner {
             self.ending = Some("the owning controller has left");
         }

@@ -109,7 +109,7 @@ impl Daemon {
         format!(
             "{} controllers are connected; {} octets read, {} written; the last MessageID is {}; \
              {} lines of the log were lost; {} octets are kept for controllers",
-            self.users.values().sum::<usize>(),
+            self.places.present(),
             self.octets_read,
             self.outlet
                 .written
