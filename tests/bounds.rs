@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::io::{ErrorKind, Read as _};
 
-use support::{Controller, Place, eventually};
+use support::{Controller, Daemon, Place, eventually};
 
 /// How many replies have come that nobody has read yet.
 fn replies_by_now(controller: &mut Controller) -> usize {
@@ -100,4 +100,68 @@ fn a_file_that_is_being_written_is_finished_at_the_end() {
     daemon.ends(0);
     let text = fs::read_to_string(place.path("onionbus.conf")).expect("it is there");
     assert!(text.starts_with("BusHistory 8\n"), "{text}");
+}
+
+/// A daemon that wants its cookie within a second.
+fn impatient(place: &Place) -> Daemon {
+    let sockets = format!(
+        "BusSocket {}\nBusSocket {} Protocol=tc\n",
+        place.socket().display(),
+        place.path("tc").display()
+    );
+    let options = format!("{sockets}BusCookieAuthentication 1\nBusLoginTimeout 1\n");
+    place.configured(&options).ready()
+}
+
+/// A controller that has proved that it knows the cookie.
+fn with_cookie(place: &Place) -> Controller {
+    let cookie = fs::read(place.path("state/control_auth_cookie")).expect("it is there");
+    let mut controller = Controller::at(&place.socket());
+    controller.ok(&format!("AUTHENTICATE {}", hex::encode(cookie)));
+    controller
+}
+
+#[test]
+fn who_does_not_log_in_in_time_is_told_and_closed() {
+    let place = Place::new();
+    let daemon = impatient(&place);
+    let mut logged_in = with_cookie(&place);
+    for _ in 0..2 {
+        let mut silent = Controller::at(&place.socket());
+        let mut begun = Controller::at(&place.socket());
+        begun.send("PROTOCOLINFO\r\nAUTHENT");
+        let mut frames = Controller::at(&place.path("tc"));
+        assert_eq!(silent.rest(), b"514 Authentication required.\r\n");
+        let told = String::from_utf8(begun.rest()).expect("ASCII");
+        assert!(
+            told.ends_with("250 OK\r\n514 Authentication required.\r\n"),
+            "{told}"
+        );
+        let (kind, body) = frames.frame();
+        assert_eq!((kind, &body[..2]), (0x0000, &[0, 5][..]));
+        assert!(frames.rest().is_empty());
+    }
+    // More than a second has passed.
+    logged_in.ok("GETINFO version");
+    daemon.logs("has not logged in in time");
+}
+
+#[test]
+fn who_must_log_in_has_less_than_8_kib_for_a_command() {
+    let place = Place::new();
+    let daemon = impatient(&place);
+    let long = " ".repeat(8 << 10);
+    let mut stranger = Controller::at(&place.socket());
+    stranger.send(&long);
+    let told = String::from_utf8(stranger.rest()).expect("ASCII");
+    assert!(told.starts_with("500 Line too long."), "{told}");
+    let mut stranger = Controller::at(&place.path("tc"));
+    stranger.send([&[0xFF, 0xFF, 0, 7][..], long.as_bytes()].concat());
+    assert_eq!(stranger.frame().0, 0x0000);
+    assert!(stranger.rest().is_empty());
+    with_cookie(&place).ok(&format!("GETINFO {long} version"));
+    // Where none is needed, there is no such bound.
+    drop(daemon);
+    let daemon = place.daemon();
+    daemon.connect().ok(&format!("GETINFO {long} version"));
 }

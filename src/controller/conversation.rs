@@ -17,6 +17,10 @@ use crate::wire::reply::Reply;
 use crate::wire::request::Request;
 use crate::wire::text::{self, Framed, Framer};
 
+/// The octets that are too many for one command of a controller that must log in, its line ends
+/// included.
+const MOST_OF_STRANGERS: usize = 8 << 10;
+
 /// One controller's conversation.
 #[derive(Debug)]
 pub struct Conversation {
@@ -126,8 +130,32 @@ impl Conversation {
         matches!(self.login, Login::Done)
     }
 
+    /// Whether it must still prove that it knows the cookie.
+    pub const fn must_log_in(&self) -> bool {
+        matches!(self.entry, Entry::Cookie(_)) && !self.is_logged_in()
+    }
+
     /// The next command in `octets`: those that were not consumed, and what has come since.
     pub fn step<'a>(&mut self, octets: &'a [u8]) -> Step<'a> {
+        let must_log_in = self.must_log_in();
+        let step = self.any_step(octets);
+        let length = match &step {
+            Step::Incomplete => octets.len(),
+            Step::Command { length, .. } | Step::Gathered { length, .. } => *length,
+            Step::Http => 0,
+        };
+        if must_log_in && length >= MOST_OF_STRANGERS {
+            return Step::Command {
+                length: octets.len(),
+                request: Err(Refusal::LineTooLong),
+                logs_in: false,
+                text: None,
+            };
+        }
+        step
+    }
+
+    fn any_step<'a>(&mut self, octets: &'a [u8]) -> Step<'a> {
         let dialect = match self.dialect {
             Some(dialect) => dialect,
             None => match detect(octets) {

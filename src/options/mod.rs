@@ -127,6 +127,8 @@ pub struct Settings {
     pub tor_password: Vec<u8>,
     /// `BusTorAllowCookie`.
     pub tor_allow_cookie: bool,
+    /// `BusLoginTimeout`, whole seconds.
+    pub login_timeout: Duration,
     /// `BusTorTimeout`, whole seconds.
     pub tor_timeout: Duration,
     /// `BusKeepControllers`.
@@ -387,6 +389,7 @@ impl Settings {
             tor: None,
             tor_password: Vec::new(),
             tor_allow_cookie: false,
+            login_timeout: Duration::ZERO,
             tor_timeout: Duration::ZERO,
             keep_controllers: false,
         };
@@ -432,6 +435,7 @@ impl Settings {
             ("BusTor", Value::Tor(address)) => self.tor = address,
             ("BusTorPassword", Value::Secret(text)) => self.tor_password = text,
             ("BusTorAllowCookie", Value::Boolean(on)) => self.tor_allow_cookie = on,
+            ("BusLoginTimeout", Value::Number(n)) => self.login_timeout = Duration::from_secs(n),
             ("BusTorTimeout", Value::Number(n)) => self.tor_timeout = Duration::from_secs(n),
             ("BusKeepControllers", Value::Boolean(on)) => self.keep_controllers = on,
             // A test loads the whole table, so that none can be forgotten here.

@@ -163,6 +163,15 @@ pub const TABLE: &[Spec] = &[
               every start, in the state directory.",
     },
     Spec {
+        name: "BusLoginTimeout",
+        kind: Kind::Seconds { min: 1, max: 3600 },
+        default: "30",
+        change: Changeable::Running,
+        doc: "How long a controller that must prove that it knows the cookie may take for that. \
+              Then it is told so with 514 and disconnected. Before, a command of it has less than \
+              8 KB.",
+    },
+    Spec {
         name: "BusTor",
         kind: Kind::Tor,
         default: "none",
@@ -268,7 +277,8 @@ pub const TABLE: &[Spec] = &[
         default: "16384",
         change: Changeable::Running,
         doc: "How many controllers may be connected at once. One more is told so with 551 and \
-              disconnected.",
+              disconnected. The last 32, or a quarter where there are less than 128, are for root \
+              and the daemon's own user.",
     },
     Spec {
         name: "BusMaxControllersPerUser",

@@ -94,6 +94,7 @@ fn nobody_sets_anything() {
             tor: None,
             tor_password: Vec::new(),
             tor_allow_cookie: false,
+            login_timeout: Duration::from_secs(30),
             tor_timeout: Duration::from_secs(30),
             keep_controllers: false,
         }
@@ -140,6 +141,7 @@ fn everything_is_set() {
             tor: None,
             tor_password: Vec::new(),
             tor_allow_cookie: false,
+            login_timeout: Duration::from_secs(30),
             tor_timeout: Duration::from_secs(2 * 60),
             keep_controllers: false,
         }

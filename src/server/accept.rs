@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
+use std::time::Instant;
 
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry};
@@ -204,7 +205,11 @@ impl Server {
         let outlet = Arc::clone(&daemon.outlet);
         let outbox = Arc::new(Outbox::new(stream, token, outlet, account));
         log::debug!("{controller} has connected");
-        entry.insert(Connection::new(key, controller, outbox));
+        let connection = entry.insert(Connection::new(key, controller, outbox));
+        if connection.conversation.must_log_in() {
+            let deadline = Instant::now() + daemon.options.settings().login_timeout;
+            daemon.timers.set_deadline(connection, Some(deadline));
+        }
         daemon.places.take(peer.uid);
         daemon.bus.join(id, peer.uid);
     }

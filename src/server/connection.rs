@@ -21,8 +21,10 @@ pub(super) struct Connection {
     pub(super) charge: Charge,
     /// Its own connection to Tor, once it needs one: the socket of its leg.
     pub(super) link: Option<Box<Link>>,
-    /// The time by which Tor must let its leg in, where that has begun.
-    pub(super) login_due: Option<Instant>,
+    /// The time by which whatever it must do now is done: what that is, its state says.
+    pub(super) deadline: Option<Instant>,
+    /// The octets that waited for it when it began to linger.
+    pub(super) lingering: usize,
     /// How it left the bus, once it has: what it sent before is still carried out.
     pub(super) left: Option<Box<Left>>,
     /// There may be more to read.
@@ -42,7 +44,8 @@ impl Connection {
             outbox,
             charge,
             link: None,
-            login_due: None,
+            deadline: None,
+            lingering: 0,
             left: None,
             readable: Readable::No,
             queued: false,

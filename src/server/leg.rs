@@ -78,10 +78,8 @@ impl Daemon {
         if let Some(tor) = self.tor.as_ref().filter(|_| link.is_open()) {
             leg.handle_open(link.fences, &tor.upstream.fence);
         } else {
-            let session = connection.conversation.id();
             let deadline = Instant::now() + self.options.settings().tor_timeout;
-            connection.login_due = Some(deadline);
-            self.timers.expect_login(connection.key, session, deadline);
+            self.timers.set_deadline(connection, Some(deadline));
         }
         connection.leg = Some(leg);
         connection.link = Some(Box::new(link));

@@ -400,27 +400,7 @@ impl Server {
         self.daemon.run_timers(now);
         while let Some(due) = self.daemon.timers.poll_due(now) {
             match due {
-                Due::Lingering {
-                    key,
-                    session,
-                    waiting,
-                } => self.end_lingering(key, session, waiting),
-                Due::Login { key, session } => {
-                    if let Some(connection) = self.connections.get_mut(key)
-                        && connection.conversation.id() == session
-                        && connection.login_due.is_some_and(|due| due <= now)
-                        && connection.link.as_ref().is_some_and(|link| !link.is_open())
-                    {
-                        self.daemon.lose_leg(connection, "it does not answer");
-                    }
-                }
-                Due::Gone { key, session } => {
-                    let gone = self.connections.get(key);
-                    if gone.is_some_and(|gone| gone.conversation.id() == session) {
-                        log::debug!("Tor has not answered session {session}, which is gone");
-                        self.remove(key);
-                    }
-                }
+                Due::Connection(key) => self.deadline_passed(key),
                 Due::Accepting => self.resume_accepting(),
                 Due::Dump => self.dump(),
                 Due::Files => self.look_at_files(),
@@ -428,18 +408,32 @@ impl Server {
         }
     }
 
-    /// Closes what was to be flushed and of which nothing was read any more.
-    fn end_lingering(&mut self, key: usize, session: u64, before: usize) {
-        let connection = self.connections.get(key);
-        let Some(connection) = connection.filter(|held| held.conversation.id() == session) else {
+    /// A connection has not done in time what it must.
+    fn deadline_passed(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let waiting = connection.outbox.waiting();
-        if waiting < before {
-            // Whoever reads, however slowly, gets it all.
-            self.daemon.timers.linger(key, session, waiting);
-        } else {
-            self.close(key);
+        connection.deadline = None;
+        if connection.stage == Stage::Finishing {
+            if connection.outbox.waiting() < connection.lingering {
+                // Whoever reads, however slowly, gets it all.
+                self.daemon.linger(connection);
+            } else {
+                self.close(key);
+            }
+        } else if connection.left.is_some() {
+            log::debug!(
+                "Tor has not answered {}, which is gone",
+                connection.controller
+            );
+            self.remove(key);
+        } else if connection.link.as_ref().is_some_and(|link| !link.is_open()) {
+            self.daemon.lose_leg(connection, "it does not answer");
+        } else if connection.conversation.must_log_in() {
+            log::info!("{} has not logged in in time", connection.controller);
+            self.daemon
+                .refuse(connection, Refusal::AuthenticationRequired);
+            self.daemon.finish(connection);
         }
     }
 
@@ -456,10 +450,9 @@ impl Server {
         if connection.left.is_none() {
             self.daemon.leave(connection);
             self.gone += 1;
-            let session = connection.conversation.id();
-            let patience = self.daemon.options.settings().tor_timeout;
             if !connection.is_done() {
-                self.daemon.timers.expect_end(key, session, patience);
+                let deadline = Instant::now() + self.daemon.options.settings().tor_timeout;
+                self.daemon.timers.set_deadline(connection, Some(deadline));
                 // Its leg may have waited for the controller to read, and hears of nothing else.
                 self.daemon.queue.leg(connection);
             }
@@ -474,7 +467,8 @@ impl Server {
 
     /// Forgets a connection that has left the bus.
     fn remove(&mut self, key: usize) {
-        if self.connections.try_remove(key).is_some() {
+        if let Some(mut connection) = self.connections.try_remove(key) {
+            self.daemon.timers.set_deadline(&mut connection, None);
             self.gone -= 1;
             self.resume_accepting();
         }

@@ -1,20 +1,20 @@
 //! What happens at a time: BW events, the watchdog, the end of what lingers. Nothing else wakes a
 //! daemon that nobody talks to.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
+use super::connection::Connection;
 use super::daemon::Daemon;
 use super::signals;
-use crate::bus::SessionId;
 use crate::tor::upstream::Upstream;
 use crate::wire::event::{Event, EventKind};
 
 /// How long a connection that has ended waits for any of its last octets to be read.
-const LINGER: Duration = Duration::from_secs(10);
+pub(super) const LINGER: Duration = Duration::from_secs(10);
 
 /// The time before accepting is tried again after it failed, if nobody leaves, and between two
 /// lists of the controllers.
@@ -24,13 +24,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Timers {
     bandwidth: Option<Bandwidth>,
     watchdog: Option<Watchdog>,
-    /// Connections that end once they are flushed, in the order of their deadlines, as are the
-    /// others.
-    lingering: VecDeque<(Instant, Due)>,
-    /// Legs whose login is under way.
-    logins: VecDeque<(Instant, Due)>,
-    /// Controllers that are gone and wait for Tor.
-    gone: VecDeque<(Instant, Due)>,
+    /// The deadlines of connections, one of each at most.
+    deadlines: BTreeSet<(Instant, usize)>,
     accepting: Option<Instant>,
     /// The controllers are to be listed in the log.
     dump: Option<Instant>,
@@ -45,17 +40,8 @@ pub(super) struct Timers {
 /// Something whose time has come.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Due {
-    /// A connection that ends once it is flushed.
-    Lingering {
-        key: usize,
-        session: SessionId,
-        /// Octets that waited when the deadline was set.
-        waiting: usize,
-    },
-    /// The login of a controller's leg.
-    Login { key: usize, session: SessionId },
-    /// Tor's answers to a controller that is gone.
-    Gone { key: usize, session: SessionId },
+    /// The deadline of the connection with this key.
+    Connection(usize),
     /// Accepting after a pause.
     Accepting,
     /// A list of the controllers in the log.
@@ -86,9 +72,7 @@ impl Timers {
         Self {
             bandwidth: None,
             watchdog,
-            lingering: VecDeque::new(),
-            logins: VecDeque::new(),
-            gone: VecDeque::new(),
+            deadlines: BTreeSet::new(),
             accepting: None,
             dump: None,
             next_dump: now,
@@ -102,13 +86,11 @@ impl Timers {
     pub(super) fn until_next(&self, now: Instant, tor: Option<Instant>) -> Option<Duration> {
         let bandwidth = self.bandwidth.as_ref().map(|interval| interval.ends);
         let watchdog = self.watchdog.as_ref().map(|watchdog| watchdog.next);
-        let first = |queue: &VecDeque<(Instant, Due)>| queue.front().map(|(due, _)| *due);
+        let connection = self.deadlines.first().map(|(due, _)| *due);
         [
             bandwidth,
             watchdog,
-            first(&self.lingering),
-            first(&self.logins),
-            first(&self.gone),
+            connection,
             self.accepting,
             self.dump,
             self.files,
@@ -133,33 +115,20 @@ impl Timers {
         if self.files.take_if(|due| *due <= now).is_some() {
             return Some(Due::Files);
         }
-        [&mut self.lingering, &mut self.logins, &mut self.gone]
-            .into_iter()
-            .find(|queue| queue.front().is_some_and(|(due, _)| *due <= now))
-            .and_then(VecDeque::pop_front)
-            .map(|(_, due)| due)
+        self.deadlines.first().filter(|(due, _)| *due <= now)?;
+        self.deadlines
+            .pop_first()
+            .map(|(_, key)| Due::Connection(key))
     }
 
-    /// A connection may take some time yet to be flushed.
-    pub(super) fn linger(&mut self, key: usize, session: SessionId, waiting: usize) {
-        let due = Due::Lingering {
-            key,
-            session,
-            waiting,
-        };
-        self.lingering.push_back((Instant::now() + LINGER, due));
-    }
-
-    /// Tor must let a controller's leg in.
-    pub(super) fn expect_login(&mut self, key: usize, session: SessionId, deadline: Instant) {
-        let due = Due::Login { key, session };
-        self.logins.push_back((deadline, due));
-    }
-
-    /// Tor must answer what a controller that is gone has asked.
-    pub(super) fn expect_end(&mut self, key: usize, session: SessionId, patience: Duration) {
-        let due = Due::Gone { key, session };
-        self.gone.push_back((Instant::now() + patience, due));
+    /// Gives a connection another deadline, or none.
+    pub(super) fn set_deadline(&mut self, connection: &mut Connection, deadline: Option<Instant>) {
+        if let Some(before) = std::mem::replace(&mut connection.deadline, deadline) {
+            self.deadlines.remove(&(before, connection.key));
+        }
+        if let Some(deadline) = deadline {
+            self.deadlines.insert((deadline, connection.key));
+        }
     }
 
     /// Somebody wants the controllers listed in the log: at once, but not twice in a second.

@@ -9,6 +9,7 @@ use super::connection::Connection;
 use super::daemon::{Daemon, encode};
 use super::readable::Readable;
 use super::source::Source;
+use super::timers::LINGER;
 use crate::bus::fanout::Item;
 use crate::controller::{Next as Input, Plan, Stage, Wait};
 use crate::outbox::Phase;
@@ -303,7 +304,8 @@ impl Daemon {
     }
 
     /// Others learn that the controller is there.
-    pub(super) fn logged_in(&mut self, connection: &Connection) {
+    pub(super) fn logged_in(&mut self, connection: &mut Connection) {
+        self.timers.set_deadline(connection, None);
         self.bus.log_in(connection.conversation.id());
         self.tell_of(&connection.controller, ControllerChange::Connected);
     }
@@ -388,12 +390,17 @@ impl Daemon {
             self.hand_over_events();
         }
         if connection.outbox.phase() != Phase::Ended {
-            let waiting = connection.outbox.waiting();
-            let session = connection.conversation.id();
-            self.timers.linger(connection.key, session, waiting);
+            self.linger(connection);
         }
         // An outbox that has ended is seen in its turn.
         self.queue.controller(connection);
+    }
+
+    /// A connection may take some time yet to be flushed.
+    pub(super) fn linger(&mut self, connection: &mut Connection) {
+        connection.lingering = connection.outbox.waiting();
+        let deadline = Instant::now() + LINGER;
+        self.timers.set_deadline(connection, Some(deadline));
     }
 
     /// Sends the replies of this turn behind what was handed over, `inside` one that has no end
