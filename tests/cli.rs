@@ -276,7 +276,7 @@ fn a_line_that_cannot_be_sent_is_named_and_the_ones_before_are_posted() {
     ] {
         let peer = answering("POSTMESSAGE @all good", b"250 OK\r\n");
         let input = [b"good\n", &bad[..], b"\nmore\n"].concat();
-        peer.run_with(&input, &["post", "@all"], 2)
+        peer.run_with(&input, &["post", "--strict", "@all"], 2)
             .complained(reason);
     }
 }

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_onionbus_global_optspecs
-    string join \n h/help V/version
+    string join \n socket= h/help V/version
 end
 
 function __fish_onionbus_needs_command
@@ -24,6 +24,7 @@ function __fish_onionbus_using_subcommand
     contains -- $cmd[1] $argv
 end
 
+complete -c onionbus -n "__fish_onionbus_needs_command" -l socket -d 'The daemon\'s socket, as after the command' -r -F
 complete -c onionbus -n "__fish_onionbus_needs_command" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_needs_command" -s V -l version -d 'Print version'
 complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "serve" -d 'Run the daemon'
@@ -37,45 +38,52 @@ complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "command" -d 'Send
 complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "check" -d 'Check a configuration file without starting anything'
 complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "policy" -d 'Say what a policy grants, without a daemon'
 complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "completions" -d 'Print the completions for a shell'
+complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l config -d 'Read options from this file' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l socket -d 'Listen here (option `BusSocket`)' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l state -d 'Keep what must survive a restart here (option `BusStateDirectory`)' -r -f -a "(__fish_complete_directories)"
 complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l tor -d 'The control port of the Tor behind the bus: unix:PATH or HOST:PORT, or PATH or PORT alone' -r
-complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l set -d 'Set an option as this line of a file would: \'Option value\'; may be repeated' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l set -d 'Set an option as this line of a file would: \'Option value\', or Option=value; may be repeated' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand post" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
-complete -c onionbus -n "__fish_onionbus_using_subcommand post" -l as -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand post" -l as -l name -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand post" -l strict -d 'Refuse empty lines of standard input and those that end with CR LF'
 complete -c onionbus -n "__fish_onionbus_using_subcommand post" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
-complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l as -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l count -d 'End after this many events' -r
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
-complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -l as -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand recent" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
-complete -c onionbus -n "__fish_onionbus_using_subcommand recent" -l as -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand recent" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand recent" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand info" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
-complete -c onionbus -n "__fish_onionbus_using_subcommand info" -l as -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand info" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand info" -s h -l help -d 'Print help'
-complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and not __fish_seen_subcommand_from get set" -s h -l help -d 'Print help'
-complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and not __fish_seen_subcommand_from get set" -f -a "get" -d 'Print options as Key=Value'
-complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and not __fish_seen_subcommand_from get set" -f -a "set" -d 'Change options in the running daemon'
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and not __fish_seen_subcommand_from get set help" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and not __fish_seen_subcommand_from get set help" -f -a "get" -d 'Print options as Key=Value'
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and not __fish_seen_subcommand_from get set help" -f -a "set" -d 'Change options in the running daemon'
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and not __fish_seen_subcommand_from get set help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from get" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
-complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from get" -l as -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from get" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from set" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
-complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from set" -l as -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from set" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from help" -f -a "get" -d 'Print options as Key=Value'
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from help" -f -a "set" -d 'Change options in the running daemon'
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c onionbus -n "__fish_onionbus_using_subcommand command" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
-complete -c onionbus -n "__fish_onionbus_using_subcommand command" -l as -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand command" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand command" -s h -l help -d 'Print help'
-complete -c onionbus -n "__fish_onionbus_using_subcommand check" -l config -d 'The file to check' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand check" -l config -d 'The file to check, as `serve` is given it' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand check" -s h -l help -d 'Print help'
-complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and not __fish_seen_subcommand_from try show" -s h -l help -d 'Print help'
-complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and not __fish_seen_subcommand_from try show" -f -a "try" -d 'Judge one command as the daemon would'
-complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and not __fish_seen_subcommand_from try show" -f -a "show" -d 'Print everything that is granted'
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and not __fish_seen_subcommand_from try show help" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and not __fish_seen_subcommand_from try show help" -f -a "try" -d 'Judge one command as the daemon would'
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and not __fish_seen_subcommand_from try show help" -f -a "show" -d 'Print everything that is granted'
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and not __fish_seen_subcommand_from try show help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from try" -l config -d 'The option file that names the policy files' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from try" -l user -d 'A user, by name or number [default: whoever runs this]' -r -f -a "(__fish_complete_users)"
 complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from try" -l group -d 'A group, by name or number, instead of the user\'s own; may be repeated' -r -f
@@ -90,4 +98,23 @@ complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_see
 complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from show" -l unit -d 'The unit of the service manager that it is' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from show" -l label -d 'The label that a security module gives it' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from help" -f -a "try" -d 'Judge one command as the daemon would'
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from help" -f -a "show" -d 'Print everything that is granted'
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c onionbus -n "__fish_onionbus_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers recent info conf command check policy completions help" -f -a "serve" -d 'Run the daemon'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers recent info conf command check policy completions help" -f -a "post" -d 'Post a message to one controller or to all'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers recent info conf command check policy completions help" -f -a "watch" -d 'Print events as they happen'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers recent info conf command check policy completions help" -f -a "controllers" -d 'List the connected controllers'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers recent info conf command check policy completions help" -f -a "recent" -d 'Print the messages that the daemon remembers'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers recent info conf command check policy completions help" -f -a "info" -d 'Ask the daemon for values'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers recent info conf command check policy completions help" -f -a "conf" -d 'Read or change the daemon\'s options'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers recent info conf command check policy completions help" -f -a "command" -d 'Send one line of the control protocol and print the reply'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers recent info conf command check policy completions help" -f -a "check" -d 'Check a configuration file without starting anything'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers recent info conf command check policy completions help" -f -a "policy" -d 'Say what a policy grants, without a daemon'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers recent info conf command check policy completions help" -f -a "completions" -d 'Print the completions for a shell'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers recent info conf command check policy completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and __fish_seen_subcommand_from conf" -f -a "get" -d 'Print options as Key=Value'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and __fish_seen_subcommand_from conf" -f -a "set" -d 'Change options in the running daemon'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and __fish_seen_subcommand_from policy" -f -a "try" -d 'Judge one command as the daemon would'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and __fish_seen_subcommand_from policy" -f -a "show" -d 'Print everything that is granted'

@@ -2,8 +2,9 @@
 //! help pages and the completions.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
@@ -29,7 +30,8 @@ onionbus(1) and onionbus(8) say more.";
 
 const POST_HELP: &str = "\
 With TEXT its words are joined by one space, and everything after the first word is text.
-Without it every line of standard input is a message; the first refusal ends it.
+Without it every line of standard input is a message; the first refusal ends it. Empty
+lines are left out, and lines may end with CR LF.
 
 Examples:
   onionbus post @all hello world
@@ -55,8 +57,8 @@ The reply is printed as it came. The body of a command that begins with + is rea
 input.
 
 Examples:
-  onionbus command 'GETINFO info/names'
-  onionbus command 'SIGNAL RELOAD'
+  onionbus command GETINFO info/names
+  onionbus command 'SETCONF BusHistory=500'
   onionbus command +LOADCONF < onionbus.conf";
 
 const SERVE_HELP: &str = "\
@@ -87,8 +89,11 @@ Example:
 
 /// Everything that may stand on the command line.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(version, about, after_help = EXAMPLES)]
 pub struct Arguments {
+    /// The daemon's socket, as after the command
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub socket: Option<PathBuf>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -129,6 +134,42 @@ pub enum Command {
     },
 }
 
+impl Arguments {
+    /// The command, with a socket that was named before it.
+    pub fn into_command(self) -> Result<Command, clap::Error> {
+        let Self {
+            socket,
+            mut command,
+        } = self;
+        let Some(socket) = socket else {
+            return Ok(command);
+        };
+        let Some(place) = command.socket() else {
+            let text = "--socket before the command is for commands that need a daemon\n";
+            return Err(clap::Error::raw(ErrorKind::ArgumentConflict, text));
+        };
+        place.get_or_insert(socket);
+        Ok(command)
+    }
+}
+
+impl Command {
+    /// The place for the socket of the daemon; none where none is needed.
+    const fn socket(&mut self) -> Option<&mut Option<PathBuf>> {
+        match self {
+            Self::Serve(serve) => Some(&mut serve.socket),
+            Self::Post(Post { bus, .. })
+            | Self::Watch(Watch { bus, .. })
+            | Self::Controllers(bus)
+            | Self::Recent(bus)
+            | Self::Info(Info { bus, .. })
+            | Self::Conf(Conf::Get(ConfGet { bus, .. }) | Conf::Set(ConfSet { bus, .. }))
+            | Self::Raw(Raw { bus, .. }) => Some(&mut bus.socket),
+            Self::Check(_) | Self::Policy(_) | Self::Completions { .. } => None,
+        }
+    }
+}
+
 /// How a client reaches the daemon, and as whom.
 #[derive(Debug, Args)]
 pub struct Bus {
@@ -136,7 +177,7 @@ pub struct Bus {
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub socket: Option<PathBuf>,
     /// Take this name on the bus first
-    #[arg(long = "as", value_name = "NAME", value_hint = ValueHint::Other)]
+    #[arg(long = "as", visible_alias = "name", value_name = "NAME", value_hint = ValueHint::Other)]
     pub name: Option<OsString>,
 }
 
@@ -155,7 +196,7 @@ pub struct Serve {
     /// The control port of the Tor behind the bus: unix:PATH or HOST:PORT, or PATH or PORT alone
     #[arg(long, value_name = "ADDRESS")]
     pub tor: Option<String>,
-    /// Set an option as this line of a file would: 'Option value'; may be repeated
+    /// Set an option as this line of a file would: 'Option value', or Option=value; may be repeated
     #[arg(long, value_name = "LINE", value_hint = ValueHint::Other)]
     pub set: Vec<OsString>,
 }
@@ -164,6 +205,9 @@ pub struct Serve {
 pub struct Post {
     #[command(flatten)]
     pub bus: Bus,
+    /// Refuse empty lines of standard input and those that end with CR LF
+    #[arg(long)]
+    pub strict: bool,
     /// Who gets it: @NAME, or @all
     #[arg(value_name = "@DEST", value_hint = ValueHint::Other)]
     pub destination: OsString,
@@ -224,16 +268,27 @@ pub struct ConfSet {
 pub struct Raw {
     #[command(flatten)]
     pub bus: Bus,
-    /// The line, without its line end
-    #[arg(value_hint = ValueHint::Other)]
-    pub line: OsString,
+    /// The line, without its line end; its words are joined by one space
+    #[arg(required = true, trailing_var_arg = true, value_hint = ValueHint::Other)]
+    pub line: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
 pub struct Check {
     /// The file to check
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub config: PathBuf,
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath, required_unless_present = "config")]
+    pub file: Option<PathBuf>,
+    /// The file to check, as `serve` is given it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "file")]
+    pub config: Option<PathBuf>,
+}
+
+impl Check {
+    /// The file to check, of which the parser lets exactly one through.
+    pub fn path(&self) -> &Path {
+        let path = self.file.as_deref().or(self.config.as_deref());
+        path.unwrap_or(Path::new(""))
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -13,12 +13,13 @@ pub fn run(arguments: &Check, out: &mut dyn Write) -> anyhow::Result<()> {
         socket: paths::default_socket(),
         state_directory: paths::default_state_directory(),
     };
-    let options = Options::load(Some(&arguments.config), &[], defaults)
+    let path = arguments.path();
+    let options = Options::load(Some(path), &[], defaults)
         .map_err(|problems| anyhow!("this has to be corrected:\n{problems}"))?;
     for problem in options.exposed() {
         // Nobody can be told that standard error is gone.
         let _ = writeln!(io::stderr(), "onionbus: warning: {problem}");
     }
-    writeln!(out, "{}: ok", arguments.config.display())?;
+    writeln!(out, "{}: ok", path.display())?;
     Ok(())
 }

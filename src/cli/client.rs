@@ -1,12 +1,14 @@
 //! A controller's end of one connection: connect, ask, and read replies and events.
 
 use std::ffi::OsStr;
-use std::fmt;
+use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use nix::unistd::{Gid, Group};
 use onionbus::sys::paths;
 use onionbus::wire::text::{self, Reader};
 
@@ -38,18 +40,25 @@ impl Client {
     pub fn connect(bus: &Bus) -> anyhow::Result<Self> {
         let name = bus.name.as_deref();
         let name = name.map(|name| word("NAME", name)).transpose()?;
+        let is_named = bus.socket.is_some() || paths::is_socket_named();
         let socket = bus.socket.clone().unwrap_or_else(paths::default_socket);
-        let private = paths::private_directory();
-        if socket.starts_with(&private) {
-            // Anybody may make a directory of this name before the user does, and listen in it.
-            match paths::check_private(&private) {
-                Err(paths::NotPrivate::Io { error, .. }) => {
-                    return Err(unreachable(&socket, error));
+        let (socket, stream) = match connect(&socket) {
+            Ok(stream) => (socket, stream),
+            // Who has no daemon means that of the system.
+            Err(error) if !is_named && error.kind() == io::ErrorKind::NotFound => {
+                let system = PathBuf::from(paths::SYSTEM_SOCKET);
+                match connect(&system) {
+                    Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+                        return Err(unreachable(&socket, &error));
+                    }
+                    connected => {
+                        let stream = connected.map_err(|error| unreachable(&system, &error))?;
+                        (system, stream)
+                    }
                 }
-                checked => checked.map_err(|error| unreachable(&socket, error))?,
             }
-        }
-        let stream = UnixStream::connect(&socket).map_err(|error| unreachable(&socket, error))?;
+            Err(error) => return Err(unreachable(&socket, &error)),
+        };
         let mut client = Self {
             socket,
             stream,
@@ -128,6 +137,23 @@ impl Client {
         }
     }
 
+    /// Asks something that every bus knows. Whoever does not is something else, and called so.
+    pub fn ask_bus(&mut self, line: &[u8]) -> anyhow::Result<Message> {
+        let asked = self.ask(line);
+        let is_unknown = |text: &str| {
+            text.starts_with("510 Unrecognized command") || text.starts_with("552 Unrecognized key")
+        };
+        match asked.as_ref().err().and_then(|error| error.downcast_ref()) {
+            Some(Stop::Refused(text)) if is_unknown(text) => {
+                let socket = self.socket.display();
+                let text =
+                    format!("{text}\nNo onionbus answers at {socket}, but a Tor itself, perhaps.");
+                Err(Stop::Refused(text).into())
+            }
+            _ => asked,
+        }
+    }
+
     /// The error where the peer answers, but not as the daemon does.
     fn strange(&self, why: &str) -> anyhow::Error {
         let socket = self.socket.display();
@@ -188,14 +214,70 @@ pub fn wording(reply: &Message) -> String {
     String::from_utf8_lossy(&reply.raw()).trim_end().to_owned()
 }
 
-fn unreachable(socket: &std::path::Path, error: impl fmt::Display) -> anyhow::Error {
+/// Connects to a socket, which is not believed to be the user's own where others could have made
+/// it.
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let private = paths::private_directory();
+    if socket.starts_with(&private) {
+        // Anybody may make a directory of this name before the user does, and listen in it.
+        match paths::check_private(&private) {
+            Err(paths::NotPrivate::Io { error, .. }) => return Err(error),
+            checked => checked.map_err(io::Error::other)?,
+        }
+    }
+    UnixStream::connect(socket)
+}
+
+fn unreachable(socket: &Path, error: &io::Error) -> anyhow::Error {
+    let shown = socket.display();
+    let what_to_do = match error.kind() {
+        io::ErrorKind::PermissionDenied => not_allowed(socket),
+        _ => not_a_socket(socket).unwrap_or_else(|| {
+            let variable = paths::SOCKET_VARIABLE;
+            format!(
+                "Start one with `onionbus serve`, or name its socket with --socket or {variable}."
+            )
+        }),
+    };
     Stop::NoDaemon(format!(
-        "no daemon answers at {}: {error}\n\
-         Start one with `onionbus serve`, or name its socket with --socket or {}.",
-        socket.display(),
-        paths::SOCKET_VARIABLE,
+        "no daemon answers at {shown}: {error}\n{what_to_do}"
     ))
     .into()
+}
+
+/// What who may not connect can do about it.
+fn not_allowed(socket: &Path) -> String {
+    let Ok(found) = fs::metadata(socket) else {
+        return "You may not look into the directory of the socket: ask whoever runs the daemon, or \
+                name another socket with --socket."
+            .to_owned();
+    };
+    let group = Group::from_gid(Gid::from_raw(found.gid())).ok().flatten();
+    let group = group.map_or_else(|| found.gid().to_string(), |group| group.name);
+    if found.mode() & 0o020 == 0 {
+        return format!(
+            "Only user {} may connect: see `BusSocket` in onionbus.conf(5).",
+            found.uid()
+        );
+    }
+    format!(
+        "Only members of the group {group} may connect: become one with `sudo adduser $USER {group}`, \
+         and log in again."
+    )
+}
+
+/// What is in the place of a socket, if something else is.
+fn not_a_socket(path: &Path) -> Option<String> {
+    let kind = fs::metadata(path).ok()?.file_type();
+    let what = match () {
+        () if kind.is_socket() => return None,
+        () if kind.is_dir() => "a directory",
+        () if kind.is_file() => "a file",
+        () => "something else",
+    };
+    Some(format!(
+        "That is {what} and no socket: name the daemon's with --socket."
+    ))
 }
 
 fn is_closed(error: &io::Error) -> bool {

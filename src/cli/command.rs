@@ -1,5 +1,6 @@
 //! `onionbus command`: one line as it is, and the reply as it is.
 
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 
@@ -11,7 +12,8 @@ use super::args::Raw;
 use super::client::{self, Client};
 
 pub fn run(arguments: &Raw, out: &mut dyn Write) -> anyhow::Result<()> {
-    let line = client::one_line("the line", arguments.line.as_bytes())?;
+    let line = arguments.line.join(OsStr::new(" "));
+    let line = client::one_line("the line", line.as_bytes())?;
     let mut octets = [line, b"\r\n"].concat();
     if line.starts_with(b"+") {
         write_data(&read_body()?, &mut octets);

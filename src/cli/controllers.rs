@@ -7,7 +7,7 @@ use super::client::Client;
 use super::info::print_value;
 
 pub fn run(bus: &Bus, out: &mut dyn Write) -> anyhow::Result<()> {
-    let reply = Client::connect(bus)?.ask(b"GETINFO list-controllers")?;
+    let reply = Client::connect(bus)?.ask_bus(b"GETINFO list-controllers")?;
     for entry in reply.entries() {
         print_value(&entry, out)?;
     }

@@ -20,7 +20,7 @@ mod watch;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::{Arguments, Command, Conf, Policy};
 
@@ -43,7 +43,8 @@ enum Stop {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    let command = Arguments::parse().command;
+    let command = Arguments::parse().into_command();
+    let command = command.unwrap_or_else(|error| error.format(&mut Arguments::command()).exit());
     let mut out = terminal::standard_output();
     let done = run(&command, &mut *out);
     // What was printed comes before what is said about the end of it.

@@ -1,7 +1,7 @@
 //! `onionbus post`: one message from the arguments, or one for each line of standard input.
 
 use std::ffi::OsStr;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::Context;
@@ -26,23 +26,26 @@ pub fn run(arguments: &Post) -> anyhow::Result<()> {
     if arguments.text.is_empty() {
         let mut client = Client::connect(&arguments.bus)?;
         let mut input = BufReader::with_capacity(INPUT_OCTETS, io::stdin().lock());
-        return post_lines(&mut client, &start, &mut input);
+        return post_lines(&mut client, &start, &mut input, arguments.strict);
     }
     let text = arguments.text.join(OsStr::new(" "));
     let text = client::one_line("TEXT", text.as_bytes())?;
-    Client::connect(&arguments.bus)?.ask(&[&start, text].concat())?;
+    Client::connect(&arguments.bus)?.ask_bus(&[&start, text].concat())?;
     Ok(())
 }
 
-/// Posts each line up to the first that is refused or cannot be sent.
+/// Posts each line up to the first that is refused or cannot be sent. Unless `strict`, empty lines
+/// are left out, and a line may end with CR LF as elsewhere.
 fn post_lines<R: Read>(
     client: &mut Client,
     start: &[u8],
     input: &mut BufReader<R>,
+    strict: bool,
 ) -> anyhow::Result<()> {
     let mut batch = Batch::default();
     let mut text = Vec::new();
-    loop {
+    let mut left_out = 0_u64;
+    for number in 1.. {
         // Whoever types, or follows a log, wants each line out before the next one comes.
         if batch.is_full() || !input.buffer().contains(&b'\n') {
             batch.post(client)?;
@@ -51,55 +54,73 @@ fn post_lines<R: Read>(
         let mut limited = input.by_ref().take(client::MAX_COMMAND);
         let read = limited.read_until(b'\n', &mut text);
         if read.context("cannot read standard input")? == 0 {
-            return batch.post(client);
+            break;
         }
-        let what = format!("line {}", batch.posted + batch.lines + 1);
+        let what = format!("line {number}");
         let ended = text.pop_if(|octet| *octet == b'\n').is_some();
+        if ended && !strict {
+            text.pop_if(|octet| *octet == b'\r');
+        }
+        if text.is_empty() && !strict {
+            left_out += 1;
+            continue;
+        }
         let checked = if !ended && text.len() as u64 == client::MAX_COMMAND {
             Err(Stop::Usage(format!("{what} is longer than 1 MiB")))
         } else {
             client::one_line(&what, &text)
         };
         match checked {
-            Ok(text) => batch.add(start, text),
+            Ok(text) => batch.add(start, text, number),
             Err(unsendable) => {
                 batch.post(client)?;
                 return Err(unsendable.into());
             }
         }
     }
+    batch.post(client)?;
+    if left_out > 0 {
+        let lines = if left_out == 1 {
+            "line was"
+        } else {
+            "lines were"
+        };
+        // Nobody can be told that standard error is gone.
+        let _ = writeln!(io::stderr(), "onionbus: {left_out} empty {lines} left out");
+    }
+    Ok(())
 }
 
 /// Lines that go out together.
 #[derive(Default)]
 struct Batch {
     octets: Vec<u8>,
-    lines: usize,
-    /// Lines of earlier batches, all accepted.
-    posted: usize,
+    /// The number of each line in the input.
+    numbers: Vec<u64>,
 }
 
 impl Batch {
     fn is_full(&self) -> bool {
-        self.lines == WINDOW || self.octets.len() as u64 >= client::MAX_COMMAND
+        self.numbers.len() == WINDOW || self.octets.len() as u64 >= client::MAX_COMMAND
     }
 
-    fn add(&mut self, start: &[u8], text: &[u8]) {
+    fn add(&mut self, start: &[u8], text: &[u8], number: u64) {
         for part in [start, text, b"\r\n"] {
             self.octets.extend_from_slice(part);
         }
-        self.lines += 1;
+        self.numbers.push(number);
     }
 
     /// Sends the batch and reads all its replies, so that the first refusal is reported and the
     /// replies behind it do not stay unread. Leaves the batch empty.
     fn post(&mut self, client: &mut Client) -> anyhow::Result<()> {
-        if self.lines == 0 {
+        if self.numbers.is_empty() {
             return Ok(());
         }
         client.send(&self.octets)?;
+        self.octets.clear();
         let mut refused = None;
-        for number in self.posted + 1..=self.posted + self.lines {
+        for number in self.numbers.drain(..) {
             let reply = client.reply();
             let reply = reply.with_context(|| format!("line {number} was not answered"))?;
             if !reply.is_success() && refused.is_none() {
@@ -107,9 +128,6 @@ impl Batch {
                 refused = Some(Stop::Refused(text));
             }
         }
-        self.posted += self.lines;
-        self.lines = 0;
-        self.octets.clear();
         refused.map_or(Ok(()), |refused| Err(refused.into()))
     }
 }

@@ -60,8 +60,23 @@ fn overrides(arguments: &Serve) -> io::Result<Vec<Vec<u8>>> {
         };
         lines.push([b"BusTor ", &value[..]].concat());
     }
-    lines.extend(arguments.set.iter().map(|line| line.as_bytes().to_vec()));
+    lines.extend(
+        arguments
+            .set
+            .iter()
+            .map(|line| option_line(line.as_bytes())),
+    );
     Ok(lines)
+}
+
+/// A line of a file from `Option value` or `Option=value`.
+fn option_line(argument: &[u8]) -> Vec<u8> {
+    let mut line = argument.to_vec();
+    let end = line.iter_mut().find(|octet| b"= \t".contains(octet));
+    if let Some(equals) = end.filter(|octet| **octet == b'=') {
+        *equals = b' ';
+    }
+    line
 }
 
 #[cfg(test)]
@@ -75,7 +90,11 @@ mod tests {
             socket: Some("/a b/\"c\"".into()),
             state: Some("/state#1".into()),
             tor: Some(tor.into()),
-            set: vec!["BusHistory 5".into(), "BusLog debug stderr".into()],
+            set: vec![
+                "BusHistory 5".into(),
+                "BusLog=debug stderr".into(),
+                "BusTorPassword a=b".into(),
+            ],
         };
         assert_eq!(
             overrides(&with_tor("unix:/tor")).expect("absolute paths need no working directory"),
@@ -85,6 +104,7 @@ mod tests {
                 b"BusTor unix:/tor",
                 b"BusHistory 5",
                 b"BusLog debug stderr",
+                b"BusTorPassword a=b",
             ]
         );
         let here = std::env::current_dir().expect("there is one");

@@ -16,6 +16,9 @@ use super::directory::{Unsafe, judge};
 /// The environment variable that names the socket instead of the default one.
 pub const SOCKET_VARIABLE: &str = "ONIONBUS_SOCKET";
 
+/// The socket of the service, and of root.
+pub const SYSTEM_SOCKET: &str = "/run/onionbus/control";
+
 /// Why a directory under the temporary directory cannot be trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum NotPrivate {
@@ -51,6 +54,11 @@ pub enum NotPrivate {
 /// `control` in [`private_directory`] where there is no runtime directory.
 pub fn default_socket() -> PathBuf {
     socket_for(geteuid().as_raw(), |name| env::var_os(name))
+}
+
+/// Whether `$ONIONBUS_SOCKET` names the socket.
+pub fn is_socket_named() -> bool {
+    env::var_os(SOCKET_VARIABLE).is_some_and(|value| !value.is_empty())
 }
 
 /// The state directory when neither an argument nor a file names one: `/var/lib/onionbus` for
@@ -98,7 +106,7 @@ fn socket_for(user: u32, variable: impl Fn(&str) -> Option<OsString>) -> PathBuf
         return socket.into();
     }
     if user == 0 {
-        return "/run/onionbus/control".into();
+        return SYSTEM_SOCKET.into();
     }
     match absolute(variable("XDG_RUNTIME_DIR")) {
         Some(directory) => directory.join("onionbus/control"),

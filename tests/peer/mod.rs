@@ -157,6 +157,7 @@ impl Conversation {
     }
 
     /// Whether the client waits: nothing more of it has come by now.
+    #[allow(dead_code, reason = "not every test that has this module needs it")]
     pub fn is_idle(&mut self) -> bool {
         if !self.0.buffer().is_empty() {
             return false;
@@ -170,6 +171,7 @@ impl Conversation {
     }
 
     /// Waits until the client closes, and takes no notice of what it says.
+    #[allow(dead_code, reason = "not every test that has this module needs it")]
     pub fn until_closed(&mut self) {
         let mut rest = Vec::new();
         // An error says the same as an end: it has closed.
