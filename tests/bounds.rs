@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::io::{ErrorKind, Read as _};
 
+use nix::sys::signal::Signal;
 use support::{Controller, Daemon, Place, eventually};
 
 /// How many replies have come that nobody has read yet.
@@ -144,6 +145,25 @@ fn who_does_not_log_in_in_time_is_told_and_closed() {
     // More than a second has passed.
     logged_in.ok("GETINFO version");
     daemon.logs("has not logged in in time");
+}
+
+#[test]
+fn who_has_logged_in_while_the_daemon_stood_still_is_let_in() {
+    let (place, clock) = (Place::new(), Place::new());
+    let daemon = impatient(&place);
+    let _another = impatient(&clock);
+    let cookie = fs::read(place.path("state/control_auth_cookie")).expect("it is there");
+    let mut silent = Controller::at(&place.socket());
+    let mut in_time = Controller::at(&place.socket());
+    assert!(in_time.ask("PROTOCOLINFO").ends_with("250 OK"));
+    daemon.signal(Signal::SIGSTOP);
+    in_time.send(format!("AUTHENTICATE {}\r\n", hex::encode(cookie)));
+    // The same time is over there.
+    assert!(!Controller::at(&clock.socket()).rest().is_empty());
+    daemon.signal(Signal::SIGCONT);
+    assert_eq!(in_time.reply(), "250 OK");
+    in_time.ok("GETINFO version");
+    assert_eq!(silent.rest(), b"514 Authentication required.\r\n");
 }
 
 #[test]

@@ -39,17 +39,17 @@ fn two_users_cannot_keep_root_out() {
     for (options, descriptors, first, second, reason) in [
         (
             "BusMaxControllers 128\n",
-            "4096",
+            "4096:4096",
             96,
             0,
             "BusMaxControllers",
         ),
-        ("", "200", 102, 2, "the limit of descriptors"),
+        ("", "200:200", 102, 2, "the limit of descriptors"),
     ] {
         let place = Place::open_to_all();
         let socket = format!("BusSocket {} Mode=0666\n", place.socket().display());
         let start = place.configured(&(socket + options));
-        let limit = format!("--nofile={descriptors}:{descriptors}");
+        let limit = format!("--nofile={descriptors}");
         let daemon = start.under(&["prlimit", &limit]).ready();
         assert!(!daemon.log().contains("[warn]"), "{}", daemon.log());
         let (of_first, _) = fill(&place, USER);
@@ -64,4 +64,13 @@ fn two_users_cannot_keep_root_out() {
             !fill(&place, USER + 1).0.is_empty()
         });
     }
+
+    // More places while it runs need more descriptors than it had at its start.
+    let place = Place::open_to_all();
+    let socket = format!("BusSocket {} Mode=0666\n", place.socket().display());
+    let start = place.configured(&(socket + "BusMaxControllers 100\n"));
+    let daemon = start.under(&["prlimit", "--nofile=256:4096"]).ready();
+    daemon.connect().ok("SETCONF BusMaxControllers=600");
+    let (of_first, why) = fill(&place, USER);
+    assert_eq!((of_first.len(), &why[..3]), (568, "551"), "{why}");
 }

@@ -154,6 +154,9 @@ impl Daemon {
                 Ok(None) => {}
                 Ok(Some(_)) => {
                     leg.handle_open(link.fences, &tor.upstream.fence);
+                    if connection.left.is_none() {
+                        self.timers.set_deadline(connection, None);
+                    }
                     // If it was not there a moment ago, it is now.
                     self.connect_watcher();
                 }

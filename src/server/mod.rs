@@ -54,6 +54,7 @@ use connection::Connection;
 use daemon::{Daemon, Queue};
 pub use error::ServeError;
 use places::{OWN_DESCRIPTORS, Places};
+use readable::Readable;
 use signals::Signals;
 use source::Source;
 use timers::{Due, Timers};
@@ -94,7 +95,8 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
     logging.write_from(settings.log);
     let each = if settings.tor.is_some() { 2 } else { 1 };
     let wanted = settings.max_controllers as u64 * each + OWN_DESCRIPTORS;
-    let limit = process::raise_descriptor_limit(wanted);
+    // Not to `wanted`, which may change while it runs.
+    let limit = process::raise_descriptor_limit();
     confinement::become_user(settings)?;
     let state = StateDirectory::open(&settings.state_directory)?;
     let bus = Bus::new(state.last_id()?, settings.history);
@@ -430,6 +432,17 @@ impl Server {
         } else if connection.link.as_ref().is_some_and(|link| !link.is_open()) {
             self.daemon.lose_leg(connection, "it does not answer");
         } else if connection.conversation.must_log_in() {
+            // What has come in time counts, wherever the daemon was meanwhile.
+            connection.readable = Readable::All;
+            self.take_turn(key);
+            self.turn_away_stranger(key);
+        }
+    }
+
+    /// Ends a connection that had its time to log in, if it has not.
+    fn turn_away_stranger(&mut self, key: usize) {
+        let connection = self.connections.get_mut(key);
+        if let Some(connection) = connection.filter(|one| one.conversation.must_log_in()) {
             log::info!("{} has not logged in in time", connection.controller);
             self.daemon
                 .refuse(connection, Refusal::AuthenticationRequired);
@@ -506,6 +519,9 @@ impl Daemon {
         if std::mem::take(&mut connection.is_subscribed) {
             self.hand_over(Item::Leave(session));
             self.interest_changed();
+        }
+        if let Some(watcher) = self.tor.as_mut().and_then(|tor| tor.upstream.watcher()) {
+            watcher.handle_left(session);
         }
         connection.left = Some(Box::new(left.clone().unwrap_or_default()));
         if let Some(left) = left.filter(|left| left.logged_in) {

@@ -67,6 +67,7 @@ impl WorkQueue {
 impl Server {
     /// Does one piece of work, and ends the one that is done.
     pub(super) fn work(&mut self) {
+        self.forget_those_who_left();
         let queue = &mut self.daemon.work;
         if let Some(saving) = &queue.saving {
             let outcome = match saving.outcome.try_recv() {
@@ -76,7 +77,6 @@ impl Server {
             };
             self.saved(outcome);
         }
-        self.forget_those_who_left();
         while let Some(first) = self.daemon.work.waiting.pop_front() {
             let Some(work) = self.work_of(first) else {
                 continue;

@@ -40,15 +40,13 @@ pub fn descriptor_limit() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft)
 }
 
-/// Raises the limit of descriptors to `wanted`, or as near to it as the system allows. Returns
-/// the limit in force.
-pub fn raise_descriptor_limit(wanted: u64) -> u64 {
+/// Raises the limit of descriptors as far as the system allows. Returns the limit in force.
+pub fn raise_descriptor_limit() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return 0;
     };
-    let target = wanted.min(hard).max(soft);
-    match setrlimit(Resource::RLIMIT_NOFILE, target, hard) {
-        Ok(()) => target,
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
         Err(_) => soft,
     }
 }

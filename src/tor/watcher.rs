@@ -97,6 +97,11 @@ impl Watcher {
         self.queue.push_back(subscription);
     }
 
+    /// A controller has left: its subscription is not asked for any more.
+    pub fn handle_left(&mut self, session: u64) {
+        self.queue.retain(|waiting| waiting.session != session);
+    }
+
     /// Makes Tor send the events of `interest` and of who waits, and nothing more, one step at a
     /// time. Tor has `patience` for each.
     pub fn handle_interest(
@@ -298,6 +303,21 @@ mod tests {
         assert_eq!(scene.sent(), "SETEVENTS\r\n");
         assert_eq!(scene.heard(b"250 OK\r\n"), []);
         assert_eq!(scene.watcher.poll_timeout(), None);
+    }
+
+    #[test]
+    fn what_somebody_who_has_left_wanted_is_not_asked_for() {
+        let mut scene = Scene::new();
+        let first = scene.subscribe(1, &[EventKind::Circ]);
+        assert_eq!(scene.sent(), "SETEVENTS CIRC\r\n");
+        for session in 2..100 {
+            scene.subscribe(session, &[EventKind::Ns]);
+            scene.watcher.handle_left(session);
+        }
+        let last = scene.subscribe(100, &[EventKind::OrConn]);
+        assert_eq!(scene.heard(b"250 OK\r\n"), [Output::Answer(first, Ok(()))]);
+        assert_eq!(scene.sent(), "SETEVENTS CIRC ORCONN\r\n");
+        assert_eq!(scene.heard(b"250 OK\r\n"), [Output::Answer(last, Ok(()))]);
     }
 
     #[test]
