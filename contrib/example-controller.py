@@ -1,46 +1,27 @@
 #!/usr/bin/env python3
-"""Talk to other controllers through onionbus, with nothing but plain stem.
+"""Talk to other controllers through onionbus, on plain stem; onionbus_stem.py lies beside it.
 
 Posts TEXT to @DEST when both are given, then prints the messages that arrive, until interrupted or until --count of
 them have come.
 """
 
 import argparse
-import os
 import queue
 import sys
 
 import stem
-import stem.response
 from stem.control import Controller, State
 
+# No package knows of compiled files, so none would remove them.
+sys.dont_write_bytecode = True
 
-def command(controller, line):
-    """Sends a command that is answered by a single line; raises stem.OperationFailed unless it says 250 OK."""
-    # stem writes str as Latin-1: dressed up as that, the octets of the arguments pass unchanged.
-    reply = controller.msg(os.fsencode(line).decode('latin-1'))
-    stem.response.convert('SINGLELINE', reply)
-
-    if not reply.is_ok(strict=True):
-        raise stem.OperationFailed(reply.code, '%s: %s %s' % (line.split(' ')[0], reply.code, reply.message))
-
-
-def message_of(event):
-    """Takes an event apart: `POSTMESSAGE MessageID SourceControllerID @DestControllerID LineItem`.
-
-    stem knows no POSTMESSAGE and hands it over as a plain Event. Its positional_args lose blanks and whatever looks
-    like `key=value`, so the line is split here instead, where a message stays as it was posted. (Only octets that are
-    no UTF-8 are replaced.)
-    """
-    line = event.raw_content(get_bytes=True).rstrip(b'\r\n').decode('utf-8', 'replace')
-    _status, _type, message_id, source, dest, text = line.split(' ', 5)
-    return int(message_id), source, dest, text
+from onionbus_stem import command, default_socket, message_of
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--socket', metavar='PATH', default='/run/onionbus/control',
-                        help='control socket of onionbus (default: %(default)s)')
+    parser.add_argument('--socket', metavar='PATH',
+                        help='control socket of onionbus (default: where its commands find it, see onionbus(1))')
     parser.add_argument('--as', metavar='NAME', dest='name', default='demo',
                         help='register under this ControllerID (default: %(default)s)')
     parser.add_argument('--count', metavar='N', type=int, help='end after N messages; 0 only posts')
@@ -58,7 +39,7 @@ def main():
     args = arguments()
     arrived = queue.Queue()
 
-    with Controller.from_socket_file(args.socket) as controller:
+    with Controller.from_socket_file(args.socket or default_socket()) as controller:
         controller.authenticate()
         command(controller, 'CONTROLLERNAME %s' % args.name)
 
