@@ -15,7 +15,8 @@ fn item(spec: &Spec) -> String {
         Kind::Count { .. } => "Ar number",
         Kind::Octets { .. } => "Ar size",
         Kind::Seconds { .. } => "Ar time",
-        Kind::Path => "Ar path",
+        Kind::Path | Kind::Paths => "Ar path",
+        Kind::Ports => "Ar port ...",
         Kind::Tor => "Cm unix: Ns Ar path | Ar host : Ns Ar port | Cm none",
         Kind::Secret => "Ar text",
         Kind::User => "Ar user",
@@ -27,11 +28,13 @@ fn item(spec: &Spec) -> String {
         kind => format!("{}.", kind.takes()),
     };
     let default = match spec.default {
+        "" if spec.kind == Kind::Paths => "Default: none.".into(),
         "" => "Default: see\n.Sx DEFAULTS .".into(),
         default => format!("Default: {default}."),
     };
     let change = match spec.change {
         Changeable::Running => "Can change while onionbus runs.",
+        Changeable::AtReload => "Changes when onionbus starts or reloads.",
         Changeable::AtStart => "Changes only when onionbus starts.",
     };
     let doc = spec.doc.replace(". ", ".\n");

@@ -121,6 +121,10 @@ pub struct Settings {
     pub bandwidth_interval: Duration,
     /// `BusLog`; Tor's notice is the log crate's info, info its debug, debug its trace.
     pub log: LevelFilter,
+    /// `BusPolicy`: files and directories, in their order.
+    pub policy: Vec<PathBuf>,
+    /// `BusProtectedPorts`.
+    pub protected_ports: Vec<u16>,
     /// `BusTor`; `None` is a bus of its own.
     pub tor: Option<Address>,
     /// `BusTorPassword`, as it is written; empty is none.
@@ -196,6 +200,9 @@ impl Options {
     pub fn get(&self, name: &[u8]) -> Option<Vec<OptionValue>> {
         let spec = find(name)?;
         let values = effective(spec, &self.values, &self.defaults);
+        if values.is_empty() {
+            return Some(vec![(spec.name.into(), None)]);
+        }
         let named = |value: &Value| (spec.name.into(), Some(value.hidden().to_octets()));
         Some(values.iter().map(named).collect())
     }
@@ -212,7 +219,7 @@ impl Options {
         }
         let mut values = self.values.clone();
         load::overlay(&mut values, group);
-        self.change(values, self.included)
+        self.change(values, self.included, false)
             .map_err(OptionError::Frozen)
     }
 
@@ -237,7 +244,7 @@ impl Options {
             })));
         }
         load::overlay(&mut values, self.overrides.clone());
-        self.change(values, false)
+        self.change(values, false, false)
             .map_err(|what| OptionError::Frozen(why(what)))
     }
 
@@ -246,7 +253,7 @@ impl Options {
     pub fn reload(&self) -> Result<Change, Problems> {
         let (mut values, included) = read(self.file.as_deref())?;
         load::overlay(&mut values, self.overrides.clone());
-        self.change(values, included).map_err(|text| {
+        self.change(values, included, true).map_err(|text| {
             Problems(vec![Problem {
                 file: self.file.clone(),
                 line: None,
@@ -307,7 +314,7 @@ impl Options {
     }
 
     /// The change to `values`; fails, in words, if it is not for a running daemon.
-    fn change(&self, values: Group, included: bool) -> Result<Change, String> {
+    fn change(&self, values: Group, included: bool, is_reload: bool) -> Result<Change, String> {
         let mut changed = Vec::new();
         for spec in TABLE {
             let old = effective(spec, &self.values, &self.defaults);
@@ -315,7 +322,12 @@ impl Options {
             if old == new {
                 continue;
             }
-            if spec.change == Changeable::AtStart {
+            let is_frozen = match spec.change {
+                Changeable::AtStart => true,
+                Changeable::AtReload => !is_reload,
+                Changeable::Running => false,
+            };
+            if is_frozen {
                 let name = spec.name;
                 return Err(format!(
                     "While onionbus is running, changing {name} is not allowed"
@@ -354,6 +366,7 @@ fn read(file: Option<&Path>) -> Result<(Group, bool), Problems> {
 fn effective(spec: &Spec, values: &Group, defaults: &Defaults) -> Vec<Value> {
     match values.get(spec.name) {
         Some(values) => values.clone(),
+        None if spec.name == "BusPolicy" => Vec::new(),
         None => vec![default(spec, defaults)],
     }
 }
@@ -362,6 +375,7 @@ fn default(spec: &Spec, defaults: &Defaults) -> Value {
     match spec.name {
         "BusSocket" => Value::Socket(SocketSpec::at(&defaults.socket)),
         "BusStateDirectory" => Value::Path(defaults.state_directory.clone()),
+        "BusPolicy" => Value::Path(PathBuf::new()),
         _ => spec
             .kind
             .parse(spec.default.as_bytes())
@@ -386,6 +400,8 @@ impl Settings {
             max_controllers_per_user: 0,
             bandwidth_interval: Duration::ZERO,
             log: LevelFilter::Off,
+            policy: Vec::new(),
+            protected_ports: Vec::new(),
             tor: None,
             tor_password: Vec::new(),
             tor_allow_cookie: false,
@@ -432,6 +448,8 @@ impl Settings {
                 self.bandwidth_interval = Duration::from_secs(n);
             }
             ("BusLog", Value::Severity(level)) => self.log = level,
+            ("BusPolicy", Value::Path(path)) => self.policy.push(path),
+            ("BusProtectedPorts", Value::Ports(ports)) => self.protected_ports = ports,
             ("BusTor", Value::Tor(address)) => self.tor = address,
             ("BusTorPassword", Value::Secret(text)) => self.tor_password = text,
             ("BusTorAllowCookie", Value::Boolean(on)) => self.tor_allow_cookie = on,

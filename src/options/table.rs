@@ -6,6 +6,8 @@
 pub enum Changeable {
     /// At any time.
     Running,
+    /// When the option file is read again, and when the daemon starts.
+    AtReload,
     /// Only when the daemon starts.
     AtStart,
 }
@@ -38,6 +40,10 @@ pub enum Kind {
     },
     /// An absolute path.
     Path,
+    /// An absolute path; the option can be given several times.
+    Paths,
+    /// Ports, between blanks or commas.
+    Ports,
     /// The least severity that is logged.
     Severity,
     /// Where Tor's control port is, or none.
@@ -53,7 +59,7 @@ pub enum Kind {
 impl Kind {
     /// Whether an option of this kind can be given several times.
     pub fn repeatable(self) -> bool {
-        self == Self::Sockets
+        matches!(self, Self::Sockets | Self::Paths)
     }
 
     /// What Tor calls this kind in `GETINFO config/names` (control-spec 3.9).
@@ -64,8 +70,9 @@ impl Kind {
             Self::Octets { .. } => "DataSize",
             Self::Seconds { .. } => "TimeInterval",
             Self::Path => "Filename",
+            Self::Ports => "CommaList",
             Self::Severity | Self::Tor | Self::Secret | Self::User => "String",
-            Self::Sockets => "LineList",
+            Self::Sockets | Self::Paths => "LineList",
         }
     }
 
@@ -81,7 +88,8 @@ impl Kind {
             Self::Seconds { min, max } => {
                 format!("a time from {min} to {max} seconds, such as 30 or 5 minutes")
             }
-            Self::Path => "an absolute path".into(),
+            Self::Path | Self::Paths => "an absolute path".into(),
+            Self::Ports => "ports from 1 to 65535, such as 8332 18332".into(),
             Self::Tor => "unix:PATH, HOST:PORT with an IP address or localhost, or none".into(),
             Self::Secret => "a text".into(),
             Self::User => "the name of a user".into(),
@@ -170,6 +178,24 @@ pub const TABLE: &[Spec] = &[
         doc: "How long a controller that must prove that it knows the cookie may take for that. \
               Then it is told so with 514 and disconnected. Before, a command of it has less than \
               8 KB.",
+    },
+    Spec {
+        name: "BusPolicy",
+        kind: Kind::Paths,
+        default: "",
+        change: Changeable::AtReload,
+        doc: "A file with profiles, or a directory of which each *.policy is read, that say what \
+              each controller may do, by what the kernel says of it. Each further line is one more \
+              place; of two files of one name the later place's counts. With none whoever is let \
+              in may do everything.",
+    },
+    Spec {
+        name: "BusProtectedPorts",
+        kind: Kind::Ports,
+        default: "8332 18332 18443 10009",
+        change: Changeable::Running,
+        doc: "Ports of this machine that no onion service of a controller with a profile may lead \
+              to, unless a line of it names them: those of wallets that do what they are told.",
     },
     Spec {
         name: "BusTor",

@@ -91,6 +91,8 @@ fn nobody_sets_anything() {
             max_controllers_per_user: 12_288,
             bandwidth_interval: Duration::from_secs(1),
             log: LevelFilter::Info,
+            policy: Vec::new(),
+            protected_ports: vec![8332, 18332, 18443, 10009],
             tor: None,
             tor_password: Vec::new(),
             tor_allow_cookie: false,
@@ -117,7 +119,8 @@ fn everything_is_set() {
          BusCookieAuthentication 1\nBusHistory 1\nBusMaxMessageLength 2\nBusMaxQueue 256 KB\n\
          BusMaxMemory 64 MB\nBusMaxMemoryPerUser 16 MB\n\
          BusMaxControllers 3\nBusMaxControllersPerUser 4\nBusBandwidthInterval 5 minutes\n\
-         BusLog err\nBusTorTimeout 2 minutes\n",
+         BusLog err\nBusTorTimeout 2 minutes\nBusPolicy /p\nBusPolicy /q\n\
+         BusProtectedPorts 1, 22\n",
         &[],
     );
     let settings = options.settings();
@@ -138,6 +141,8 @@ fn everything_is_set() {
             max_controllers_per_user: 4,
             bandwidth_interval: Duration::from_secs(5 * 60),
             log: LevelFilter::Error,
+            policy: vec!["/p".into(), "/q".into()],
+            protected_ports: vec![1, 22],
             tor: None,
             tor_password: Vec::new(),
             tor_allow_cookie: false,
@@ -281,6 +286,7 @@ fn what_changes_only_at_a_start_may_be_set_to_what_it_is() {
         "BusConfine=0",
         "BusTor=unix:/run/tor/control",
         "BusTorPassword=x",
+        "BusPolicy=/x",
     ] {
         assert!(
             matches!(set(&options, &[other]), Err(OptionError::Frozen(_))),
@@ -304,6 +310,18 @@ fn what_changes_only_at_a_start_may_be_set_to_what_it_is() {
             "BusTorAllowCookie"
         ]
     );
+}
+
+#[test]
+fn a_reload_takes_other_places_of_the_policy() {
+    let (_dir, options) = options("BusPolicy /a\n", &[]);
+    std::fs::write(options.file().unwrap(), "BusPolicy /b\nBusPolicy /a\n").unwrap();
+    let change = options.reload().unwrap();
+    assert_eq!(changed(&change), ["BusPolicy=/b,/a"]);
+    std::fs::write(options.file().unwrap(), "BusTor 9051\n").unwrap();
+    assert!(options.reload().is_err());
+    let unset = vec![("BusPolicy".into(), None)];
+    assert_eq!(bare().get(b"BusPolicy"), Some(unset));
 }
 
 #[test]

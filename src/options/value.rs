@@ -50,6 +50,7 @@ pub(super) enum Value {
     /// A count, octets, or seconds.
     Number(u64),
     Path(PathBuf),
+    Ports(Vec<u16>),
     Severity(LevelFilter),
     Tor(Option<Address>),
     Secret(Vec<u8>),
@@ -80,6 +81,10 @@ impl Value {
             Self::Boolean(value) => u8::from(*value).to_string().into_bytes(),
             Self::Number(value) => value.to_string().into_bytes(),
             Self::Path(path) => path.as_os_str().as_bytes().to_vec(),
+            Self::Ports(ports) => {
+                let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+                ports.join(" ").into_bytes()
+            }
             Self::Severity(level) => SEVERITIES
                 .iter()
                 .filter(|(_, of)| of == level)
@@ -119,7 +124,8 @@ impl Kind {
             Self::Seconds { min, max } => {
                 ranged(measured(text, |unit| named(&TIMES, unit)), min, max)
             }
-            Self::Path => absolute_path(text.to_vec()).map(Value::Path),
+            Self::Path | Self::Paths => absolute_path(text.to_vec()).map(Value::Path),
+            Self::Ports => ports(text).map(Value::Ports),
             Self::Severity => SEVERITIES
                 .iter()
                 .find(|(name, _)| text.eq_ignore_ascii_case(name.as_bytes()))
@@ -138,6 +144,14 @@ impl Kind {
         };
         value.ok_or_else(|| format!("it takes {}", self.takes()))
     }
+}
+
+/// Ports, between blanks or commas.
+fn ports(text: &[u8]) -> Option<Vec<u16>> {
+    let text = std::str::from_utf8(text).ok()?;
+    let words = text.split(|c: char| c == ',' || c.is_ascii_whitespace());
+    let port = |word: &str| word.parse().ok().filter(|port| *port > 0);
+    words.filter(|word| !word.is_empty()).map(port).collect()
 }
 
 fn ranged(number: Option<u64>, min: u64, max: u64) -> Option<Value> {
