@@ -1,9 +1,15 @@
 //! Who is at the other end of a socket.
 
+use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::{GetOsString, PeerCredentials, PeerPidfd};
 
 /// The process at the other end of a socket, as the kernel says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +22,30 @@ pub struct Peer {
     pub gid: u32,
 }
 
+/// More of the process at the other end: texts of the kernel's, each missing where it has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// The label of a security module.
+    pub label: Option<Vec<u8>>,
+    /// `/proc/PID/status`, of the process that has connected and no other.
+    pub status: Option<Vec<u8>>,
+    /// `/proc/PID/cgroup`, likewise.
+    pub cgroup: Option<Vec<u8>>,
+}
+
+/// The most octets of a label.
+const MOST_LABEL: usize = 4096;
+
+#[derive(Clone, Copy, Debug)]
+struct PeerSecurity;
+nix::getsockopt_impl!(
+    PeerSecurity,
+    libc::SOL_SOCKET,
+    libc::SO_PEERSEC,
+    OsString,
+    GetOsString<[u8; MOST_LABEL]>
+);
+
 /// The process, user and group at the other end, as they were when it connected.
 pub fn credentials(socket: &impl AsFd) -> io::Result<Peer> {
     let credentials = getsockopt(socket, PeerCredentials)?;
@@ -24,4 +54,71 @@ pub fn credentials(socket: &impl AsFd) -> io::Result<Peer> {
         uid: credentials.uid(),
         gid: credentials.gid(),
     })
+}
+
+/// More of who has connected. The files of a process are read between two looks at whether it
+/// lives, so that they are not those of another that has its number by now.
+#[must_use]
+pub fn details(socket: &impl AsFd, peer: Peer) -> Details {
+    let label = getsockopt(socket, PeerSecurity).ok();
+    let mut details = Details {
+        label: label.map(OsString::into_vec),
+        ..Details::default()
+    };
+    let Ok(process) = getsockopt(socket, PeerPidfd) else {
+        return details;
+    };
+    if peer.pid > 0 && lives(&process) {
+        let read = |name| std::fs::read(format!("/proc/{}/{name}", peer.pid)).ok();
+        let (status, cgroup) = (read("status"), read("cgroup"));
+        if lives(&process) {
+            (details.status, details.cgroup) = (status, cgroup);
+        }
+    }
+    details
+}
+
+/// The sources of identity that this kernel does not have, of a socket that somebody has connected
+/// to.
+#[must_use]
+pub fn missing(socket: &impl AsFd) -> Vec<&'static str> {
+    let is_missing = |error: Option<Errno>| error == Some(Errno::ENOPROTOOPT);
+    let label = getsockopt(socket, PeerSecurity).err();
+    let process = getsockopt(socket, PeerPidfd).err();
+    let all = [
+        ("labels (SO_PEERSEC)", is_missing(label)),
+        ("processes (SO_PEERPIDFD)", is_missing(process)),
+    ];
+    let missing = all.into_iter().filter(|(_, is_missing)| *is_missing);
+    missing.map(|(name, _)| name).collect()
+}
+
+/// Whether a process lives: its descriptor is readable once it has ended.
+fn lives(process: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::ZERO) == Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn the_process_is_this_one() {
+        let (here, _there) = UnixStream::pair().unwrap();
+        let peer = credentials(&here).unwrap();
+        assert_eq!(peer.pid.unsigned_abs(), std::process::id());
+        let details = details(&here, peer);
+        if missing(&here).contains(&"processes (SO_PEERPIDFD)") {
+            return assert_eq!(details.status, None);
+        }
+        let status = String::from_utf8(details.status.unwrap()).unwrap();
+        assert!(
+            status.contains(&format!("\nPid:\t{}\n", peer.pid)),
+            "{status}"
+        );
+        assert!(details.cgroup.is_some());
+    }
 }
