@@ -63,6 +63,7 @@ impl Delivery {
                             self.broadcast_any_log(&event);
                         }
                         To::One(session) => self.direct(session, &event),
+                        To::Many(sessions) => self.several(&sessions, &event),
                     }
                 }
             }
@@ -137,6 +138,7 @@ impl Delivery {
                     + self.subscribers.any_log.len()
             }
             To::One(_) => 1,
+            To::Many(sessions) => sessions.len(),
         }
     }
 
@@ -202,6 +204,25 @@ impl Delivery {
         note_cut(subscriber.dialect.encode_event(event, &mut lane.octets));
         let share = start..lane.octets.len();
         subscriber.add_event(key, &lane.octets, share, &mut self.touched);
+    }
+
+    /// Encodes an event once in each dialect that some of these speak.
+    fn several(&mut self, sessions: &[SessionId], event: &Event) {
+        self.share_run();
+        let mut shares = [const { None }; Dialect::ALL.len()];
+        for &session in sessions {
+            let Some((key, subscriber)) = self.subscribers.find(session) else {
+                continue;
+            };
+            let dialect = subscriber.dialect;
+            let octets = &mut self.lanes[dialect as usize].octets;
+            let share = shares[dialect as usize].get_or_insert_with(|| {
+                let start = octets.len();
+                note_cut(dialect.encode_event(event, octets));
+                start..octets.len()
+            });
+            subscriber.add_event(key, octets, share.clone(), &mut self.touched);
+        }
     }
 
     /// Replies, and behind the last whole one the events that waited for its end.

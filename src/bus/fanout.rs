@@ -294,10 +294,12 @@ mod tests {
                 signal(),
                 (message(3), To::One(2)),
                 (message(5), To::One(9)),
+                (message(6), To::Many([1, 3, 9].into())),
             ]),
         ]);
         let posted = |id| format!("650 POSTMESSAGE {id} a @all x\r\n");
-        assert_eq!(messages.read(), format!("[1]{}{}", posted(1), posted(2)));
+        let all = [1, 2, 6].map(posted).concat();
+        assert_eq!(messages.read(), format!("[1]{all}"));
         assert_eq!(
             both.read(),
             format!(
@@ -313,7 +315,10 @@ mod tests {
                 id as char
             )
         };
-        assert_eq!(binary.read(), format!("[2]{}{}", frame(1), frame(2)));
+        assert_eq!(
+            binary.read(),
+            format!("[2]{}{}{}", frame(1), frame(2), frame(6))
+        );
     }
 
     #[test]
@@ -347,7 +352,9 @@ mod tests {
     fn little_is_delivered_at_once_unless_something_is_before_it() {
         let here = Here::new();
         let mut peers: Vec<_> = (0..=FEW).map(|_| here.peer()).collect();
-        let post = |ids: Range<u64>, to| Item::Events(ids.map(|id| (message(id), to)).collect());
+        let post = |ids: Range<u64>, to: &To| {
+            Item::Events(ids.map(|id| (message(id), to.clone())).collect())
+        };
         let posted = "650 POSTMESSAGE 1 a @all x\r\n";
         let reply = |octets: usize| {
             peers[0].outbox.handed_over();
@@ -361,9 +368,9 @@ mod tests {
         };
         let (all, one) = (To::Subscribers, To::One(3));
         for (item, is_little) in [
-            (post(1..2, one), true),
-            (post(1..3, one), false),
-            (post(1..2, all), false),
+            (post(1..2, &one), true),
+            (post(1..3, &one), false),
+            (post(1..2, &all), false),
             (reply(1000), true),
             (reply(LARGE), true),
             (reply(LARGE + 1), false),

@@ -53,12 +53,14 @@ struct Controller {
 }
 
 /// Who gets a message as an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum To {
     /// Every controller that subscribed to its kind.
     Subscribers,
     /// This controller only.
     One(SessionId),
+    /// These.
+    Many(Arc<[SessionId]>),
 }
 
 /// A message that got its id and its place.
