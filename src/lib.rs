@@ -72,8 +72,9 @@
 //!   and back; `turn` one controller's turn; `execute`, `info` and `options` the requests;
 //!   `work` those of them that take long; `readable` whether a socket is to be read; `link` one
 //!   socket to Tor, `leg`, `tor_side` and `spare` those of controllers, of the daemon and of the
-//!   next controller; `memory` what goes where too much is kept; `accept`, `confinement`, `files`,
-//!   `timers`, `signals` and `shutdown` what their names say.
+//!   next controller; `memory` what goes where too much is kept; `court` the policy in force and
+//!   `policy` what follows from it; `accept`, `confinement`, `files`, `timers`, `signals` and
+//!   `shutdown` what their names say.
 //! - [`sys`]: every other system call: paths, sockets with modes, peers, the state directory,
 //!   descriptors, pages, the clock. No policy.
 //! - [`logging`]: the log, to standard error and as events.

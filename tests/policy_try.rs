@@ -26,8 +26,10 @@ fn place(policy: &str) -> Place {
         place.file(&format!("ready/{name}"), &text);
     }
     place.file("own/own.policy", policy);
-    let lines = "BusHistory 5\nBusPolicy ready\nBusPolicy own\n";
-    place.file("onionbus.conf", lines);
+    let (ready, own) = (place.path("ready"), place.path("own"));
+    let (ready, own) = (ready.display(), own.display());
+    let lines = format!("BusHistory 5\nBusPolicy {ready}\nBusPolicy {own}\n");
+    place.file("onionbus.conf", &lines);
     place
 }
 
@@ -141,7 +143,7 @@ fn files_that_are_wrong_are_told_all_at_once() {
     place.file("onionbus.conf", "BusHistory 5\n");
     let (_, err) = run(&place, &["show"], 2);
     assert!(err.contains("no BusPolicy line"), "{err}");
-    place.file("onionbus.conf", "BusPolicy nowhere\n");
+    place.file("onionbus.conf", "BusPolicy /nowhere\n");
     let (_, err) = run(&place, &["show"], 2);
     assert!(err.contains("nowhere: it cannot be read"), "{err}");
 }

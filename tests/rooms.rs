@@ -27,7 +27,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("command", &[]),
     (
         "controller",
-        &["command", "wire", "auth", "tor", "sys::peer", "account"],
+        &[
+            "command",
+            "wire",
+            "auth",
+            "policy",
+            "tor",
+            "sys::peer",
+            "account",
+        ],
     ),
     ("lib", &[]),
     ("logging", &["command", "wire", "sys::process"]),

@@ -3,22 +3,27 @@
 use std::io::{self, Write};
 
 use anyhow::anyhow;
-use onionbus::options::{Defaults, Options};
-use onionbus::sys::paths;
+use onionbus::options::{Options, Problems};
+use onionbus::policy::Policy;
+use onionbus::server::read_policy;
 
 use super::args::Check;
+use super::policy::{defaults, owner};
 
 pub fn run(arguments: &Check, out: &mut dyn Write) -> anyhow::Result<()> {
-    let defaults = Defaults {
-        socket: paths::default_socket(),
-        state_directory: paths::default_state_directory(),
-    };
     let path = arguments.path();
-    let options = Options::load(Some(path), &[], defaults)
-        .map_err(|problems| anyhow!("this has to be corrected:\n{problems}"))?;
-    for problem in options.exposed() {
+    let wrong = |problems: Problems| anyhow!("this has to be corrected:\n{problems}");
+    let options = Options::load(Some(path), &[], defaults()).map_err(wrong)?;
+    let daemon = owner(path)?;
+    let policy = read_policy(options.settings(), daemon).map_err(wrong)?;
+    let of_policy = policy.iter().flat_map(Policy::warnings);
+    let exposed = options
+        .exposed()
+        .into_iter()
+        .map(|problem| problem.to_string());
+    for warning in exposed.chain(of_policy.map(|problem| problem.to_string())) {
         // Nobody can be told that standard error is gone.
-        let _ = writeln!(io::stderr(), "onionbus: warning: {problem}");
+        let _ = writeln!(io::stderr(), "onionbus: warning: {warning}");
     }
     writeln!(out, "{}: ok", path.display())?;
     Ok(())

@@ -3,17 +3,17 @@
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
+use onionbus::options::{Defaults, Options};
 use onionbus::policy::{
-    Allowed, Behind, Form, Grants, Identity, Ledger, Names, PROTECTED_PORTS, Policy, Source,
-    Verdict, judge,
+    Allowed, Behind, Form, Grants, Identity, Ledger, PROTECTED_PORTS, Policy, Verdict, judge,
 };
-use onionbus::sys::{file::read_small, policy as files, users};
+use onionbus::server::read_policy;
+use onionbus::sys::{paths, policy as files, users};
 use onionbus::wire::fields::{self, Fields};
 use onionbus::wire::text::{self, Framed, Framer};
-use onionbus::wire::torrc::{self, MAX_TEXT};
 
 use super::Stop;
 use super::args::{PolicyOf, PolicyTry};
@@ -149,7 +149,7 @@ fn described(arguments: &PolicyOf) -> anyhow::Result<(Policy, Identity)> {
         pid: 0,
         socket: octets(&arguments.socket).unwrap_or_default(),
     };
-    Ok((read(&arguments.config, uid)?, identity))
+    Ok((read(&arguments.config)?, identity))
 }
 
 fn id(name: &str, lookup: &dyn Fn(&str) -> Option<u32>, what: &str) -> anyhow::Result<u32> {
@@ -158,59 +158,32 @@ fn id(name: &str, lookup: &dyn Fn(&str) -> Option<u32>, what: &str) -> anyhow::R
 }
 
 /// The policy that an option file names. Its owner is taken for the daemon's user.
-fn read(config: &Path, uid: u32) -> anyhow::Result<Policy> {
-    let wrong = |lines: Vec<String>| {
-        Stop::Usage(format!("this has to be corrected:\n{}", lines.join("\n")))
-    };
-    let paths = policy_lines(config)?;
-    if paths.is_empty() {
-        let what = format!("{}: it has no BusPolicy line", config.display());
-        return Err(wrong(vec![what]).into());
+fn read(config: &Path) -> anyhow::Result<Policy> {
+    let wrong = |lines: String| Stop::Usage(format!("this has to be corrected:\n{lines}"));
+    let options = Options::load(Some(config), &[], defaults())
+        .map_err(|problems| wrong(problems.to_string()))?;
+    let daemon = owner(config)?;
+    match read_policy(options.settings(), daemon) {
+        Ok(Some(policy)) => Ok(policy),
+        Ok(None) => {
+            let what = format!("{}: it has no BusPolicy line", config.display());
+            Err(wrong(what).into())
+        }
+        Err(problems) => Err(wrong(problems.to_string()).into()),
     }
-    let daemon = std::fs::metadata(config)
-        .map(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata))
-        .with_context(|| format!("{} cannot be read", config.display()))?;
-    let found = files::read(&paths, daemon)
-        .map_err(|problems| wrong(problems.iter().map(ToString::to_string).collect()))?;
-    let shown: Vec<_> = found
-        .iter()
-        .map(|file| file.path.display().to_string())
-        .collect();
-    let sources: Vec<_> = found
-        .iter()
-        .zip(&shown)
-        .map(|(found, file)| Source {
-            file,
-            text: &found.text,
-            group: found.line,
-        })
-        .collect();
-    let mut names = Names {
-        user: &users::user,
-        group: &users::group,
-        users: users::all(),
-    };
-    if let Some(name) = users::name(uid) {
-        names.users.entry(uid).or_insert(name);
-    }
-    Policy::parse(&sources, &names)
-        .map_err(|problems| wrong(problems.iter().map(ToString::to_string).collect()).into())
 }
 
-/// The values of the `BusPolicy` lines of an option file, absolute.
-fn policy_lines(config: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let text = read_small(config, MAX_TEXT as u64)
-        .map_err(|error| Stop::Usage(format!("{} cannot be read: {error}", config.display())))?;
-    let (lines, mistakes) = torrc::scan(&text);
-    if let Some(mistake) = mistakes.first() {
-        let (file, line) = (config.display(), mistake.line);
-        return Err(Stop::Usage(format!("{file}:{line}: {}", mistake.text)).into());
+/// The owner of an option file.
+pub(super) fn owner(config: &Path) -> anyhow::Result<u32> {
+    let metadata = std::fs::metadata(config);
+    let uid = metadata.map(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata));
+    uid.with_context(|| format!("{} cannot be read", config.display()))
+}
+
+/// What stands for options that nobody sets.
+pub(super) fn defaults() -> Defaults {
+    Defaults {
+        socket: paths::default_socket(),
+        state_directory: paths::default_state_directory(),
     }
-    let lines = lines
-        .iter()
-        .filter(|line| line.key.eq_ignore_ascii_case(b"BusPolicy"));
-    let near = config.parent().unwrap_or(Path::new("."));
-    Ok(lines
-        .map(|line| near.join(OsStr::from_bytes(&line.value)))
-        .collect())
 }

@@ -5,17 +5,22 @@
 //! again.
 
 mod conversation;
+mod judgement;
 mod plan;
 
+use std::collections::VecDeque;
 use std::fmt;
 
 pub use conversation::{Conversation, Entry, Step};
+pub use judgement::{Denied, Judgement};
 pub use plan::{MOST_KEYS, Plan, Work};
 
 use crate::account::PARSED;
+use crate::policy::{Guard, Law, Sequel};
 use crate::tor::leg::Leg;
 use crate::tor::upstream::Upstream;
 use crate::wire::binary::Frame;
+use crate::wire::fields::Onion;
 
 /// One controller.
 #[derive(Debug)]
@@ -39,6 +44,12 @@ pub struct Controller {
     pub is_subscribed: bool,
     /// The daemon ends when this controller leaves (control-spec 3.23).
     pub is_owner: bool,
+    /// Who it is and what it may do, where a policy is in force.
+    pub guard: Option<Box<Guard>>,
+    /// What follows the answers that Tor owes, in their order.
+    pub sequels: VecDeque<Box<Sequel>>,
+    /// Its onion services, which end with its connection to Tor.
+    pub onions: Vec<Onion>,
 }
 
 /// The reason why a controller's commands are not carried out now.
@@ -56,6 +67,8 @@ pub enum Wait {
     Room,
     /// Tor must answer a SETEVENTS of it.
     Events,
+    /// Tor must say what a policy judges by.
+    Facts,
     /// Its command is work that takes long, and others come first.
     Work,
     /// Its turn was long enough.
@@ -84,6 +97,8 @@ pub struct Ask<'a> {
     pub plan: Plan<'a>,
     /// The controller is logged in by this command, without AUTHENTICATE.
     pub logs_in: bool,
+    /// The judgement, where a policy is in force.
+    pub judgement: Option<Box<Judgement>>,
 }
 
 /// What comes next of a controller's input.
@@ -101,6 +116,7 @@ pub enum Next<'a> {
 struct Held {
     length: usize,
     plan: Plan<'static>,
+    judgement: Option<Box<Judgement>>,
 }
 
 /// The most octets of a command whose plan is kept while it waits. A longer one is parsed again
@@ -132,6 +148,9 @@ impl Controller {
             stage: Stage::Open,
             is_subscribed: false,
             is_owner: false,
+            guard: None,
+            sequels: VecDeque::new(),
+            onions: Vec::new(),
         }
     }
 
@@ -167,13 +186,20 @@ impl Controller {
     }
 
     /// The next command at the beginning of `octets`, which are the input: the one that waits, or
-    /// the first whole one. `tor` is the one behind the bus.
-    pub fn poll_ask<'a>(&mut self, octets: &'a [u8], tor: Option<&Upstream>) -> Next<'a> {
+    /// the first whole one. `tor` is the one behind the bus; `law` is there where a policy is in
+    /// force.
+    pub fn poll_ask<'a>(
+        &mut self,
+        octets: &'a [u8],
+        tor: Option<&Upstream>,
+        law: Option<&Law<'_>>,
+    ) -> Next<'a> {
         if let Some(held) = self.held.take() {
             return Next::Ask(Ask {
                 length: held.length,
                 plan: held.plan,
                 logs_in: false,
+                judgement: held.judgement,
             });
         }
         match self.conversation.step(octets) {
@@ -182,7 +208,7 @@ impl Controller {
             Step::Gathered { length, kind, body } => {
                 let frame = Frame { kind, body: &body };
                 let step = self.conversation.message(length, frame);
-                match self.ask(step, tor) {
+                match self.ask(step, tor, law) {
                     Some(ask) => Next::Ask(Ask {
                         plan: ask.plan.into_owned(),
                         ..ask
@@ -190,14 +216,19 @@ impl Controller {
                     None => Next::Nothing,
                 }
             }
-            step @ Step::Command { .. } => match self.ask(step, tor) {
+            step @ Step::Command { .. } => match self.ask(step, tor, law) {
                 Some(ask) => Next::Ask(ask),
                 None => Next::Nothing,
             },
         }
     }
 
-    fn ask<'a>(&self, step: Step<'a>, tor: Option<&Upstream>) -> Option<Ask<'a>> {
+    fn ask<'a>(
+        &self,
+        step: Step<'a>,
+        tor: Option<&Upstream>,
+        law: Option<&Law<'_>>,
+    ) -> Option<Ask<'a>> {
         let Step::Command {
             length,
             request,
@@ -209,6 +240,20 @@ impl Controller {
         };
         let tor = tor.filter(|_| self.conversation.is_logged_in());
         let is_binary = self.conversation.dialect().version().is_some();
+        let judge = self.guard.as_ref().zip(law);
+        if let Some((guard, law)) = judge.filter(|_| self.conversation.is_logged_in()) {
+            let (plan, judgement) = match text {
+                Some(command) => judgement::of_text(guard, law, &command, request, tor),
+                None if is_binary => judgement::of_frame(guard, law, request, tor),
+                None => (Plan::for_bus(request), None),
+            };
+            return Some(Ask {
+                length,
+                plan,
+                logs_in,
+                judgement,
+            });
+        }
         let plan = match (tor, text) {
             (Some(tor), None) if is_binary => Plan::for_frame(request, &tor.identifiers),
             (Some(_), Some(command)) => Plan::for_text(&command, request),
@@ -219,6 +264,7 @@ impl Controller {
             length,
             plan,
             logs_in,
+            judgement: None,
         })
     }
 
@@ -235,7 +281,7 @@ impl Controller {
         match plan {
             Plan::Relay { weight, .. } => room(*weight),
             Plan::Ask(query) if query.only_adds() => room(query.weight()),
-            Plan::Bus(_) | Plan::Refuse(_) | Plan::Ask(_) => quiet(),
+            Plan::Bus(_) | Plan::Refuse(_) | Plan::Reply(_) | Plan::Ask(_) => quiet(),
         }
     }
 
@@ -245,6 +291,7 @@ impl Controller {
             self.held = Some(Box::new(Held {
                 length: ask.length,
                 plan: ask.plan.into_owned(),
+                judgement: ask.judgement,
             }));
         }
         self.wait = wait;
@@ -278,6 +325,18 @@ impl Controller {
         );
         let leg = self.leg.as_mut();
         !waits && leg.is_none_or(|leg| leg.is_quiet() && leg.poll_transmit().is_empty())
+    }
+
+    /// Whether a command waits that is judged already.
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Whether a command cannot be judged before Tor has answered those before it.
+    #[must_use]
+    pub fn awaits_verdict(&self) -> bool {
+        self.guard.is_some() && self.sequels.iter().any(|sequel| sequel.is_awaited())
     }
 
     /// Drops what was not carried out yet: the controller is cut off.
@@ -318,6 +377,7 @@ impl fmt::Display for Wait {
             Self::Answers => "all of Tor's answers",
             Self::Room => "some of Tor's answers",
             Self::Events => "Tor to send events",
+            Self::Facts => "Tor to say what a policy judges by",
             Self::Work => "files to be read or written",
             Self::Turn => "others to have their turn",
         })
@@ -350,7 +410,7 @@ mod tests {
         let input = controller.take_input(octets);
         let mut consumed = 0;
         while consumed < input.len() {
-            let Next::Ask(ask) = controller.poll_ask(&input[consumed..], Some(tor)) else {
+            let Next::Ask(ask) = controller.poll_ask(&input[consumed..], Some(tor), None) else {
                 break;
             };
             if let Some(wait) = controller.must_wait(&ask.plan) {
@@ -422,6 +482,7 @@ mod tests {
             length: command.len(),
             plan,
             logs_in: false,
+            judgement: None,
         };
         controller.hold(ask, Wait::Work);
         assert_eq!(controller.held_work(), Some(Work::Load));

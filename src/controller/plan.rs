@@ -8,6 +8,7 @@ use crate::tor::identifiers::Identifiers;
 use crate::tor::merge::{Merge, Query, Share};
 use crate::tor::translate::{self, Question};
 use crate::wire::refusal::Refusal;
+use crate::wire::reply::Reply;
 use crate::wire::request::{Request, RequestOf, Signal};
 use crate::wire::text::Command;
 
@@ -29,6 +30,8 @@ pub enum Plan<'a> {
     Bus(RequestOf<Cow<'a, [u8]>>),
     /// Nobody does.
     Refuse(Refusal),
+    /// Nobody needs to: this is the reply.
+    Reply(Reply),
     /// Tor gets the command octet for octet.
     Relay {
         /// The number of replies, or parts of one, that may be long.
@@ -140,7 +143,7 @@ impl<'a> Plan<'a> {
     pub fn only_asks(&self) -> bool {
         match self {
             Self::Bus(request) => request.verb().only_asks(),
-            Self::Refuse(_) => true,
+            Self::Refuse(_) | Self::Reply(_) => true,
             Self::Relay { only_asks, .. } => *only_asks,
             Self::Ask(query) => matches!(query.merge, Merge::Info(_) | Merge::Conf(_)),
         }
@@ -167,7 +170,7 @@ impl<'a> Plan<'a> {
     pub fn is_for_bus_alone(&self) -> bool {
         match self {
             Self::Bus(request) => request.verb().owner() == Owner::Bus,
-            Self::Refuse(_) => true,
+            Self::Refuse(_) | Self::Reply(_) => true,
             Self::Relay { .. } | Self::Ask(_) => false,
         }
     }
@@ -178,6 +181,7 @@ impl<'a> Plan<'a> {
         match self {
             Self::Bus(request) => Plan::Bus(request.map(|octets| Cow::Owned(octets.into_owned()))),
             Self::Refuse(refusal) => Plan::Refuse(refusal),
+            Self::Reply(reply) => Plan::Reply(reply),
             Self::Relay {
                 weight,
                 replies,
@@ -227,6 +231,7 @@ fn query(
             replies: modern.verb().replies(),
             merge: Merge::Reply,
             question: None,
+            is_judged: false,
         },
     };
     query.question = Some(question);

@@ -9,6 +9,7 @@ use super::ledger::OwnSocks;
 use super::table::{Form, Table, Values, What};
 use crate::command::{is_own_option, keys};
 use crate::wire::fields::AddOnion;
+use crate::wire::message::Message;
 
 /// The keys of GETINFO that only their own name grants, never `*`, and with their `*` those of
 /// which each is a secret.
@@ -100,6 +101,17 @@ impl Grants {
     #[must_use]
     pub fn complains(&self) -> bool {
         self.complain
+    }
+
+    /// Whether anything of it depends on whose circuits and streams there are.
+    #[must_use]
+    pub fn is_about_own(&self) -> bool {
+        let is_of = |(what, _): &(What, &str)| matches!(what, What::Circuits | What::Streams);
+        !self.own_socks.is_empty()
+            || [&self.allow, &self.deny].iter().any(|table| {
+                table.scopes.keys().any(is_of)
+                    || table.events.values().any(|form| *form == Form::Own)
+            })
     }
 
     /// The seconds for which onion services are kept, if they are.
@@ -204,6 +216,12 @@ impl Grants {
     #[must_use]
     pub fn reads(&self, destination: &[u8]) -> bool {
         self.has_word(What::Read, destination)
+    }
+
+    /// Whether a message may be read.
+    #[must_use]
+    pub fn reads_message(&self, message: &Message) -> bool {
+        self.reads(format!("@{}", message.destination).as_bytes())
     }
 
     /// Whether an option may be read, or set to its default, by its whole name in lower case.

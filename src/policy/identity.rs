@@ -6,7 +6,7 @@ use crate::wire::fields::number;
 pub const UNMAPPED: u32 = 65534;
 
 /// What a connection's peer was when it was accepted; it never changes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// Its user.
     pub uid: u32,

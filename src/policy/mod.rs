@@ -1,7 +1,7 @@
 //! Policy: what each controller may do, by what the kernel says of it.
 //!
 //! [`Policy::parse`] reads the files; [`Grants::unite`] makes of them, for one
-//! [`Identity`](identity::Identity), what it may do; [`judge`] says what becomes of a command, by
+//! [`Identity`], what it may do; [`judge`] says what becomes of a command, by
 //! its [fields](crate::wire::fields), and [`Ledger`] knows whose circuits, streams, onion services
 //! and client keys there are. A command that is allowed is sent as it is written from its fields,
 //! never as it came.
@@ -11,11 +11,13 @@
 mod add_onion;
 mod file;
 mod grants;
+mod guard;
 pub mod identity;
 mod judge;
 mod ledger;
 mod list;
 mod pattern;
+mod sequel;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -23,7 +25,9 @@ mod tests;
 pub use add_onion::{Behind, PROTECTED_PORTS};
 pub use file::{Names, Policy, Problem, Source};
 pub use grants::Grants;
+pub use guard::{Guard, Law};
 pub use identity::{Identity, Owner};
 pub use judge::{Allowed, Refused, Verdict, Views, judge};
 pub use ledger::{Delivery, Ledger, OwnSocks};
+pub use sequel::{Change, Sequel};
 pub use table::Form;

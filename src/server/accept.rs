@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -32,6 +33,8 @@ pub(super) struct Listener {
     /// once nobody listens another daemon may replace it, with a file of the same inode number.
     pub(super) file: Option<SocketFile>,
     pub(super) socket: UnixListener,
+    /// Its address, as a `BusSocket` line has it.
+    address: Arc<[u8]>,
     /// What connections to it speak, if it was declared.
     dialect: Option<Dialect>,
     /// Whether they must log in.
@@ -62,7 +65,8 @@ pub(super) fn listen(options: &Options, registry: &Registry) -> Result<Vec<Liste
             }
             SocketAddress::Path(path) if taken.is_empty() => {
                 let (socket, file) = SocketFile::make(path, spec, socket::PATIENCE)?;
-                listeners.push((Some(file), socket, spec.protocol, spec.login));
+                let address = path.as_os_str().as_bytes().into();
+                listeners.push((Some(file), socket, address, spec.protocol, spec.login));
             }
             _ => {}
         }
@@ -71,17 +75,22 @@ pub(super) fn listen(options: &Options, registry: &Registry) -> Result<Vec<Liste
             SocketAddress::Inherited(name) => log::info!("listening at fd:{name}"),
         }
         for Inherited { listener, .. } in taken {
-            listeners.push((None, listener, spec.protocol, spec.login));
+            let address = match &spec.address {
+                SocketAddress::Path(path) => path.as_os_str().as_bytes().into(),
+                SocketAddress::Inherited(name) => format!("fd:{name}").into_bytes().into(),
+            };
+            listeners.push((None, listener, address, spec.protocol, spec.login));
         }
     }
     for Inherited { name, listener } in inherited {
         log::info!("listening at fd:{name}");
-        listeners.push((None, listener, Protocol::Auto, Login::Implicit));
+        let address: Arc<[u8]> = format!("fd:{name}").into_bytes().into();
+        listeners.push((None, listener, address, Protocol::Auto, Login::Implicit));
     }
     listeners
         .into_iter()
         .enumerate()
-        .map(|(index, (file, socket, protocol, login))| {
+        .map(|(index, (file, socket, address, protocol, login))| {
             socket.set_nonblocking(true).map_err(ServeError::Start)?;
             let mut socket = UnixListener::from_std(socket);
             registry
@@ -94,6 +103,7 @@ pub(super) fn listen(options: &Options, registry: &Registry) -> Result<Vec<Liste
             Ok(Listener {
                 file,
                 socket,
+                address,
                 dialect: match protocol {
                     Protocol::Auto => None,
                     Protocol::Text => Some(Dialect::Text),
@@ -129,8 +139,9 @@ impl Server {
             match listener.socket.accept() {
                 Ok((stream, _)) => {
                     let (dialect, login) = (listener.dialect, listener.login);
+                    let address = Arc::clone(&listener.address);
                     self.daemon.timers.accepted();
-                    self.admit(stream, dialect, login);
+                    self.admit(stream, dialect, login, address);
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => return,
@@ -167,7 +178,13 @@ impl Server {
     }
 
     /// Begins a session for a connection, if there is room for it.
-    fn admit(&mut self, stream: UnixStream, dialect: Option<Dialect>, login: Login) {
+    fn admit(
+        &mut self,
+        stream: UnixStream,
+        dialect: Option<Dialect>,
+        login: Login,
+        address: Arc<[u8]>,
+    ) {
         let peer = match peer::credentials(&stream) {
             Ok(peer) => peer,
             Err(error) => {
@@ -200,18 +217,23 @@ impl Server {
             (None, Login::Explicit) => Entry::Explicit,
             (None, Login::Implicit) => Entry::Open,
         };
-        let controller = Controller::new(Conversation::new(id, peer, dialect, way_in));
+        let mut controller = Controller::new(Conversation::new(id, peer, dialect, way_in));
+        controller.guard = daemon.guard(id, &stream, peer, &address);
+        let is_guarded = controller.guard.is_some();
         let account = daemon.accounts.of(peer.uid);
         let outlet = Arc::clone(&daemon.outlet);
         let outbox = Arc::new(Outbox::new(stream, token, outlet, account));
         log::debug!("{controller} has connected");
-        let connection = entry.insert(Connection::new(key, controller, outbox));
+        let connection = entry.insert(Connection::new(key, controller, outbox, address));
         if connection.conversation.must_log_in() {
             let deadline = Instant::now() + daemon.options.settings().login_timeout;
             daemon.timers.set_deadline(connection, Some(deadline));
         }
         daemon.places.take(peer.uid);
         daemon.bus.join(id, peer.uid);
+        if is_guarded {
+            daemon.interest_changed();
+        }
     }
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Connection {
     pub(super) outbox: Arc<Outbox>,
     /// What is kept of it besides that.
     pub(super) charge: Charge,
+    /// The address that it came to.
+    pub(super) socket: Arc<[u8]>,
     /// Its own connection to Tor, once it needs one: the socket of its leg.
     pub(super) link: Option<Box<Link>>,
     /// The time by which whatever it must do now is done: what that is, its state says.
@@ -36,13 +38,19 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(key: usize, controller: Controller, outbox: Arc<Outbox>) -> Self {
+    pub(super) fn new(
+        key: usize,
+        controller: Controller,
+        outbox: Arc<Outbox>,
+        socket: Arc<[u8]>,
+    ) -> Self {
         let charge = Charge::new(Arc::clone(outbox.account()), 0);
         Self {
             key,
             controller,
             outbox,
             charge,
+            socket,
             link: None,
             deadline: None,
             lingering: 0,

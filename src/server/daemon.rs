@@ -8,6 +8,7 @@ use mio::Registry;
 
 use super::connection::Connection;
 use super::places::Places;
+use super::court::Court;
 use super::source::Source;
 use super::timers::Timers;
 use super::tor_side::TorSide;
@@ -31,6 +32,10 @@ pub(super) struct Daemon {
     pub(super) queue: Queue,
     pub(super) work: WorkQueue,
     pub(super) bus: Bus,
+    /// The policy in force, if there is one.
+    pub(super) court: Option<Box<Court>>,
+    /// The policy is another one, and everybody is to be judged anew.
+    pub(super) policy_has_changed: bool,
     pub(super) options: Options,
     pub(super) state: StateDirectory,
     pub(super) cookie: Option<(Arc<Cookie>, std::path::PathBuf)>,
@@ -146,6 +151,7 @@ impl Daemon {
     /// Notes an event, if anybody subscribed to its kind.
     pub(super) fn tell(&mut self, event: Event) {
         if let Some(to) = self.bus.to_subscribers(event.kind()) {
+            self.tell_own(&event);
             self.events.push((event, to));
         }
     }

@@ -4,6 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::options::Problems;
 use crate::sys::socket::SocketError;
 use crate::sys::state::StateError;
 use crate::sys::user::UserError;
@@ -20,6 +21,9 @@ pub enum ServeError {
     /// It cannot become `BusUser`.
     #[error(transparent)]
     User(#[from] UserError),
+    /// The files of the policy are wrong.
+    #[error("this has to be corrected:\n{0}")]
+    Policy(#[from] Problems),
     /// The service manager's sockets are not what they should be.
     #[error("cannot use the sockets that were passed on: {0}")]
     Activation(io::Error),

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::connection::Connection;
 use super::daemon::Daemon;
+use crate::bus::To;
 use crate::controller::{Stage, Wait};
 use crate::sys::state::BLOCK;
 use crate::wire::Dialect;
 use crate::wire::binary;
-use crate::wire::event::{ControllerChange, Event, EventMask};
+use crate::wire::event::{ControllerChange, Event, EventKind, EventMask};
 use crate::wire::message::{Message, UNSET};
 use crate::wire::refusal::Refusal;
 use crate::wire::reply::Reply;
@@ -114,7 +115,17 @@ impl Daemon {
             .bus
             .post(source, connection.outbox.account(), destination, text)?;
         let id = posted.message.id;
-        if let Some(to) = posted.to {
+        let is_to_be_told = match (&posted.to, &self.court) {
+            (Some(To::One(session)), Some(court)) => court
+                .grants_of(*session)
+                .is_none_or(|grants| grants.reads_message(&posted.message)),
+            (Some(To::Subscribers), Some(_)) => {
+                self.tell_own(&Event::Message(Arc::clone(&posted.message)));
+                true
+            }
+            _ => true,
+        };
+        if let Some(to) = posted.to.filter(|_| is_to_be_told) {
             self.events.push((Event::Message(posted.message), to));
         }
         Ok(Reply::Posted(id))
@@ -136,10 +147,13 @@ impl Daemon {
         Ok(())
     }
 
-    fn name(&mut self, connection: &Connection, name: &[u8]) -> Result<Reply, Refusal> {
+    fn name(&mut self, connection: &mut Connection, name: &[u8]) -> Result<Reply, Refusal> {
         let session = connection.conversation.id();
         let old = self.bus.register(session, name)?;
         let new = self.bus.name(session);
+        if let (Some(guard), Some(new)) = (&mut connection.controller.guard, &new) {
+            guard.name = new.to_string();
+        }
         if old != new {
             let new = new.as_ref().map_or(UNSET, |name| name.as_str());
             log::debug!("{} is called {new}", connection.controller);
@@ -165,8 +179,14 @@ impl Daemon {
             return Ok(None);
         }
         for name in others {
+            let of_policy = EventKind::parse_with_policy(name).filter(|kind| kind.is_of_policy());
+            if let Some(kind) = of_policy.filter(|_| connection.guard.is_some()) {
+                events.insert(kind);
+                continue;
+            }
             events.insert(self.kind_of_tor(name, events)?);
         }
+        events = self.without_refused(connection, events);
         if self.ask_for_events(connection, events)? {
             connection.wait = Wait::Events;
         } else {

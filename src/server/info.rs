@@ -79,8 +79,14 @@ impl Daemon {
                 Value::Octets(chain.join(&b' ').trim_ascii_end().to_vec())
             }
             Key::Version => Value::from(VERSION.to_owned()),
-            Key::RecentMessages => Value::Messages(self.bus.recent_messages(session)),
-            Key::NewMessages => Value::Messages(self.bus.new_messages(session)),
+            Key::RecentMessages => {
+                let messages = self.bus.recent_messages(session);
+                Value::Messages(self.readable(session, messages))
+            }
+            Key::NewMessages => {
+                let messages = self.bus.new_messages(session);
+                Value::Messages(self.readable(session, messages))
+            }
             Key::ListControllers => Value::Controllers(self.bus.list()),
             Key::InfoNames => Value::from(lines(
                 Key::ALL
@@ -92,6 +98,7 @@ impl Daemon {
                 EventKind::NAMED
                     .iter()
                     .filter(|kind| !behind_tor || kind.is_own())
+                    .filter(|kind| self.court.is_some() || !kind.is_of_policy())
                     .filter_map(|kind| kind.name()),
             )),
             Key::SignalNames => Value::from(words(

@@ -203,7 +203,13 @@ impl Daemon {
     /// Makes Tor's answer to a query into the reply, which is still to be sent.
     fn conclude(&mut self, connection: &mut Connection, query: Query, answer: Option<Vec<u8>>) {
         let session = connection.conversation.id();
-        let merged = self.merge(session, query.merge, answer);
+        let mut merged = self.merge(session, query.merge, answer);
+        if query.is_judged {
+            match &mut merged {
+                Ok(reply) => *reply = self.end_sequel(connection, std::mem::take(reply)),
+                Err(_) => drop(self.end_sequel(connection, Vec::new())),
+            }
+        }
         let reply = match (merged, &query.question, &mut self.tor) {
             (Ok(reply), Some(question), Some(tor)) => {
                 translate::answer(question, &reply, &mut tor.upstream.identifiers)
@@ -256,6 +262,7 @@ impl Daemon {
             return self.lose_leg(connection, &cause);
         }
         if connection.stage == Stage::Gone {
+            self.leg_has_ended(connection);
             connection.leg = None;
             connection.link = None;
             return;
@@ -270,6 +277,7 @@ impl Daemon {
 
     /// A leg has failed: what it owes is refused.
     pub(super) fn lose_leg(&mut self, connection: &mut Connection, cause: &str) {
+        self.leg_has_ended(connection);
         let owed = connection.leg.take().and_then(|leg| leg.owed());
         connection.link = None;
         let refusal = Err(Refusal::Failed(format!("Tor is not reachable: {cause}")));

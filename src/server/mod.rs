@@ -7,6 +7,7 @@
 mod accept;
 mod confinement;
 mod connection;
+mod court;
 mod daemon;
 mod error;
 mod execute;
@@ -17,6 +18,7 @@ mod link;
 mod memory;
 mod options;
 mod places;
+mod policy;
 mod readable;
 mod shutdown;
 mod signals;
@@ -51,9 +53,11 @@ use crate::wire::refusal::Refusal;
 
 use accept::Listener;
 use connection::Connection;
+use court::Court;
 use daemon::{Daemon, Queue};
 pub use error::ServeError;
 use places::{OWN_DESCRIPTORS, Places};
+pub use policy::read as read_policy;
 use readable::Readable;
 use signals::Signals;
 use source::Source;
@@ -99,6 +103,8 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
     let limit = process::raise_descriptor_limit();
     confinement::become_user(settings)?;
     let state = StateDirectory::open(&settings.state_directory)?;
+    let court = policy::read(settings, process::uid())?
+        .map(|policy| Box::new(Court::new(policy, settings)));
     let bus = Bus::new(state.last_id()?, settings.history);
     let poll = Poll::new().map_err(ServeError::Start)?;
     let delivered = Source::Delivered.into();
@@ -135,6 +141,8 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
         accounts,
         places,
         bus,
+        court,
+        policy_has_changed: false,
         options,
         state,
         cookie,
@@ -191,6 +199,7 @@ impl Server {
             let timeout = self.timeout();
             self.poll(&mut events, timeout)?;
             self.relieve();
+            self.apply_policy();
             self.take_turns();
             self.work();
             self.run_timers();
@@ -356,6 +365,30 @@ impl Server {
         self.daemon.hand_over_events();
     }
 
+    /// Judges everybody anew, once the policy has changed; and gives a turn to those who waited for
+    /// what it judges by.
+    fn apply_policy(&mut self) {
+        let has_changed = std::mem::take(&mut self.daemon.policy_has_changed);
+        if has_changed {
+            for (_, connection) in &mut self.connections {
+                if connection.left.is_none() {
+                    self.daemon.judge_anew(connection);
+                }
+            }
+            self.daemon.ask_for_facts();
+            self.daemon.interest_changed();
+            self.daemon.hand_over_events();
+        }
+        let court = self.daemon.court.as_mut();
+        if has_changed || court.is_some_and(|court| std::mem::take(&mut court.has_news)) {
+            for (_, connection) in &mut self.connections {
+                if connection.wait == Wait::Facts {
+                    self.daemon.queue.controller(connection);
+                }
+            }
+        }
+    }
+
     /// A controller's SETEVENTS is answered; its next command may come.
     fn subscription_answered(&mut self, waiting: Subscription, answer: Result<(), Refusal>) {
         let Some(connection) = self.connections.get_mut(waiting.key) else {
@@ -379,7 +412,9 @@ impl Server {
             return;
         };
         let has_gone = std::mem::take(&mut tor.has_gone);
-        for (subscription, answer) in std::mem::take(&mut tor.answers) {
+        let answers = std::mem::take(&mut tor.answers);
+        self.apply_policy();
+        for (subscription, answer) in answers {
             self.subscription_answered(subscription, answer);
         }
         if !has_gone || self.daemon.options.settings().keep_controllers {
@@ -482,6 +517,7 @@ impl Server {
     fn remove(&mut self, key: usize) {
         if let Some(mut connection) = self.connections.try_remove(key) {
             self.daemon.timers.set_deadline(&mut connection, None);
+            self.daemon.leg_has_ended(&mut connection);
             self.gone -= 1;
             self.resume_accepting();
         }
@@ -508,6 +544,7 @@ impl Daemon {
         let session = connection.conversation.id();
         let peer = connection.conversation.peer();
         let left = self.bus.leave(session);
+        self.leave_court(session);
         if let Phase::CutOff(bound) = connection.outbox.phase() {
             let name = left.as_ref().and_then(|left| left.name.as_ref());
             self.tell_of_cut(connection, name, bound);

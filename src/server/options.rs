@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
+use super::court::Court;
 use super::daemon::Daemon;
 use crate::options::{Change, OptionError, Problems};
 use crate::wire::event::Event;
@@ -57,6 +58,14 @@ impl Daemon {
     /// Reads the option file again. Where it is wrong, everything stays as it is.
     pub(super) fn reload(&mut self) -> Result<(), Problems> {
         let change = self.options.reload()?;
+        let settings = change.options.settings();
+        let policy = super::policy::read(settings, crate::sys::process::uid())?;
+        self.policy_has_changed |= policy.is_some() || self.court.is_some();
+        match (policy, &mut self.court) {
+            (Some(policy), Some(court)) => court.replace(policy),
+            (Some(policy), court) => *court = Some(Box::new(Court::new(policy, settings))),
+            (None, court) => *court = None,
+        }
         self.apply(change);
         Ok(())
     }

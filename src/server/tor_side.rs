@@ -159,6 +159,7 @@ impl Daemon {
             }
             None => {
                 tor.has_gone = true;
+                self.court_without_tor();
                 log::warn!("Tor has gone: {cause}");
                 self.tell(Event::TorReachable(false));
                 self.hand_over_events();
@@ -260,8 +261,10 @@ impl Daemon {
                     }
                     _ => 0,
                 };
+                self.note_event(kind, &line);
                 self.tell(Event::OfTor { kind, number, line });
             }
+            Output::Facts(facts) => self.facts_came(*facts),
             Output::Answer(subscription, answer) => tor.answers.push((subscription, answer)),
             Output::Refused(line) => {
                 let text = shown(&line);
@@ -294,6 +297,7 @@ impl Daemon {
                  each command is expected to have one reply"
             );
         }
+        self.ask_for_facts();
         self.tell(Event::TorReachable(true));
     }
 
@@ -309,7 +313,7 @@ impl Daemon {
         name: &[u8],
         events: EventMask,
     ) -> Result<EventKind, Refusal> {
-        let interest = self.bus.interest().union(events);
+        let interest = self.interest().union(events);
         let unknown = || Refusal::UnrecognizedEvent(name.to_vec());
         let upstream = &mut self.tor.as_mut().ok_or_else(unknown)?.upstream;
         let mentioned = upstream
@@ -351,9 +355,15 @@ impl Daemon {
         Ok(true)
     }
 
+    /// The events that controllers or the policy want.
+    fn interest(&self) -> EventMask {
+        let of_policy = self.court.as_ref().map(|court| court.interest());
+        self.bus.interest().union(of_policy.unwrap_or_default())
+    }
+
     /// Makes Tor send what controllers want and nothing more, one step at a time.
     pub(super) fn follow_interest(&mut self) {
-        let interest = self.bus.interest();
+        let interest = self.interest();
         let patience = self.options.settings().tor_timeout;
         let Some(tor) = &mut self.tor else { return };
         if let Some((watcher, names)) = tor.upstream.watcher_and_names() {

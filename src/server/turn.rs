@@ -11,9 +11,10 @@ use super::readable::Readable;
 use super::source::Source;
 use super::timers::LINGER;
 use crate::bus::fanout::Item;
-use crate::controller::{Next as Input, Plan, Stage, Wait};
+use crate::controller::{Judgement, Next as Input, Plan, Stage, Wait};
 use crate::outbox::Phase;
 use crate::sys::receive::receive;
+use crate::tor::merge::{Merge, Query};
 use crate::wire::detect::HTTP_ANSWER;
 use crate::wire::event::{ControllerChange, Event, EventMask};
 use crate::wire::refusal::Refusal;
@@ -80,6 +81,12 @@ impl Daemon {
             Phase::Open if connection.stage == Stage::Finishing => return Some(Next::Wait),
             Phase::Open => {}
         }
+        if connection.wait == Wait::Facts
+            && connection.stage < Stage::Gone
+            && self.awaits_facts(connection)
+        {
+            return Some(Next::Wait);
+        }
         let is_work_to_do = connection.wait == Wait::Work && !self.work.is_done();
         if connection.stage == Stage::Gone {
             let must_wait = matches!(connection.wait, Wait::Answers | Wait::Room);
@@ -129,7 +136,7 @@ impl Daemon {
         }
         match connection.wait {
             // Tor's answer gives it its next turn.
-            Wait::Answers | Wait::Room | Wait::Events | Wait::Work => Next::Wait,
+            Wait::Answers | Wait::Room | Wait::Events | Wait::Facts | Wait::Work => Next::Wait,
             Wait::Reader | Wait::Delivery | Wait::Turn => Next::Again,
             Wait::Nothing => {
                 if connection.readable.is_any() {
@@ -205,8 +212,14 @@ impl Daemon {
         let mut commands = 0_usize;
         let mut began = None;
         while let Some(rest) = octets.get(consumed..).filter(|rest| !rest.is_empty()) {
+            if let Some(wait) = self.cannot_judge(connection) {
+                connection.wait = wait;
+                break;
+            }
             let tor = self.tor.as_ref().map(|tor| &tor.upstream);
-            let ask = match connection.poll_ask(rest, tor) {
+            let settings = self.options.settings();
+            let law = self.court.as_ref().map(|court| court.law(settings));
+            let ask = match connection.poll_ask(rest, tor, law.as_ref()) {
                 Input::Nothing => break,
                 Input::Http => {
                     connection.replies.extend_from_slice(HTTP_ANSWER);
@@ -229,7 +242,7 @@ impl Daemon {
                 continue;
             }
             let command = rest.get(..ask.length).unwrap_or_default();
-            if self.carry_out(connection, ask.plan, command) {
+            if self.carry_out(connection, ask.plan, ask.judgement, command) {
                 self.finish(connection);
                 return octets.len();
             }
@@ -263,6 +276,18 @@ impl Daemon {
         consumed
     }
 
+    /// Why the next command cannot be judged yet, if it cannot.
+    fn cannot_judge(&self, connection: &Connection) -> Option<Wait> {
+        connection.guard.as_ref()?;
+        if connection.is_held() {
+            return None;
+        }
+        if connection.awaits_verdict() {
+            return Some(Wait::Answers);
+        }
+        self.awaits_facts(connection).then_some(Wait::Facts)
+    }
+
     /// Why a command must wait, if it must.
     fn must_wait(&mut self, connection: &Connection, plan: &Plan<'_>) -> Option<Wait> {
         let wait = connection.must_wait(plan);
@@ -274,17 +299,16 @@ impl Daemon {
     }
 
     /// Carries out one command; `true` if the connection ends with it.
-    fn carry_out(&mut self, connection: &mut Connection, plan: Plan<'_>, command: &[u8]) -> bool {
-        let outcome = match plan {
-            Plan::Bus(request) => self.execute(connection, request).transpose(),
-            Plan::Refuse(refusal) => Some(Err(refusal)),
-            Plan::Relay {
-                weight, replies, ..
-            } => self
-                .relay(connection, command, weight, replies)
-                .err()
-                .map(Err),
-            Plan::Ask(query) => self.ask(connection, *query).err().map(Err),
+    fn carry_out(
+        &mut self,
+        connection: &mut Connection,
+        plan: Plan<'_>,
+        judgement: Option<Box<Judgement>>,
+        command: &[u8],
+    ) -> bool {
+        let outcome = match judgement {
+            Some(judgement) => self.carry_out_judged(connection, plan, *judgement, command),
+            None => self.outcome(connection, plan, command),
         };
         let Some(outcome) = outcome else {
             return false;
@@ -303,6 +327,72 @@ impl Daemon {
         }
     }
 
+    /// Carries out a command that a policy has judged.
+    fn carry_out_judged(
+        &mut self,
+        connection: &mut Connection,
+        plan: Plan<'_>,
+        judgement: Judgement,
+        command: &[u8],
+    ) -> Option<Result<Reply, Refusal>> {
+        if let Some(denied) = &judgement.denied {
+            self.note_denied(connection, denied);
+        }
+        let is_for_tor = matches!(plan, Plan::Relay { .. } | Plan::Ask(_));
+        if is_for_tor && self.lacks_facts(connection) {
+            let text = "Tor is not reachable: it has not said which options it has";
+            return Some(Err(Refusal::Failed(text.into())));
+        }
+        let command = judgement.octets.as_deref().unwrap_or(command);
+        let Some(sequel) = judgement.sequel else {
+            return self.outcome(connection, plan, command);
+        };
+        let mut query = match plan {
+            Plan::Ask(query) => *query,
+            Plan::Relay { replies, .. } if sequel.needs_answer() => Query {
+                command: command.to_vec(),
+                replies,
+                merge: Merge::Reply,
+                question: None,
+                is_judged: true,
+            },
+            plan => {
+                if is_for_tor {
+                    self.note_sequel(connection, &sequel);
+                }
+                let outcome = self.outcome(connection, plan, command);
+                return outcome.map(|outcome| outcome.map(|reply| sequel.with_answers(reply)));
+            }
+        };
+        query.is_judged = true;
+        match self.ask(connection, query) {
+            Ok(()) => self.begin_sequel(connection, sequel),
+            Err(refusal) => return Some(Err(refusal)),
+        }
+        None
+    }
+
+    /// Carries out a command; none where the reply comes later, or has taken its place already.
+    fn outcome(
+        &mut self,
+        connection: &mut Connection,
+        plan: Plan<'_>,
+        command: &[u8],
+    ) -> Option<Result<Reply, Refusal>> {
+        match plan {
+            Plan::Bus(request) => self.execute(connection, request).transpose(),
+            Plan::Refuse(refusal) => Some(Err(refusal)),
+            Plan::Reply(reply) => Some(Ok(reply)),
+            Plan::Relay {
+                weight, replies, ..
+            } => self
+                .relay(connection, command, weight, replies)
+                .err()
+                .map(Err),
+            Plan::Ask(query) => self.ask(connection, *query).err().map(Err),
+        }
+    }
+
     /// Others learn that the controller is there.
     pub(super) fn logged_in(&mut self, connection: &mut Connection) {
         self.timers.set_deadline(connection, None);
@@ -314,14 +404,22 @@ impl Daemon {
     pub(super) fn subscribe(&mut self, connection: &mut Connection, events: EventMask) {
         self.send_replies(connection);
         let dialect = connection.conversation.dialect();
-        let session = connection.conversation.id();
-        let unread = self.bus.subscribe(session, events);
+        let unread = self.bus.subscribe(connection.conversation.id(), events);
         // Before the reply: that is traffic already.
         self.interest_changed();
         encode(&mut connection.controller, &Ok(Reply::Done));
-        for message in unread {
+        for message in self.readable(connection.conversation.id(), unread) {
             dialect.encode_event(&Event::Message(message), &mut connection.replies);
         }
+        self.change_subscription(connection, events);
+    }
+
+    /// Hands over what a controller is told from now on, behind every event of before, with the
+    /// replies that wait.
+    pub(super) fn change_subscription(&mut self, connection: &mut Connection, events: EventMask) {
+        let dialect = connection.conversation.dialect();
+        let session = connection.conversation.id();
+        let plain = self.plain_events(connection, events);
         if connection.is_subscribed || !events.is_empty() {
             connection.is_subscribed = true;
             connection.outbox.handed_over();
@@ -330,7 +428,7 @@ impl Daemon {
             self.hand_over(Item::Subscribe {
                 session,
                 dialect,
-                events,
+                events: plain,
                 outbox,
                 reply,
             });
@@ -369,6 +467,7 @@ impl Daemon {
             return;
         }
         connection.controller.stage = Stage::Finishing;
+        self.leg_has_ended(connection);
         // Where a reply of Tor's has broken off, no event may follow.
         let inside = connection
             .leg

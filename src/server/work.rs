@@ -127,6 +127,7 @@ impl Server {
             }
             Work::Reload => {
                 let outcome = self.daemon.reload_and_notify();
+                self.apply_policy();
                 self.conclude(waiting, &outcome.map_err(Refusal::Failed));
             }
             // Done with the text that came with the command, in the controller's turn.

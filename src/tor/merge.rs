@@ -32,6 +32,8 @@ pub struct Query {
     pub merge: Merge,
     /// The message of a binary dialect that the reply answers, if one did ask.
     pub question: Option<Question>,
+    /// Something follows the answer that a policy asks for.
+    pub is_judged: bool,
 }
 
 /// The way from Tor's answer to the reply.
@@ -105,6 +107,7 @@ impl Share {
                 replies: request.verb().replies(),
                 merge,
                 question: None,
+                is_judged: false,
             })
         };
         match request {

@@ -4,6 +4,7 @@
 //! Like `wire` this room does no I/O: octets and the time go in by `handle_*`, octets and answers
 //! come out by `poll_*`. The loop owns the sockets.
 
+pub mod facts;
 pub mod fence;
 pub mod identifiers;
 pub mod leg;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::facts::Facts;
 use super::names::Names;
 use crate::wire::event::{EventKind, EventMask};
 use crate::wire::refusal::Refusal;
@@ -26,6 +27,8 @@ pub struct Watcher {
     asked: Option<Question>,
     /// Subscriptions that are to be asked for: one at a time, since Tor takes all or nothing.
     queue: VecDeque<Subscription>,
+    /// Its options and listeners are to be asked for, before anything else.
+    is_curious: bool,
     transmit: Vec<u8>,
 }
 
@@ -42,9 +45,12 @@ pub struct Subscription {
 
 #[derive(Debug)]
 struct Question {
+    /// The events that Tor will send if it agrees.
     events: EventMask,
     /// The controller that waits for the answer; none where fewer events are asked for.
     subscription: Option<Subscription>,
+    /// What was asked instead of events, as far as it is answered.
+    facts: Option<Facts>,
     deadline: Instant,
 }
 
@@ -53,6 +59,8 @@ struct Question {
 pub enum Output {
     /// An event that was asked for, as it came.
     Event(EventKind, Arc<[u8]>),
+    /// The options and listeners of Tor.
+    Facts(Box<Facts>),
     /// Tor has answered a controller's subscription.
     Answer(Subscription, Result<(), Refusal>),
     /// Tor does not send what controllers want, in its words; nobody waits for that.
@@ -69,6 +77,7 @@ impl Default for Watcher {
             unknown: EventMask::NONE,
             asked: None,
             queue: VecDeque::new(),
+            is_curious: false,
             transmit: Vec::new(),
         }
     }
@@ -90,6 +99,11 @@ impl Watcher {
             .map_or(EventMask::NONE, |asked| asked.events);
         let queued = self.queue.iter().map(|one| one.events);
         queued.fold(self.sent.union(asked), EventMask::union)
+    }
+
+    /// Wants to know Tor's options and listeners as they are now.
+    pub const fn handle_curiosity(&mut self) {
+        self.is_curious = true;
     }
 
     /// Takes a subscription that Tor must be asked for.
@@ -114,6 +128,16 @@ impl Watcher {
         if self.asked.is_some() {
             return;
         }
+        if std::mem::take(&mut self.is_curious) {
+            Facts::ask(&mut self.transmit);
+            self.asked = Some(Question {
+                events: self.sent,
+                subscription: None,
+                facts: Some(Facts::default()),
+                deadline: now + patience,
+            });
+            return;
+        }
         let subscription = self.queue.pop_front();
         let wanted = match subscription {
             Some(waiting) => of_tor(waiting.events).union(self.sent),
@@ -131,6 +155,7 @@ impl Watcher {
         self.asked = Some(Question {
             events: wanted,
             subscription,
+            facts: None,
             deadline: now + patience,
         });
     }
@@ -162,7 +187,7 @@ impl Watcher {
                 Err(error) => break Err(error),
                 Ok(Some(message)) => match message.event() {
                     Some(name) => outputs.push(self.event(name, message, names)),
-                    None => outputs.extend(self.handle_answer(message.last_line())),
+                    None => outputs.extend(self.handle_answer(message)),
                 },
             }
         };
@@ -185,11 +210,20 @@ impl Watcher {
         }
     }
 
-    /// Tor has answered a SETEVENTS.
-    fn handle_answer(&mut self, line: &[u8]) -> Option<Output> {
-        let Some(asked) = self.asked.take() else {
+    /// Tor has answered a SETEVENTS, or one of the questions about it.
+    fn handle_answer(&mut self, message: Message<'_>) -> Option<Output> {
+        let line = message.last_line();
+        let Some(mut asked) = self.asked.take() else {
             return Some(Output::Dropped(line.len()));
         };
+        if let Some(mut facts) = asked.facts.take() {
+            if facts.handle_answer(message.octets()) {
+                return Some(Output::Facts(Box::new(facts)));
+            }
+            asked.facts = Some(facts);
+            self.asked = Some(asked);
+            return None;
+        }
         let agreed = line.starts_with(b"250");
         if agreed {
             self.sent = asked.events;

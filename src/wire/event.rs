@@ -86,6 +86,8 @@ event_kinds! {
     PostMessage "POSTMESSAGE" Bus,
     Controller "CONTROLLER" Bus,
     Tor "TOR" Bus,
+    Policy "POLICY" Bus,
+    Denied "DENIED" Bus,
 }
 
 // One bit each in a mask of 64, whose last has another meaning.
@@ -110,9 +112,25 @@ impl EventKind {
         matches!(self.owner(), Owner::Bus)
     }
 
+    /// Whether the kind exists only where a policy is in force.
+    #[must_use]
+    pub const fn is_of_policy(self) -> bool {
+        matches!(self, Self::Policy | Self::Denied)
+    }
+
     /// The kind of this name, in any letter case (control-spec 3.4).
     #[must_use]
     pub fn parse(name: &[u8]) -> Option<Self> {
+        Self::find(name).filter(|kind| !kind.is_of_policy())
+    }
+
+    /// The kind of this name, in any letter case, where a policy is in force.
+    #[must_use]
+    pub fn parse_with_policy(name: &[u8]) -> Option<Self> {
+        Self::find(name)
+    }
+
+    fn find(name: &[u8]) -> Option<Self> {
         Self::NAMED.iter().copied().find(|kind| {
             kind.name()
                 .is_some_and(|known| name.eq_ignore_ascii_case(known.as_bytes()))
@@ -305,6 +323,10 @@ pub enum Event {
     },
     /// A signal that was carried out (control-spec 4.1.16).
     Signal(&'static str),
+    /// A controller may do something else now.
+    PolicyChanged,
+    /// The policy has refused something, or would have: the line behind the name.
+    Denied(Arc<str>),
 }
 
 impl Event {
@@ -314,7 +336,7 @@ impl Event {
         match self {
             Self::Message(message) => message.text.len(),
             Self::OfTor { line, .. } => line.len(),
-            Self::Log { text, .. } => text.len(),
+            Self::Log { text, .. } | Self::Denied(text) => text.len(),
             Self::ConfChanged(values) => {
                 let value = |value: &OptionValue| value.1.as_ref().map_or(0, Vec::len);
                 values.iter().map(value).sum()
@@ -322,6 +344,7 @@ impl Event {
             Self::Controller { .. }
             | Self::Bandwidth { .. }
             | Self::TorReachable(_)
+            | Self::PolicyChanged
             | Self::Signal(_) => 0,
         }
     }
@@ -338,6 +361,8 @@ impl Event {
             Self::Signal(_) => EventKind::Signal,
             Self::TorReachable(_) => EventKind::Tor,
             Self::OfTor { kind, .. } => *kind,
+            Self::PolicyChanged => EventKind::Policy,
+            Self::Denied(_) => EventKind::Denied,
         }
     }
 }
@@ -350,7 +375,9 @@ mod tests {
     fn names_are_found_in_any_letter_case_and_each_only_once() {
         for kind in EventKind::NAMED {
             let lower = kind.name().unwrap().to_ascii_lowercase();
-            assert_eq!(EventKind::parse(lower.as_bytes()), Some(*kind));
+            let known = Some(*kind).filter(|kind| !kind.is_of_policy());
+            assert_eq!(EventKind::parse(lower.as_bytes()), known);
+            assert_eq!(EventKind::parse_with_policy(lower.as_bytes()), Some(*kind));
         }
         assert_eq!(EventKind::parse(b"CIR"), None);
         assert_eq!(EventKind::parse(b""), None);

@@ -268,6 +268,8 @@ pub fn encode_event(version: Version, event: &Event, out: &mut Vec<u8>) -> usize
         Event::Controller { .. }
         | Event::ConfChanged(_)
         | Event::TorReachable(_)
+        | Event::PolicyChanged
+        | Event::Denied(_)
         | Event::Signal(_) => 0,
     }
 }

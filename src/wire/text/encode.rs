@@ -105,6 +105,8 @@ pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
             line(out, "650 ", b"OK");
         }
         Event::TorReachable(up) => line(out, "650 ", if *up { b"TOR UP" } else { b"TOR DOWN" }),
+        Event::PolicyChanged => line(out, "650 ", b"POLICY CHANGED"),
+        Event::Denied(text) => line(out, "650 ", format!("DENIED {text}").as_bytes()),
         Event::OfTor { line, .. } => out.extend_from_slice(line),
         Event::Signal(name) => line(out, "650 ", format!("SIGNAL {name}").as_bytes()),
     }

@@ -1,0 +1,303 @@
+//! The judgement of a command, where a policy is in force: each is judged once, by its fields, and
+//! goes on as it is written from them.
+
+use super::plan::Plan;
+use crate::command::Verb;
+use crate::policy::{Allowed, Guard, Law, Refused, Sequel, Verdict, judge};
+use crate::tor::translate::{self, Question};
+use crate::tor::upstream::Upstream;
+use crate::wire::fields::{self, Fields};
+use crate::wire::refusal::Refusal;
+use crate::wire::reply::Reply;
+use crate::wire::request::Request;
+use crate::wire::text::{self, Command, Framed, Framer};
+
+/// The command that asks whether another would be allowed.
+const CHECK: &[u8] = b"POLICYCHECK";
+
+/// The judgement of one command.
+#[derive(Debug, Default)]
+pub struct Judgement {
+    /// The command as it is written anew; none where it goes on as it came.
+    pub octets: Option<Vec<u8>>,
+    /// What follows its answer.
+    pub sequel: Option<Box<Sequel>>,
+    /// What the policy refused, or would have.
+    pub denied: Option<Box<Denied>>,
+}
+
+/// Something that the policy refused.
+#[derive(Debug)]
+pub struct Denied {
+    /// The command.
+    pub verb: Verb,
+    /// The names of what was refused, never values; empty if it is the whole command.
+    pub names: Vec<Vec<u8>>,
+    /// The status of the reply.
+    pub status: u16,
+    /// It was done all the same.
+    pub is_complaint: bool,
+}
+
+impl Denied {
+    fn new(verb: Verb, refused: &Refused, is_complaint: bool) -> Self {
+        Self {
+            verb,
+            names: refused.names.clone(),
+            status: refused.refusal.status(),
+            is_complaint,
+        }
+    }
+}
+
+/// A plan, and how it came to be.
+pub(super) type Judged<'a> = (Plan<'a>, Option<Box<Judgement>>);
+
+fn refused<'a>(refusal: Refusal) -> Judged<'a> {
+    (Plan::Refuse(refusal), None)
+}
+
+fn plan_for<'a>(
+    command: &Command<'_>,
+    request: Result<Request<'a>, Refusal>,
+    tor: Option<&Upstream>,
+) -> Plan<'a> {
+    match tor {
+        Some(_) => Plan::for_text(command, request),
+        None => Plan::for_bus(request),
+    }
+}
+
+/// Judges a command of the text protocol.
+pub(super) fn of_text<'a>(
+    guard: &Guard,
+    law: &Law<'_>,
+    command: &Command<'_>,
+    request: Result<Request<'a>, Refusal>,
+    tor: Option<&Upstream>,
+) -> Judged<'a> {
+    if command.keyword.eq_ignore_ascii_case(CHECK) {
+        return (check(guard, law, command.arguments), None);
+    }
+    let Some(verb) = Verb::parse(command.keyword) else {
+        if guard.passes() {
+            return (plan_for(command, request, tor), None);
+        }
+        return refused(Refusal::UnrecognizedCommand(command.keyword.to_vec()));
+    };
+    if guard.passes() && !is_looked_at(verb, command, guard) {
+        return (plan_for(command, request, tor), None);
+    }
+    let fields = match fields::parse(verb, command) {
+        // The bus answers these itself, by more than the fields.
+        Ok(Fields::Session(_)) => return (plan_for(command, request, tor), None),
+        Ok(fields) => fields,
+        // What is wrong with it, Tor says best.
+        Err(_) if guard.passes() => return (plan_for(command, request, tor), None),
+        Err(refusal) => return refused(refusal),
+    };
+    let allowed = match judge(&guard.grants, law.ledger, &law.behind, &fields) {
+        Verdict::Allow(allowed) => with_own_answers(guard, allowed),
+        Verdict::Refuse(why) => {
+            let judgement = Judgement {
+                denied: Some(Box::new(Denied::new(verb, &why, false))),
+                ..Judgement::default()
+            };
+            return (Plan::Refuse(why.refusal), Some(Box::new(judgement)));
+        }
+    };
+    let complaint = allowed.complaint.as_ref();
+    let mut judgement = Box::new(Judgement {
+        sequel: Sequel::of(&allowed).map(Box::new),
+        denied: complaint.map(|why| Box::new(Denied::new(verb, why, true))),
+        octets: None,
+    });
+    let sequel = judgement.sequel.as_deref();
+    if guard.passes() && !sequel.is_some_and(Sequel::has_answers) {
+        return (plan_for(command, request, tor), Some(judgement));
+    }
+    if let Some(reply) = judgement.sequel.as_ref().and_then(|sequel| sequel.whole()) {
+        return (Plan::Reply(reply), Some(judgement));
+    }
+    let mut octets = Vec::new();
+    open(allowed, judgement.sequel.as_deref()).write(&mut octets);
+    let plan = match Framer::new().next(&octets) {
+        Framed::Command(command) => {
+            let request = text::verb(command.keyword).and_then(|v| text::parse(v, &command));
+            plan_for(&command, request, tor).into_owned()
+        }
+        Framed::Incomplete | Framed::TooLong => Plan::Refuse(Refusal::LineTooLong),
+    };
+    judgement.octets = Some(octets);
+    (plan, Some(judgement))
+}
+
+/// Judges a message of a binary dialect, of which this is the plan without a policy.
+pub(super) fn of_frame<'a>(
+    guard: &Guard,
+    law: &Law<'_>,
+    request: Result<Request<'a>, Refusal>,
+    tor: Option<&Upstream>,
+) -> Judged<'a> {
+    let fields = request.as_ref().ok().map(|asked| match asked {
+        Request::GetInfo(keys) => Some(Fields::GetInfo(translate::modern_keys(keys))),
+        asked => Fields::of_request(asked),
+    });
+    let asked = match &request {
+        Ok(Request::GetInfo(keys)) => keys.iter().map(|key| key.to_vec()).collect(),
+        _ => Vec::new(),
+    };
+    let mut plan_of_all = plan_for_frame(request, tor);
+    let is_translated = matches!(fields, Some(None));
+    let fields = match (fields, &plan_of_all) {
+        (Some(Some(fields)), _) => fields,
+        // What only a Tor can take apart is judged as the command that it becomes.
+        (Some(None), Plan::Ask(query)) => {
+            let Framed::Command(command) = Framer::new().next(&query.command) else {
+                return refused(Refusal::LineTooLong);
+            };
+            match text::verb(command.keyword).and_then(|verb| fields::parse(verb, &command)) {
+                Ok(fields) => fields,
+                Err(_) if guard.passes() => return (plan_of_all, None),
+                Err(refusal) => return refused(refusal),
+            }
+        }
+        (None | Some(None), _) => return (plan_of_all, None),
+    };
+    let verb = fields.verb();
+    let allowed = match judge(&guard.grants, law.ledger, &law.behind, &fields) {
+        Verdict::Allow(allowed) => with_own_answers(guard, allowed),
+        Verdict::Refuse(why) => {
+            let judgement = Judgement {
+                denied: Some(Box::new(Denied::new(verb, &why, false))),
+                ..Judgement::default()
+            };
+            return (Plan::Refuse(why.refusal), Some(Box::new(judgement)));
+        }
+    };
+    let complaint = allowed.complaint.as_ref();
+    let judgement = Box::new(Judgement {
+        sequel: Sequel::of(&allowed).map(Box::new),
+        denied: complaint.map(|why| Box::new(Denied::new(verb, why, true))),
+        octets: None,
+    });
+    if let Plan::Ask(query) = &mut plan_of_all
+        && is_translated
+        && !guard.passes()
+    {
+        query.command.clear();
+        allowed.fields.write(&mut query.command);
+    }
+    let Some(sequel) = &judgement.sequel else {
+        return (plan_of_all, Some(judgement));
+    };
+    if let Some(reply) = sequel.whole() {
+        return (Plan::Reply(reply), Some(judgement));
+    }
+    if sequel.has_answers() {
+        let items = sequel.open_items();
+        plan_of_all = plan_of_items(&items, matches!(fields, Fields::GetConf(_)), tor);
+        if let (Plan::Ask(query), Fields::GetInfo(_)) = (&mut plan_of_all, &fields) {
+            query.question = Some(Question::Info(asked));
+        }
+    }
+    (plan_of_all, Some(judgement))
+}
+
+fn plan_for_frame<'a>(request: Result<Request<'a>, Refusal>, tor: Option<&Upstream>) -> Plan<'a> {
+    match tor {
+        Some(tor) => Plan::for_frame(request, &tor.identifiers),
+        None => Plan::for_bus(request),
+    }
+}
+
+/// The plan for those items of GETCONF or GETINFO that have no answer yet.
+fn plan_of_items(items: &[Vec<u8>], is_conf: bool, tor: Option<&Upstream>) -> Plan<'static> {
+    let items = items.iter().map(Vec::as_slice).collect();
+    let request = if is_conf {
+        Request::GetConf(items)
+    } else {
+        Request::GetInfo(items)
+    };
+    plan_for_frame(Ok(request), tor).into_owned()
+}
+
+/// POLICYCHECK: whether a command would be allowed.
+fn check<'a>(guard: &Guard, law: &Law<'_>, line: &[u8]) -> Plan<'a> {
+    let line = line.trim_ascii_start();
+    if line.is_empty() {
+        return Plan::Reply(Reply::Done);
+    }
+    let body: &[u8] = if line.starts_with(b"+") {
+        b"\r\n \r\n."
+    } else {
+        b""
+    };
+    let octets = [line, body, b"\r\n"].concat();
+    let Framed::Command(command) = Framer::new().next(&octets) else {
+        return Plan::Refuse(Refusal::LineTooLong);
+    };
+    if command.keyword.eq_ignore_ascii_case(CHECK) {
+        return Plan::Reply(Reply::Done);
+    }
+    let fields = text::verb(command.keyword).and_then(|verb| fields::parse(verb, &command));
+    match fields.map(|fields| judge(&guard.grants, law.ledger, &law.behind, &fields)) {
+        Ok(Verdict::Allow(_)) => Plan::Reply(Reply::Done),
+        Ok(Verdict::Refuse(why)) => Plan::Refuse(why.refusal),
+        Err(refusal) => Plan::Refuse(refusal),
+    }
+}
+
+/// Whether a command that passes as it came is looked at all the same: for what is noted of it,
+/// for what only a bus with a policy answers, and to complain.
+fn is_looked_at(verb: Verb, command: &Command<'_>, guard: &Guard) -> bool {
+    let has_own_key = || {
+        let has = |key| memchr::memmem::find(command.arguments, key).is_some();
+        has(WHOAMI) || has(POLICY)
+    };
+    guard.grants.complains()
+        || match verb {
+            Verb::AddOnion
+            | Verb::DelOnion
+            | Verb::OnionClientAuthAdd
+            | Verb::OnionClientAuthRemove
+            | Verb::ExtendCircuit
+            | Verb::HsFetch
+            | Verb::Signal
+            | Verb::SetConf
+            | Verb::ResetConf => true,
+            Verb::GetInfo => has_own_key(),
+            _ => false,
+        }
+}
+
+const WHOAMI: &[u8] = b"whoami";
+const POLICY: &[u8] = b"policy";
+
+/// Gives the keys that only a bus with a policy has their answers.
+fn with_own_answers(guard: &Guard, mut allowed: Allowed) -> Allowed {
+    if let Fields::GetInfo(keys) = &allowed.fields {
+        for (place, key) in keys.iter().enumerate() {
+            match &key[..] {
+                WHOAMI => allowed.answers.push((place, guard.whoami())),
+                POLICY => allowed.answers.push((place, guard.policy())),
+                _ => {}
+            }
+        }
+        allowed.answers.sort_unstable_by_key(|(place, _)| *place);
+    }
+    allowed
+}
+
+/// The fields of what is still to be done: without items that have an answer, and without events
+/// that are never delivered.
+fn open(allowed: Allowed, sequel: Option<&Sequel>) -> Fields {
+    let open = sequel
+        .filter(|sequel| sequel.has_answers())
+        .map(Sequel::open_items);
+    match (allowed.fields, open) {
+        (Fields::GetInfo(_), Some(items)) => Fields::GetInfo(items),
+        (Fields::GetConf(_), Some(items)) => Fields::GetConf(items),
+        (fields, _) => fields,
+    }
+}

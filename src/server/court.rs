@@ -1,0 +1,265 @@
+//! The court: the policy in force, what each controller may do by it, and what of Tor's is whose.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::bus::{SessionId, To};
+use crate::options::{Address, Settings, SocketAddress};
+use crate::policy::{Behind, Delivery, Grants, Identity, Law, Ledger, Policy};
+use crate::sys::policy as files;
+use crate::tor::facts::Facts;
+use crate::wire::event::{Event, EventKind, EventMask};
+
+/// The most identities of which it is kept what they may do.
+const MOST_KNOWN: usize = 1024;
+
+/// The most events that wait for the answer to an `ADD_ONION`; of more the oldest are dropped.
+const MOST_WAITING: usize = 1024;
+
+/// The most refusals of one user that are logged in a second; of more only the number is.
+const MOST_TOLD: u32 = 10;
+
+/// The policy in force.
+pub(super) struct Court {
+    policy: Policy,
+    /// What identities may do, by all of them but the process.
+    known: HashMap<Identity, Arc<Grants>>,
+    pub(super) ledger: Ledger,
+    /// What is known of the Tor behind the bus.
+    pub(super) facts: Option<Facts>,
+    /// Somebody may wait for the facts, or for their not coming.
+    pub(super) has_news: bool,
+    /// The daemon's own sockets, and Tor's as the daemon knows it.
+    pub(super) sockets: Vec<Vec<u8>>,
+    pub(super) members: BTreeMap<SessionId, Member>,
+    /// The number of members that are judged by whose circuits and streams there are.
+    about_own: usize,
+    /// The members that get some events of a kind only, by what they may do.
+    pub(super) groups: HashMap<EventKind, Vec<Group>>,
+    pub(super) waiting: VecDeque<(Event, Group)>,
+    told: HashMap<u32, (Instant, u32)>,
+    /// The number of the last refusal.
+    pub(super) number: u64,
+    /// It was said what this kernel does not tell.
+    pub(super) has_told_missing: bool,
+}
+
+/// A connection with a guard.
+pub(super) struct Member {
+    pub(super) grants: Arc<Grants>,
+    /// The events of which it gets only some.
+    pub(super) own: EventMask,
+}
+
+/// Those of one owner, or one profile, that get some events of a kind only.
+#[derive(Clone)]
+pub(super) struct Group {
+    grants: Arc<Grants>,
+    sessions: Arc<[SessionId]>,
+}
+
+/// Whether nobody but root can write to any directory on the way to a path.
+fn is_safe(path: &[u8]) -> bool {
+    files::is_roots(Path::new(OsStr::from_bytes(path)))
+}
+
+impl Court {
+    pub(super) fn new(policy: Policy, settings: &Settings) -> Self {
+        Self {
+            policy,
+            known: HashMap::new(),
+            ledger: Ledger::default(),
+            facts: None,
+            has_news: false,
+            sockets: sockets(settings),
+            members: BTreeMap::new(),
+            about_own: 0,
+            groups: HashMap::new(),
+            waiting: VecDeque::new(),
+            told: HashMap::new(),
+            number: 0,
+            has_told_missing: false,
+        }
+    }
+
+    /// Takes another policy, by which connections are to be judged anew.
+    pub(super) fn replace(&mut self, policy: Policy) {
+        self.policy = policy;
+        self.known.clear();
+    }
+
+    /// What somebody may do.
+    pub(super) fn grants(&mut self, identity: &Identity) -> Arc<Grants> {
+        let key = Identity {
+            pid: 0,
+            ..identity.clone()
+        };
+        if let Some(known) = self.known.get(&key) {
+            return Arc::clone(known);
+        }
+        if self.known.len() >= MOST_KNOWN {
+            self.known.clear();
+        }
+        let grants = Arc::new(Grants::unite(&self.policy, &key));
+        self.known.insert(key, Arc::clone(&grants));
+        grants
+    }
+
+    /// What commands are judged by.
+    pub(super) fn law<'a>(&'a self, settings: &'a Settings) -> Law<'a> {
+        Law {
+            ledger: &self.ledger,
+            behind: Behind {
+                options: self.facts.as_ref().map(|facts| &facts.options),
+                control_ports: self
+                    .facts
+                    .as_ref()
+                    .map_or(&[], |facts| &facts.control_ports),
+                control_paths: &self.sockets,
+                ports: self.facts.as_ref().map_or(&[], |facts| &facts.ports),
+                protected: &settings.protected_ports,
+                // Any host may be this one by another of its addresses.
+                is_local: Some(&|_| true),
+                is_safe: Some(&is_safe),
+            },
+        }
+    }
+
+    /// What a controller may do; none for one without a guard.
+    pub(super) fn grants_of(&self, session: SessionId) -> Option<&Arc<Grants>> {
+        self.members.get(&session).map(|member| &member.grants)
+    }
+
+    /// The events that Tor must send for the policy's own sake.
+    pub(super) fn interest(&self) -> EventMask {
+        let mut events: EventMask = [EventKind::ConfChanged].into_iter().collect();
+        if self.about_own > 0 {
+            events = events.union([EventKind::Circ, EventKind::Stream].into_iter().collect());
+        }
+        events
+    }
+
+    /// Takes what a controller may do, by the policy as it is now.
+    pub(super) fn enter(&mut self, session: SessionId, grants: Arc<Grants>) {
+        let own = self.leave(session);
+        self.about_own += usize::from(grants.is_about_own());
+        self.members.insert(session, Member { grants, own });
+    }
+
+    /// Forgets a controller. Returns the events of which it got only some.
+    pub(super) fn leave(&mut self, session: SessionId) -> EventMask {
+        let Some(member) = self.members.remove(&session) else {
+            return EventMask::NONE;
+        };
+        self.about_own -= usize::from(member.grants.is_about_own());
+        if !member.own.is_empty() {
+            self.groups.clear();
+        }
+        member.own
+    }
+
+    /// Those that get some events of a kind only, by what they may do.
+    pub(super) fn groups(&mut self, kind: EventKind) -> Vec<Group> {
+        if let Some(groups) = self.groups.get(&kind) {
+            return groups.clone();
+        }
+        let mut by_grants: Vec<(Arc<Grants>, Vec<SessionId>)> = Vec::new();
+        for (session, member) in &self.members {
+            if !member.own.contains(kind) {
+                continue;
+            }
+            let same = |(grants, _): &&mut (Arc<Grants>, _)| Arc::ptr_eq(grants, &member.grants);
+            match by_grants.iter_mut().find(same) {
+                Some((_, sessions)) => sessions.push(*session),
+                None => by_grants.push((Arc::clone(&member.grants), vec![*session])),
+            }
+        }
+        let group = |(grants, sessions): (_, Vec<_>)| Group {
+            grants,
+            sessions: sessions.into(),
+        };
+        let groups: Vec<_> = by_grants.into_iter().map(group).collect();
+        self.groups.insert(kind, groups.clone());
+        groups
+    }
+}
+
+/// The paths at which no onion service may end: those of the daemon's sockets and of Tor's.
+fn sockets(settings: &Settings) -> Vec<Vec<u8>> {
+    let own = settings
+        .sockets
+        .iter()
+        .filter_map(|spec| match &spec.address {
+            SocketAddress::Path(path) => Some(path.clone()),
+            SocketAddress::Inherited(_) => None,
+        });
+    let tor = match &settings.tor {
+        Some(Address::Unix(path)) => Some(PathBuf::from(path)),
+        _ => None,
+    };
+    let mut sockets = BTreeSet::new();
+    for path in own.chain(tor) {
+        if let Ok(target) = path.canonicalize() {
+            sockets.insert(target.as_os_str().as_bytes().to_vec());
+        }
+        sockets.insert(path.as_os_str().as_bytes().to_vec());
+    }
+    sockets.into_iter().collect()
+}
+
+impl Court {
+    /// Whether one more refusal of a user is logged, and after how many that were not.
+    pub(super) fn may_tell(&mut self, uid: u32, now: Instant) -> Option<u32> {
+        if self.told.len() >= MOST_KNOWN {
+            self.told.clear();
+        }
+        let (since, count) = self.told.entry(uid).or_insert((now, 0));
+        let mut left_out = 0;
+        if now.saturating_duration_since(*since) >= Duration::from_secs(1) {
+            left_out = count.saturating_sub(MOST_TOLD);
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        (*count <= MOST_TOLD).then_some(left_out)
+    }
+
+    /// Notes an event for those of a group that get it.
+    pub(super) fn deliver(
+        &mut self,
+        event: &Event,
+        line: &[u8],
+        group: Group,
+        out: &mut Vec<(Event, To)>,
+    ) {
+        let now = Instant::now();
+        let grants = &group.grants;
+        if let Event::Message(message) = event {
+            if grants.reads_message(message) {
+                out.push((event.clone(), To::Many(group.sessions)));
+            }
+            return;
+        }
+        if event.kind() == EventKind::Controller {
+            for &session in group.sessions.iter() {
+                if self.ledger.deliver(grants, session, line, None, now) == Delivery::Yes {
+                    out.push((event.clone(), To::One(session)));
+                }
+            }
+            return;
+        }
+        match self.ledger.deliver(grants, 0, line, None, now) {
+            Delivery::Yes => out.push((event.clone(), To::Many(group.sessions))),
+            Delivery::No => {}
+            Delivery::Wait => {
+                if self.waiting.len() >= MOST_WAITING {
+                    self.waiting.pop_front();
+                }
+                self.waiting.push_back((event.clone(), group));
+            }
+        }
+    }
+}
