@@ -147,3 +147,55 @@ fn files_that_are_wrong_are_told_all_at_once() {
     let (_, err) = run(&place, &["show"], 2);
     assert!(err.contains("nowhere: it cannot be read"), "{err}");
 }
+
+/// What `onionbus check` says of a place's option file.
+fn check(place: &Place) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onionbus"));
+    command
+        .arg("check")
+        .arg("--config")
+        .arg(place.path("onionbus.conf"));
+    let output = command.output().expect("it starts");
+    let err = String::from_utf8(output.stderr).expect("it prints UTF-8");
+    (output.status.success(), err)
+}
+
+#[test]
+fn a_check_reads_the_policy_too() {
+    let place = place("Profile a\nMatch any\nAllow setconf ClientTransportPlugin\n");
+    let (is_right, err) = check(&place);
+    assert!(is_right, "{err}");
+    for part in [
+        "warning: ",
+        "own.policy:3: ",
+        "nobody is allowed bussignal BUSRELOAD",
+    ] {
+        assert!(err.contains(part), "{part}: {err}");
+    }
+    place.file("own/own.policy", "Profile a\nAllow nonsense\nUse nobody\n");
+    let (is_right, err) = check(&place);
+    assert!(!is_right);
+    assert!(
+        err.contains("own.policy:2: ") && err.contains("own.policy:3: "),
+        "{err}"
+    );
+}
+
+#[test]
+fn the_example_in_contrib_is_a_policy_once_it_is_taken_into_use() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/local.policy");
+    let text = fs::read_to_string(path).expect("it is there");
+    let lines = text.lines().map(|line| match line.strip_prefix('#') {
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_alphabetic()) => rest,
+        _ => line,
+    });
+    let text = lines.collect::<Vec<_>>().join("\n");
+    let text = text
+        .replace("group=onionbus-admin", "group=0")
+        .replace("user=alice", "user=1");
+    let place = place(&text);
+    let (out, _) = run(&place, &["show", "--user", "root"], 0);
+    assert_eq!(out, "Allow all\n");
+    let (out, _) = run(&place, &["show", "--user", "1"], 0);
+    assert!(out.contains("Allow signal NEWNYM"), "{out}");
+}

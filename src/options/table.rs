@@ -133,8 +133,9 @@ pub const TABLE: &[Spec] = &[
         kind: Kind::Sockets,
         default: "",
         change: Changeable::AtStart,
-        doc: "A Unix socket on which controllers are served. Whoever may connect to it may do \
-              everything, so its permissions are the door. Each further line is one more socket.",
+        doc: "A Unix socket on which controllers are served. Without BusPolicy whoever may connect \
+              to it may do everything, so its permissions are the door. Each further line is one \
+              more socket.",
     },
     Spec {
         name: "BusStateDirectory",

@@ -278,6 +278,11 @@ fn the_example_configuration() {
         assert!(right, "{default}: {lines:?}");
     }
     let (place, notes) = (file.to_owned(), Vec::new());
+    // These places are there once it is installed; policy_try reads what is installed there.
+    let lines = lines
+        .into_iter()
+        .filter(|line| !line.starts_with("BusPolicy "));
+    let lines = lines.collect();
     check(
         &Place::new(),
         &Example {
