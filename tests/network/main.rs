@@ -3,7 +3,14 @@
 
 mod conf;
 mod live;
+#[path = "../policy/people.rs"]
+#[allow(
+    dead_code,
+    reason = "the tests of the policy need more of it than these"
+)]
+mod people;
 mod place;
+mod policy;
 mod socks;
 #[path = "../support/mod.rs"]
 mod support;
