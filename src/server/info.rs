@@ -20,6 +20,12 @@ use crate::wire::request::{FEATURES, SIGNALS};
 /// newer), and then who really speaks.
 pub(super) const VERSION: &str = concat!("0.4.9.11 (onionbus-", env!("CARGO_PKG_VERSION"), ")");
 
+/// The keys that are there where a policy is in force, and are answered as it judges.
+const KEYS: [&str; 2] = [
+    "policy -- What the controller may do.",
+    "whoami -- Who the controller is, as the kernel says.",
+];
+
 impl Daemon {
     /// Every key's value in the asked order, or none if one of them has none.
     pub(super) fn get_info(
@@ -92,7 +98,8 @@ impl Daemon {
                 Key::ALL
                     .iter()
                     .filter(|key| !behind_tor || key.owner() == Owner::Bus)
-                    .map(|key| format!("{} -- {}", key.name(), key.about())),
+                    .map(|key| format!("{} -- {}", key.name(), key.about()))
+                    .chain(self.court.iter().flat_map(|_| KEYS.map(str::to_owned))),
             )),
             Key::EventsNames => Value::from(words(
                 EventKind::NAMED

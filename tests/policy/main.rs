@@ -2,6 +2,7 @@
 //! told of.
 
 mod people;
+mod programs;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../relay/tor.rs"]
@@ -221,9 +222,13 @@ fn what_is_refused_looks_as_if_it_were_not_there() {
                 "POLICYCHECK NONESUCH",
                 "510 Unrecognized command \"NONESUCH\"",
             ),
-            ("SIGNAL HALT", "250 OK"),
         ],
     );
+    let names = admin.ask("GETINFO info/names events/names");
+    for part in ["\nwhoami -- ", "\npolicy -- ", " POLICY DENIED\n"] {
+        assert!(names.contains(part), "{part}: {names}");
+    }
+    replies(&mut admin, &[("SIGNAL HALT", "250 OK")]);
     tor.ends();
 }
 
@@ -476,4 +481,61 @@ fn frames_are_judged_as_the_commands_they_stand_for() {
         "{}",
         body.escape_ascii()
     );
+}
+
+#[test]
+fn messages_are_for_those_who_may_read_them() {
+    if !has_people() {
+        return;
+    }
+    let policy = format!(
+        "Profile a\nMatch user={ALICE}\nAllow name {{uid}}_*\nAllow post @all @{BOB}_x\n\
+         Allow read @{ALICE}_x\n\
+         Profile b\nMatch user={BOB}\nAllow name {{uid}}_*\nAllow post @all @{ALICE}_x\n\
+         Allow read @all\nAllow list\n"
+    );
+    let place = place(&policy, "");
+    let _daemon = serve(&place).ready();
+    let (mut alice, mut bob) = (connect(&place, ALICE, &[]), connect(&place, BOB, &[]));
+    alice.ok(&format!("CONTROLLERNAME {ALICE}_x"));
+    bob.ok(&format!("CONTROLLERNAME {BOB}_x"));
+    alice.ok("SETEVENTS POSTMESSAGE");
+    bob.ok("SETEVENTS POSTMESSAGE");
+    replies(
+        &mut bob,
+        &[
+            ("POSTMESSAGE @nobody x", "510 Command filtered (b)"),
+            ("GETINFO list-controllers", "250"),
+        ],
+    );
+    // What each may read, of one to all and one to either.
+    bob.send(format!(
+        "POSTMESSAGE @all one\r\nPOSTMESSAGE @{ALICE}_x two\r\n"
+    ));
+    assert_eq!(alice.next_message().1, format!("{BOB}_x @{ALICE}_x two"));
+    alice.send(format!(
+        "POSTMESSAGE @{BOB}_x three\r\nPOSTMESSAGE @all four\r\n"
+    ));
+    let mut said: Vec<_> = (0..4).map(|_| bob.reply()).collect();
+    said.retain(|reply| reply.starts_with("650"));
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(
+        said[0].ends_with(" @all one") && said[1].ends_with(" @all four"),
+        "{said:?}"
+    );
+    let recent = bob.ask("GETINFO recent-messages");
+    assert!(
+        recent.contains(" @all one") && !recent.contains(" three"),
+        "{recent}"
+    );
+    assert_eq!(
+        (alice.reply(), alice.reply()),
+        ("250 OK".into(), "250 OK".into())
+    );
+    let recent = alice.ask("GETINFO recent-messages");
+    assert!(
+        recent.contains(" two") && !recent.contains("@all"),
+        "{recent}"
+    );
+    replies(&mut alice, &[("GETINFO list-controllers", "552 ")]);
 }

@@ -4,6 +4,7 @@ mod files;
 mod onions;
 mod order;
 mod owned;
+mod sequels;
 
 use std::collections::BTreeSet;
 
