@@ -7,8 +7,8 @@ use std::time::Instant;
 use mio::Registry;
 
 use super::connection::Connection;
-use super::places::Places;
 use super::court::Court;
+use super::places::Places;
 use super::source::Source;
 use super::timers::Timers;
 use super::tor_side::TorSide;
