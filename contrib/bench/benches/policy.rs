@@ -2,6 +2,7 @@
 //! cost on the way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -15,11 +16,15 @@ use onionbus::wire::text::{self, Framed, Framer};
 fn policy() -> String {
     let mut text = String::from("Profile desk\nMatch any\n");
     for number in 0..20 {
-        text += &format!("Allow getinfo key/{number}/* other/{number}\n");
+        writeln!(text, "Allow getinfo key/{number}/* other/{number}").expect("a String takes all");
     }
     for number in 0..10 {
-        text += &format!("Allow add_onion ports=1{number}=2{number},3{number} flags=Detach\n");
-        text += &format!("Allow setconf Option{number}=0|1|10-20\n");
+        writeln!(
+            text,
+            "Allow add_onion ports=1{number}=2{number},3{number} flags=Detach"
+        )
+        .expect("a String takes all");
+        writeln!(text, "Allow setconf Option{number}=0|1|10-20").expect("a String takes all");
     }
     text += "Allow getconf *\nAllow events CIRC:own STREAM:own BW\nAllow signal NEWNYM\n";
     text += "Allow circuits close own\nAllow setconf MaxCircuitDirtiness=10-600\n";
