@@ -68,6 +68,38 @@ fn plan_for<'a>(
     }
 }
 
+/// The verdict on a command: what is allowed of it and what follows, or how it is refused.
+fn ruling(
+    guard: &Guard,
+    law: &Law<'_>,
+    verb: Verb,
+    fields: &Fields,
+) -> Result<(Allowed, Box<Judgement>), Judged<'static>> {
+    let judgement = |sequel, denied| {
+        Box::new(Judgement {
+            sequel,
+            denied,
+            octets: None,
+        })
+    };
+    match judge(&guard.grants, law.ledger, &law.behind, fields) {
+        Verdict::Allow(allowed) => {
+            let allowed = with_own_answers(guard, allowed);
+            let complaint = allowed.complaint.as_ref();
+            let denied = complaint.map(|why| Box::new(Denied::new(verb, why, true)));
+            let judgement = judgement(Sequel::of(&allowed).map(Box::new), denied);
+            Ok((allowed, judgement))
+        }
+        Verdict::Refuse(why) => {
+            let denied = Box::new(Denied::new(verb, &why, false));
+            Err((
+                Plan::Refuse(why.refusal),
+                Some(judgement(None, Some(denied))),
+            ))
+        }
+    }
+}
+
 /// Judges a command of the text protocol.
 pub(super) fn of_text<'a>(
     guard: &Guard,
@@ -96,22 +128,10 @@ pub(super) fn of_text<'a>(
         Err(_) if guard.passes() => return (plan_for(command, request, tor), None),
         Err(refusal) => return refused(refusal),
     };
-    let allowed = match judge(&guard.grants, law.ledger, &law.behind, &fields) {
-        Verdict::Allow(allowed) => with_own_answers(guard, allowed),
-        Verdict::Refuse(why) => {
-            let judgement = Judgement {
-                denied: Some(Box::new(Denied::new(verb, &why, false))),
-                ..Judgement::default()
-            };
-            return (Plan::Refuse(why.refusal), Some(Box::new(judgement)));
-        }
+    let (allowed, mut judgement) = match ruling(guard, law, verb, &fields) {
+        Ok(ruling) => ruling,
+        Err(refused) => return refused,
     };
-    let complaint = allowed.complaint.as_ref();
-    let mut judgement = Box::new(Judgement {
-        sequel: Sequel::of(&allowed).map(Box::new),
-        denied: complaint.map(|why| Box::new(Denied::new(verb, why, true))),
-        octets: None,
-    });
     let sequel = judgement.sequel.as_deref();
     if guard.passes() && !sequel.is_some_and(Sequel::has_answers) {
         return (plan_for(command, request, tor), Some(judgement));
@@ -164,23 +184,10 @@ pub(super) fn of_frame<'a>(
         }
         (None | Some(None), _) => return (plan_of_all, None),
     };
-    let verb = fields.verb();
-    let allowed = match judge(&guard.grants, law.ledger, &law.behind, &fields) {
-        Verdict::Allow(allowed) => with_own_answers(guard, allowed),
-        Verdict::Refuse(why) => {
-            let judgement = Judgement {
-                denied: Some(Box::new(Denied::new(verb, &why, false))),
-                ..Judgement::default()
-            };
-            return (Plan::Refuse(why.refusal), Some(Box::new(judgement)));
-        }
+    let (allowed, judgement) = match ruling(guard, law, fields.verb(), &fields) {
+        Ok(ruling) => ruling,
+        Err(refused) => return refused,
     };
-    let complaint = allowed.complaint.as_ref();
-    let judgement = Box::new(Judgement {
-        sequel: Sequel::of(&allowed).map(Box::new),
-        denied: complaint.map(|why| Box::new(Denied::new(verb, why, true))),
-        octets: None,
-    });
     if let Plan::Ask(query) = &mut plan_of_all
         && is_translated
         && !guard.passes()
