@@ -59,26 +59,24 @@ pub(super) fn listen(options: &Options, registry: &Registry) -> Result<Vec<Liste
         let taken: Vec<_> = inherited
             .extract_if(.., |socket| is_for(socket, spec))
             .collect();
+        let address: Arc<[u8]> = match &spec.address {
+            SocketAddress::Path(path) => path.as_os_str().as_bytes().into(),
+            SocketAddress::Inherited(name) => format!("fd:{name}").into_bytes().into(),
+        };
         match &spec.address {
             SocketAddress::Inherited(name) if taken.is_empty() => {
                 return Err(ServeError::NotInherited(name.clone()));
             }
             SocketAddress::Path(path) if taken.is_empty() => {
                 let (socket, file) = SocketFile::make(path, spec, socket::PATIENCE)?;
-                let address = path.as_os_str().as_bytes().into();
+                let address = Arc::clone(&address);
                 listeners.push((Some(file), socket, address, spec.protocol, spec.login));
             }
             _ => {}
         }
-        match &spec.address {
-            SocketAddress::Path(path) => log::info!("listening at {}", path.display()),
-            SocketAddress::Inherited(name) => log::info!("listening at fd:{name}"),
-        }
+        log::info!("listening at {}", String::from_utf8_lossy(&address));
         for Inherited { listener, .. } in taken {
-            let address = match &spec.address {
-                SocketAddress::Path(path) => path.as_os_str().as_bytes().into(),
-                SocketAddress::Inherited(name) => format!("fd:{name}").into_bytes().into(),
-            };
+            let address = Arc::clone(&address);
             listeners.push((None, listener, address, spec.protocol, spec.login));
         }
     }
