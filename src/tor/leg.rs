@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
+use zeroize::Zeroizing;
+
 use super::fence::Fence;
 use super::merge::Query;
 use crate::account::PIECE;
@@ -54,7 +56,7 @@ pub struct Leg {
 
 #[derive(Debug)]
 struct Early {
-    octets: Vec<u8>,
+    octets: Zeroizing<Vec<u8>>,
     cost: usize,
     replies: Replies,
     query: Option<Query>,
@@ -167,7 +169,8 @@ impl Leg {
 
     /// Takes a query, whose answer comes out when it is whole.
     pub fn handle_query(&mut self, mut query: Query, fence: &Fence) {
-        let command = std::mem::take(&mut query.command);
+        // It may be about a key.
+        let command = Zeroizing::new(std::mem::take(&mut query.command));
         let (cost, replies) = (cost(query.weight()), query.replies);
         self.send(&command, cost, replies, Some(query), fence);
     }
@@ -182,7 +185,7 @@ impl Leg {
     ) {
         self.cost += cost;
         if !self.open {
-            let octets = octets.to_vec();
+            let octets = octets.to_vec().into();
             self.early.push(Early {
                 octets,
                 cost,

@@ -4,6 +4,8 @@ use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeSet;
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 use super::onions::{flags, two_parts};
 use super::{first_of, keywords, number, words, write_pair};
 use crate::wire::refusal::Refusal;
@@ -51,7 +53,7 @@ pub enum Key {
     /// A new one of ED25519-V3.
     NewEd25519,
     /// This one of ED25519-V3, in base 64.
-    Ed25519(Vec<u8>),
+    Ed25519(Zeroizing<Vec<u8>>),
 }
 
 /// The key is nobody's to read.
@@ -253,7 +255,7 @@ fn key_of(text: &[u8]) -> Result<Key, Refusal> {
     let (kind, key) =
         two_parts(text).ok_or_else(|| words::refusal(512, "Invalid key type/blob"))?;
     if kind.eq_ignore_ascii_case(b"ED25519-V3") {
-        return Ok(Key::Ed25519(key.to_vec()));
+        return Ok(Key::Ed25519(key.to_vec().into()));
     }
     if kind.eq_ignore_ascii_case(b"NEW") && key.eq_ignore_ascii_case(b"BEST") {
         return Ok(Key::NewBest);

@@ -1,6 +1,8 @@
 //! The fields of commands about onion services and the keys of their clients (control-spec 3.26 to
 //! 3.32), but `ADD_ONION`.
 
+use zeroize::Zeroizing;
+
 use super::{Fields, first_of, keywords, words, words_of, write_pair};
 use crate::command::Verb;
 use crate::wire::refusal::Refusal;
@@ -62,7 +64,7 @@ pub struct ClientKey {
     /// The service that the key is for.
     pub onion: Onion,
     /// The private key, in base 64.
-    pub key: Vec<u8>,
+    pub key: Zeroizing<Vec<u8>>,
     /// The name that it is listed with.
     pub name: Option<Vec<u8>>,
     /// Whether it is kept on disk.
@@ -167,7 +169,7 @@ fn add(keyword: &[u8], line: &[u8]) -> Result<ClientKey, Refusal> {
             name = Some(value.to_vec());
         }
     }
-    let key = key.to_vec();
+    let key = key.to_vec().into();
     Ok(ClientKey {
         onion,
         key,

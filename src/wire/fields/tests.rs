@@ -200,7 +200,7 @@ fn add_onion() -> impl Strategy<Value = Fields> {
     let key = prop_oneof![
         Just(Key::NewBest),
         Just(Key::NewEd25519),
-        "[a-zA-Z0-9+/=]{1,88}".prop_map(|key| Key::Ed25519(key.into_bytes())),
+        "[a-zA-Z0-9+/=]{1,88}".prop_map(|key| Key::Ed25519(key.into_bytes().into())),
     ];
     let client = "[A-Z2-7]{52}".prop_map(String::into_bytes);
     let int32 = || option::of(0..=i32::MAX as u32);
@@ -287,7 +287,7 @@ fn onions() -> impl Strategy<Value = Fields> {
             |(onion, key, name, permanent)| {
                 Fields::ClientAuthAdd(ClientKey {
                     onion,
-                    key,
+                    key: key.into(),
                     name,
                     permanent,
                 })
