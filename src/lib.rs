@@ -26,6 +26,7 @@
 //! ```text
 //!   leg       one for each controller that needs Tor   <-> link <-> Tor
 //!   watcher   one for the daemon: SETEVENTS, events     <-> link <-> Tor
+//!   keeper    one for the daemon: what is kept          <-> link <-> Tor
 //!   upstream  is Tor there? when is it tried again? its version, chain, identifiers, names
 //! ```
 //!
@@ -56,6 +57,8 @@
 //!   [conversation](controller::Conversation) (dialect, login, next command), its
 //!   [plan](controller::Plan) for a command, its input and replies, its leg, and the
 //!   [reason](controller::Wait) why it is not served now. No sockets, no other controller.
+//! - [`keep`]: what Tor forgets and the daemon keeps: onion services and whose they are, keys, maps;
+//!   made on the daemon's own connection, and given to the next Tor. No sockets, no files.
 //! - [`tor`]: the Tor behind the bus, as above, and what of a command or an answer is the bus's
 //!   ([`merge`](tor::merge)) and what binary requests are in its words
 //!   ([`translate`](tor::translate)). `handle_*` in, `poll_*` out. No sockets, no controllers.
@@ -73,16 +76,17 @@
 //!   `work` those of them that take long; `readable` whether a socket is to be read; `link` one
 //!   socket to Tor, `leg`, `tor_side` and `spare` those of controllers, of the daemon and of the
 //!   next controller; `memory` what goes where too much is kept; `court` the policy in force and
-//!   `policy` what follows from it; `accept`, `confinement`, `files`, `timers`, `signals` and
+//!   `policy` what follows from it; `keeper` the keeper's connection and store, `kept` the commands
+//!   it has to do with; `accept`, `confinement`, `files`, `timers`, `signals` and
 //!   `shutdown` what their names say.
 //! - [`sys`]: every other system call: paths, sockets with modes, peers, the state directory,
 //!   descriptors, pages, the clock. No policy.
 //! - [`logging`]: the log, to standard error and as events.
 //!
-//! [`account`], [`command`], [`wire`], [`auth`], [`policy`], [`controller`] and [`tor`] do no I/O,
-//! read no clock and hold no lock: they are functions of what they are given, the time included, so
-//! a test feeds them octet by octet on a time of its own. `tests/rooms.rs` holds that, and which
-//! room may name which.
+//! [`account`], [`command`], [`wire`], [`auth`], [`policy`], [`controller`], [`keep`] and [`tor`] do
+//! no I/O, read no clock and hold no lock: they are functions of what they are given, the time
+//! included, so a test feeds them octet by octet on a time of its own. `tests/rooms.rs` holds that,
+//! and which room may name which.
 //!
 //! A line of code knows its room: it makes a system call: `server`, `sys`, `outbox`; it spells a
 //! CRLF, a status or a type number: `wire`; it names a command or a key: `command`; an option:
@@ -158,6 +162,7 @@ pub mod auth;
 pub mod bus;
 pub mod command;
 pub mod controller;
+pub mod keep;
 pub mod logging;
 pub mod options;
 pub mod outbox;

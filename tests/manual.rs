@@ -28,7 +28,9 @@ fn item(spec: &Spec) -> String {
         kind => format!("{}.", kind.takes()),
     };
     let default = match spec.default {
-        "" if spec.kind == Kind::Paths => "Default: none.".into(),
+        "" if matches!(spec.kind, Kind::Path | Kind::Paths) && spec.name != "BusStateDirectory" => {
+            "Default: none.".into()
+        }
         "" => "Default: see\n.Sx DEFAULTS .".into(),
         default => format!("Default: {default}."),
     };

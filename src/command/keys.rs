@@ -55,6 +55,7 @@ keys! {
     EventsNames: "events/names", Both, "Every event that SETEVENTS takes.";
     FeaturesNames: "features/names", Either, "Every feature that USEFEATURE takes.";
     InfoNames: "info/names", Both, "Every key of GETINFO.";
+    KeptOnions: "kept-onions", Bus, "The onion services that are kept, and whose they are.";
     ListControllers: "list-controllers", Bus, "The name of each connected controller, or unset.";
     NewMessages: "new-messages", Bus, "The newest unread messages; they are read then.";
     Confinement: "process/confinement", Bus, "What the daemon's process has given up.";
@@ -137,6 +138,7 @@ impl Key {
             | Self::EventsNames
             | Self::FeaturesNames
             | Self::InfoNames
+            | Self::KeptOnions
             | Self::ListControllers
             | Self::NewMessages
             | Self::RecentMessages

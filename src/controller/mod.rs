@@ -16,6 +16,7 @@ pub use judgement::{Denied, Judgement};
 pub use plan::{MOST_KEYS, Plan, Work};
 
 use crate::account::PARSED;
+use crate::keep::Note;
 use crate::policy::{Guard, Law, Sequel};
 use crate::tor::leg::Leg;
 use crate::tor::upstream::Upstream;
@@ -48,6 +49,8 @@ pub struct Controller {
     pub guard: Option<Box<Guard>>,
     /// What follows the answers that Tor owes, in their order.
     pub sequels: VecDeque<Box<Sequel>>,
+    /// What is to be noted of the answers that Tor owes, in their order.
+    pub notes: VecDeque<Note>,
     /// Its onion services, which end with its connection to Tor.
     pub onions: Vec<Onion>,
 }
@@ -69,6 +72,10 @@ pub enum Wait {
     Events,
     /// Tor must say what a policy judges by.
     Facts,
+    /// Tor must answer what the keeper has asked for it.
+    Kept,
+    /// A new Tor must have back what the one before had.
+    Restore,
     /// Its command is work that takes long, and others come first.
     Work,
     /// Its turn was long enough.
@@ -150,6 +157,7 @@ impl Controller {
             is_owner: false,
             guard: None,
             sequels: VecDeque::new(),
+            notes: VecDeque::new(),
             onions: Vec::new(),
         }
     }
@@ -321,7 +329,7 @@ impl Controller {
     pub fn is_done(&mut self) -> bool {
         let waits = matches!(
             self.wait,
-            Wait::Answers | Wait::Room | Wait::Work | Wait::Turn
+            Wait::Answers | Wait::Room | Wait::Work | Wait::Turn | Wait::Restore
         );
         let leg = self.leg.as_mut();
         !waits && leg.is_none_or(|leg| leg.is_quiet() && leg.poll_transmit().is_empty())
@@ -378,6 +386,8 @@ impl fmt::Display for Wait {
             Self::Room => "some of Tor's answers",
             Self::Events => "Tor to send events",
             Self::Facts => "Tor to say what a policy judges by",
+            Self::Kept => "Tor's answer about what is kept",
+            Self::Restore => "Tor to have back what is kept",
             Self::Work => "files to be read or written",
             Self::Turn => "others to have their turn",
         })

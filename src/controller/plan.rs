@@ -232,6 +232,7 @@ fn query(
             merge: Merge::Reply,
             question: None,
             is_judged: false,
+            is_noted: false,
         },
     };
     query.question = Some(question);

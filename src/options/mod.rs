@@ -137,6 +137,12 @@ pub struct Settings {
     pub tor_timeout: Duration,
     /// `BusKeepControllers`.
     pub keep_controllers: bool,
+    /// `BusKeepOnions`, whole seconds.
+    pub keep_onions: Duration,
+    /// `BusMaxOnions`, of each user.
+    pub max_onions: usize,
+    /// `BusOnionStore`; empty is none.
+    pub onion_store: PathBuf,
 }
 
 /// All options: who set which to what, and where they are saved to.
@@ -366,7 +372,7 @@ fn read(file: Option<&Path>) -> Result<(Group, bool), Problems> {
 fn effective(spec: &Spec, values: &Group, defaults: &Defaults) -> Vec<Value> {
     match values.get(spec.name) {
         Some(values) => values.clone(),
-        None if spec.name == "BusPolicy" => Vec::new(),
+        None if matches!(spec.name, "BusPolicy" | "BusOnionStore") => Vec::new(),
         None => vec![default(spec, defaults)],
     }
 }
@@ -375,7 +381,7 @@ fn default(spec: &Spec, defaults: &Defaults) -> Value {
     match spec.name {
         "BusSocket" => Value::Socket(SocketSpec::at(&defaults.socket)),
         "BusStateDirectory" => Value::Path(defaults.state_directory.clone()),
-        "BusPolicy" => Value::Path(PathBuf::new()),
+        "BusPolicy" | "BusOnionStore" => Value::Path(PathBuf::new()),
         _ => spec
             .kind
             .parse(spec.default.as_bytes())
@@ -408,6 +414,9 @@ impl Settings {
             login_timeout: Duration::ZERO,
             tor_timeout: Duration::ZERO,
             keep_controllers: false,
+            keep_onions: Duration::ZERO,
+            max_onions: 0,
+            onion_store: PathBuf::new(),
         };
         for spec in TABLE {
             for value in effective(spec, values, defaults) {
@@ -455,6 +464,9 @@ impl Settings {
             ("BusTorAllowCookie", Value::Boolean(on)) => self.tor_allow_cookie = on,
             ("BusLoginTimeout", Value::Number(n)) => self.login_timeout = Duration::from_secs(n),
             ("BusTorTimeout", Value::Number(n)) => self.tor_timeout = Duration::from_secs(n),
+            ("BusKeepOnions", Value::Number(n)) => self.keep_onions = Duration::from_secs(n),
+            ("BusMaxOnions", Value::Number(n)) => self.max_onions = size(n),
+            ("BusOnionStore", Value::Path(path)) => self.onion_store = path,
             ("BusKeepControllers", Value::Boolean(on)) => self.keep_controllers = on,
             // A test loads the whole table, so that none can be forgotten here.
             (name, value) => unreachable!("{name} is in the table as what {value:?} is not"),

@@ -242,6 +242,37 @@ pub const TABLE: &[Spec] = &[
               Tor. With 0 one that used Tor is disconnected, as Tor itself would do.",
     },
     Spec {
+        name: "BusKeepOnions",
+        kind: Kind::Seconds {
+            min: 0,
+            max: 31_536_000,
+        },
+        default: "0",
+        change: Changeable::Running,
+        doc: "How long an onion service waits for its owner after the controller that made it has \
+              left. What a controller has told Tor to make, keys and address maps included, is \
+              also given to the next Tor when Tor has been restarted. With 0 nothing is kept.",
+    },
+    Spec {
+        name: "BusMaxOnions",
+        kind: Kind::Count {
+            min: 1,
+            max: 10_000,
+        },
+        default: "32",
+        change: Changeable::Running,
+        doc: "How many onion services are kept for each user. Beyond that the one that has waited \
+              longest goes.",
+    },
+    Spec {
+        name: "BusOnionStore",
+        kind: Kind::Path,
+        default: "",
+        change: Changeable::AtStart,
+        doc: "The file in which kept onion services are written down, with their keys, so that \
+              they are there again when the daemon has been restarted. By default there is none.",
+    },
+    Spec {
         name: "BusHistory",
         kind: Kind::Count {
             min: 0,

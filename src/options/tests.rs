@@ -99,6 +99,9 @@ fn nobody_sets_anything() {
             login_timeout: Duration::from_secs(30),
             tor_timeout: Duration::from_secs(30),
             keep_controllers: false,
+            keep_onions: Duration::ZERO,
+            max_onions: 32,
+            onion_store: PathBuf::new(),
         }
     );
     assert_eq!(options.file(), None);
@@ -149,6 +152,9 @@ fn everything_is_set() {
             login_timeout: Duration::from_secs(30),
             tor_timeout: Duration::from_secs(2 * 60),
             keep_controllers: false,
+            keep_onions: Duration::ZERO,
+            max_onions: 32,
+            onion_store: PathBuf::new(),
         }
     );
     assert_eq!(settings.sockets.len(), 2);
@@ -307,7 +313,8 @@ fn what_changes_only_at_a_start_may_be_set_to_what_it_is() {
             "BusCookieAuthentication",
             "BusTor",
             "BusTorPassword",
-            "BusTorAllowCookie"
+            "BusTorAllowCookie",
+            "BusOnionStore"
         ]
     );
 }

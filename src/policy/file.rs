@@ -119,6 +119,13 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether onion services are kept for anybody.
+    #[must_use]
+    pub fn keeps_onions(&self) -> bool {
+        let keeps = |block: &Block| block.keep.is_some_and(|seconds| seconds > 0);
+        self.blocks.values().any(keeps)
+    }
+
     /// Reads files whose names are all different, or tells all that is wrong with them.
     pub fn parse(sources: &[Source<'_>], names: &Names<'_>) -> Result<Self, Vec<Problem>> {
         let mut reader = Reader {

@@ -109,6 +109,11 @@ impl Ledger {
         }
     }
 
+    /// A service is there that is kept for an owner.
+    pub fn handle_kept(&mut self, onion: &Onion, owner: Owner) {
+        self.onions.insert(onion.lower(), Some(owner));
+    }
+
     /// A service is no more: deleted, or its connection has ended.
     pub fn remove_onion(&mut self, onion: &Onion) {
         self.onions.remove(&onion.lower());

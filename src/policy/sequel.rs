@@ -9,7 +9,7 @@ use super::ledger::Ledger;
 use crate::wire::fields::{Fields, Flag, Onion, number};
 use crate::wire::reply::{Reply, Value};
 use crate::wire::request::Signal;
-use crate::wire::text::{encode_reply, parts};
+use crate::wire::text::{encode_reply, parts, write_info};
 
 /// Something that the ledger is told of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -366,16 +366,5 @@ fn own_lines(key: &[u8], part: &[u8], grants: &Grants, ledger: &Ledger, out: &mu
             own.push(line);
         }
     }
-    match &own[..] {
-        [] => out.extend([b"250-", key, b"=\r\n"].concat()),
-        [line] => out.extend([b"250-", key, b"=", line, b"\r\n"].concat()),
-        lines => {
-            out.extend([b"250+", key, b"=\r\n"].concat());
-            for line in lines {
-                out.extend_from_slice(line);
-                out.extend_from_slice(b"\r\n");
-            }
-            out.extend_from_slice(b".\r\n");
-        }
-    }
+    write_info(key, &own, out);
 }

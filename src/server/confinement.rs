@@ -34,6 +34,9 @@ pub(super) fn confine(options: &Options) -> String {
         let target = file.canonicalize().unwrap_or_else(|_| file.to_owned());
         files.extend(directory(&target));
     }
+    if !settings.onion_store.as_os_str().is_empty() {
+        files.extend(directory(&settings.onion_store));
+    }
     let measures = confinement::confine(&Needs {
         sockets: socket_directories(settings).collect(),
         files,

@@ -109,6 +109,11 @@ impl Court {
         grants
     }
 
+    /// Whether onion services are kept for anybody.
+    pub(super) fn keeps_onions(&self) -> bool {
+        self.policy.keeps_onions()
+    }
+
     /// What commands are judged by.
     pub(super) fn law<'a>(&'a self, settings: &'a Settings) -> Law<'a> {
         Law {

@@ -8,6 +8,7 @@ use mio::Registry;
 
 use super::connection::Connection;
 use super::court::Court;
+use super::keeper::Keeping;
 use super::places::Places;
 use super::source::Source;
 use super::timers::Timers;
@@ -45,6 +46,10 @@ pub(super) struct Daemon {
     pub(super) confinement: String,
     /// The Tor behind the bus, if there is one.
     pub(super) tor: Option<TorSide>,
+    /// A key may be in what this turn has read or is to send.
+    pub(super) has_read_key: bool,
+    /// What is kept for the next Tor, where anything is.
+    pub(super) keeping: Option<Box<Keeping>>,
     pub(super) outlet: Arc<Outlet>,
     pub(super) fanout: Fanout,
     /// The buffer that the replies of a turn are made in.

@@ -33,6 +33,20 @@ pub enum ServeError {
          unit with 'FileDescriptorName={0}'"
     )]
     NotInherited(String),
+    /// `BusOnionStore` where no service is kept.
+    #[error(
+        "BusOnionStore {0}: nothing is kept that could be stored there; set BusKeepOnions to the \
+         seconds for which a service waits for its owner"
+    )]
+    StoreWithoutKeeping(std::path::PathBuf),
+    /// The store of onion services cannot be used.
+    #[error("BusOnionStore {}: {cause}", path.display())]
+    Store {
+        /// Where it is.
+        path: std::path::PathBuf,
+        /// What is wrong with it, and what to do.
+        cause: String,
+    },
     /// The system refused something at the start.
     #[error("cannot start: {0}")]
     Start(io::Error),

@@ -93,6 +93,7 @@ impl Daemon {
                 let messages = self.bus.new_messages(session);
                 Value::Messages(self.readable(session, messages))
             }
+            Key::KeptOnions => Value::from(self.kept_onions(session)),
             Key::ListControllers => Value::Controllers(self.bus.list()),
             Key::InfoNames => Value::from(lines(
                 Key::ALL

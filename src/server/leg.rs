@@ -39,11 +39,16 @@ impl Daemon {
     }
 
     /// Asks Tor its part of a command that concerns both.
-    pub(super) fn ask(
-        &mut self,
-        connection: &mut Connection,
-        mut query: Query,
-    ) -> Result<(), Refusal> {
+    pub(super) fn ask(&mut self, connection: &mut Connection, query: Query) -> Result<(), Refusal> {
+        let is_noted = query.is_noted;
+        let outcome = self.try_to_ask(connection, query);
+        if is_noted && outcome.is_err() {
+            connection.controller.notes.pop_back();
+        }
+        outcome
+    }
+
+    fn try_to_ask(&mut self, connection: &mut Connection, mut query: Query) -> Result<(), Refusal> {
         match &mut query.merge {
             Merge::Save { failed, .. } => {
                 let outcome = self.work.take_outcome();
@@ -70,6 +75,9 @@ impl Daemon {
     fn connect_leg(&mut self, connection: &mut Connection) -> Result<(), Refusal> {
         if connection.leg.is_some() {
             return Ok(());
+        }
+        if self.keeper_comes_first() {
+            return Err(super::keeper::not_reachable());
         }
         let link = self
             .take_link(Source::Leg(connection.key))
@@ -208,6 +216,12 @@ impl Daemon {
             match &mut merged {
                 Ok(reply) => *reply = self.end_sequel(connection, std::mem::take(reply)),
                 Err(_) => drop(self.end_sequel(connection, Vec::new())),
+            }
+        }
+        if query.is_noted {
+            match &mut merged {
+                Ok(reply) => *reply = self.end_note(connection, std::mem::take(reply)),
+                Err(_) => drop(self.end_note(connection, Vec::new())),
             }
         }
         let reply = match (merged, &query.question, &mut self.tor) {

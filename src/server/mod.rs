@@ -13,6 +13,8 @@ mod error;
 mod execute;
 mod files;
 mod info;
+mod keeper;
+mod kept;
 mod leg;
 mod link;
 mod memory;
@@ -36,6 +38,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 use nix::sys::inotify::Inotify;
 use slab::Slab;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::account::Accounts;
 use crate::auth::Cookie;
@@ -129,6 +132,12 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
         None
     };
     let tor = settings.tor.clone().map(TorSide::new).transpose();
+    let tor = tor.map_err(ServeError::Start)?;
+    let policy_keeps = court.as_ref().is_some_and(|court| court.keeps_onions());
+    let keeping = match &tor {
+        Some(tor) => keeper::open(settings, policy_keeps, &tor.upstream.fence)?,
+        None => None,
+    };
     let mut number = [0; 8];
     getrandom::fill(&mut number).map_err(|cause| ServeError::Start(io::Error::other(cause)))?;
     let confinement = confinement::confine(&options);
@@ -148,7 +157,9 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
         cookie,
         number: hex::encode_upper(number).into(),
         confinement,
-        tor: tor.map_err(ServeError::Start)?,
+        tor,
+        keeping,
+        has_read_key: false,
         outlet,
         fanout: Fanout::start().map_err(ServeError::Start)?,
         replies: Vec::new(),
@@ -232,6 +243,9 @@ impl Server {
         if self.daemon.queue.is_empty() && !self.daemon.work.is_ready() {
             let tor = self.daemon.tor.as_ref();
             let due = tor.and_then(|tor| tor.upstream.poll_timeout());
+            let keeping = self.daemon.keeping.as_ref();
+            let kept = keeping.and_then(|keeping| keeping.poll_timeout());
+            let due = due.into_iter().chain(kept).min();
             self.daemon.timers.until_next(Instant::now(), due)
         } else {
             Some(Duration::ZERO)
@@ -249,6 +263,7 @@ impl Server {
             match Source::from(event.token()) {
                 Source::Signals => self.take_signals(),
                 Source::Watcher => self.daemon.watcher_is_ready(event),
+                Source::Keeper => self.daemon.keeper_is_ready(event),
                 Source::Spare => self.daemon.spare_is_ready(event),
                 Source::TorSocket => self.daemon.tor_socket_changed(),
                 Source::Files => self.files_changed(),
@@ -325,6 +340,7 @@ impl Server {
                 }
                 Source::Controller(key) => self.take_turn(key),
                 Source::Watcher => self.take_watcher_turn(),
+                Source::Keeper => self.daemon.take_keeper_turn(&mut self.buffer),
                 Source::Signals | Source::Delivered | Source::TorSocket | Source::Files => {}
             }
             self.relieve();
@@ -417,6 +433,7 @@ impl Server {
         for (subscription, answer) in answers {
             self.subscription_answered(subscription, answer);
         }
+        self.settle_keeping();
         if !has_gone || self.daemon.options.settings().keep_controllers {
             return;
         }
@@ -424,9 +441,46 @@ impl Server {
             let events = self.daemon.bus.events(connection.conversation.id());
             // One with a connection of its own ends with that, after what Tor still said.
             let link = connection.link.as_ref();
-            if link.is_none_or(|link| !link.is_open()) && !of_tor(events).is_empty() {
+            let session = connection.conversation.id();
+            let keeping = self.daemon.keeping.as_ref();
+            let is_kept = keeping.is_some_and(|one| one.keeper.has_service_of(session));
+            let has_used_it = is_kept || !of_tor(events).is_empty();
+            if link.is_none_or(|link| !link.is_open()) && has_used_it {
                 // Behind the last events, which the fan-out may not have sent yet.
                 self.daemon.finish(connection);
+            }
+        }
+    }
+
+    /// Gives controllers the keeper's replies to their commands, and their turns.
+    fn settle_keeping(&mut self) {
+        let Some(keeping) = &mut self.daemon.keeping else {
+            return;
+        };
+        let has_news = std::mem::take(&mut keeping.has_news);
+        for (asker, reply) in std::mem::take(&mut keeping.answers) {
+            let Some(connection) = self.connections.get_mut(asker.key) else {
+                continue;
+            };
+            if connection.conversation.id() != asker.session {
+                continue;
+            }
+            let reply = Zeroizing::new(self.daemon.end_kept(connection, reply.to_vec()));
+            if connection.wait == Wait::Kept && connection.stage <= Stage::Silent {
+                connection.controller.replies.extend_from_slice(&reply);
+                self.daemon.send_replies(connection);
+                connection.controller.replies.zeroize();
+            }
+            if connection.wait == Wait::Kept {
+                connection.wait = Wait::Answers;
+            }
+            self.daemon.queue.controller(connection);
+        }
+        if has_news {
+            for (_, connection) in &mut self.connections {
+                if connection.wait == Wait::Restore {
+                    self.daemon.queue.controller(connection);
+                }
             }
         }
     }
@@ -545,6 +599,7 @@ impl Daemon {
         let peer = connection.conversation.peer();
         let left = self.bus.leave(session);
         self.leave_court(session);
+        self.leave_keeping(session);
         if let Phase::CutOff(bound) = connection.outbox.phase() {
             let name = left.as_ref().and_then(|left| left.name.as_ref());
             self.tell_of_cut(connection, name, bound);

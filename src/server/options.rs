@@ -90,6 +90,7 @@ impl Daemon {
                 values.map(move |value| (option.name.into(), value))
             })
             .collect();
+        self.begin_keeping();
         self.interest_changed();
         if !changed.is_empty() {
             for (name, _) in &changed {

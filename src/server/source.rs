@@ -15,6 +15,8 @@ pub(super) enum Source {
     Files,
     /// The daemon's own connection to Tor.
     Watcher,
+    /// The keeper's connection to Tor.
+    Keeper,
     /// The connection to Tor that the next controller gets.
     Spare,
     /// A socket that controllers connect to.
@@ -26,7 +28,7 @@ pub(super) enum Source {
 }
 
 /// The number of kinds that a token can tell apart.
-const KINDS: usize = 9;
+const KINDS: usize = 10;
 
 impl From<Source> for Token {
     fn from(source: Source) -> Self {
@@ -40,8 +42,9 @@ impl From<Source> for Token {
             Source::Controller(place) => (6, place),
             Source::Leg(place) => (7, place),
             Source::Files => (8, 0),
+            Source::Keeper => (9, 0),
         };
-        // Places are counted from 0, and memory ends long before a ninth of all numbers.
+        // Places are counted from 0, and memory ends long before a tenth of all numbers.
         Self(place * KINDS + kind)
     }
 }
@@ -58,7 +61,8 @@ impl From<Token> for Source {
             5 => Self::Listener(place),
             6 => Self::Controller(place),
             7 => Self::Leg(place),
-            _ => Self::Files,
+            8 => Self::Files,
+            _ => Self::Keeper,
         }
     }
 }
@@ -85,6 +89,7 @@ mod tests {
             Source::Delivered,
             Source::TorSocket,
             Source::Files,
+            Source::Keeper,
             Source::Watcher,
             Source::Spare,
         ] {

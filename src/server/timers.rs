@@ -169,6 +169,7 @@ impl Daemon {
             watchdog.next = now + watchdog.interval;
             signals::notify(&[NotifyState::Watchdog]);
         }
+        self.run_keeper(now);
         let upstream = self.tor.as_ref().map(|tor| &tor.upstream);
         let due = upstream.filter(|upstream| upstream.poll_timeout().is_some_and(|due| due <= now));
         match due.map(Upstream::is_away) {

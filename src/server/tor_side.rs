@@ -161,10 +161,13 @@ impl Daemon {
                 tor.has_gone = true;
                 self.court_without_tor();
                 log::warn!("Tor has gone: {cause}");
-                self.tell(Event::TorReachable(false));
+                if !self.keeper_without_tor(cause) {
+                    self.tell(Event::TorReachable(false));
+                }
                 self.hand_over_events();
             }
         }
+        self.keeper_has_news();
         // The directory may be another one by now.
         self.watch_socket();
     }
@@ -262,6 +265,7 @@ impl Daemon {
                     _ => 0,
                 };
                 self.note_event(kind, &line);
+                self.keeper_hears(kind, &line);
                 self.tell(Event::OfTor { kind, number, line });
             }
             Output::Facts(facts) => self.facts_came(*facts),
@@ -298,7 +302,9 @@ impl Daemon {
             );
         }
         self.ask_for_facts();
-        self.tell(Event::TorReachable(true));
+        if !self.restore() {
+            self.tell(Event::TorReachable(true));
+        }
     }
 
     /// Tor has not answered in time.
@@ -358,7 +364,11 @@ impl Daemon {
     /// The events that controllers or the policy want.
     fn interest(&self) -> EventMask {
         let of_policy = self.court.as_ref().map(|court| court.interest());
-        self.bus.interest().union(of_policy.unwrap_or_default())
+        let of_keeper = self.keeping.as_ref().map(|keeping| keeping.interest());
+        let others = of_policy
+            .unwrap_or_default()
+            .union(of_keeper.unwrap_or_default());
+        self.bus.interest().union(others)
     }
 
     /// Makes Tor send what controllers want and nothing more, one step at a time.

@@ -4,14 +4,17 @@ use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use zeroize::Zeroize as _;
+
 use super::READ;
 use super::connection::Connection;
 use super::daemon::{Daemon, encode};
+use super::kept::Kept;
 use super::readable::Readable;
 use super::source::Source;
 use super::timers::LINGER;
 use crate::bus::fanout::Item;
-use crate::controller::{Judgement, Next as Input, Plan, Stage, Wait};
+use crate::controller::{Ask, Judgement, Next as Input, Plan, Stage, Wait};
 use crate::outbox::Phase;
 use crate::sys::receive::receive;
 use crate::tor::merge::{Merge, Query};
@@ -67,6 +70,10 @@ impl Daemon {
         self.answer(connection, buffer.get(..length).unwrap_or_default());
         self.flush_leg(connection);
         self.replies = std::mem::take(&mut connection.controller.replies);
+        if std::mem::take(&mut self.has_read_key) {
+            buffer.zeroize();
+            self.replies.zeroize();
+        }
         self.what_is_left(connection)
     }
 
@@ -99,7 +106,7 @@ impl Daemon {
             self.queue.await_delivery(source);
             return Some(Next::Wait);
         }
-        if connection.wait == Wait::Events || is_work_to_do {
+        if matches!(connection.wait, Wait::Events | Wait::Kept) || is_work_to_do {
             return Some(Next::Wait);
         }
         if matches!(connection.wait, Wait::Answers | Wait::Room) && !connection.can_go_on() {
@@ -136,7 +143,13 @@ impl Daemon {
         }
         match connection.wait {
             // Tor's answer gives it its next turn.
-            Wait::Answers | Wait::Room | Wait::Events | Wait::Facts | Wait::Work => Next::Wait,
+            Wait::Answers
+            | Wait::Room
+            | Wait::Events
+            | Wait::Facts
+            | Wait::Kept
+            | Wait::Restore
+            | Wait::Work => Next::Wait,
             Wait::Reader | Wait::Delivery | Wait::Turn => Next::Again,
             Wait::Nothing => {
                 if connection.readable.is_any() {
@@ -191,7 +204,11 @@ impl Daemon {
             let mut input = connection.take_input(fresh);
             let consumed = self.take_commands(connection, &input);
             if consumed > 0 {
-                input = input.split_off(consumed);
+                let rest = input.split_off(consumed);
+                if self.has_read_key {
+                    input.zeroize();
+                }
+                input = rest;
             }
             connection.keep(input);
         }
@@ -232,7 +249,7 @@ impl Daemon {
                 self.logged_in(connection);
             }
             let is_of_use = connection.stage < Stage::Gone || !ask.plan.only_asks();
-            if is_of_use && let Some(wait) = self.must_wait(connection, &ask.plan) {
+            if is_of_use && let Some(wait) = self.must_wait(connection, &ask, rest) {
                 connection.hold(ask, wait);
                 break;
             }
@@ -289,8 +306,18 @@ impl Daemon {
     }
 
     /// Why a command must wait, if it must.
-    fn must_wait(&mut self, connection: &Connection, plan: &Plan<'_>) -> Option<Wait> {
-        let wait = connection.must_wait(plan);
+    fn must_wait(&mut self, connection: &Connection, ask: &Ask<'_>, octets: &[u8]) -> Option<Wait> {
+        let plan = &ask.plan;
+        let written = ask
+            .judgement
+            .as_ref()
+            .and_then(|judgement| judgement.octets.as_deref());
+        let command = written
+            .or_else(|| octets.get(..ask.length))
+            .unwrap_or_default();
+        let wait = connection
+            .must_wait(plan)
+            .or_else(|| self.must_wait_for_keeper(connection, plan, command));
         if wait.is_none() && plan.work().is_some() && !self.work.is_done() {
             self.work.push(connection);
             return Some(Wait::Work);
@@ -308,7 +335,14 @@ impl Daemon {
     ) -> bool {
         let outcome = match judgement {
             Some(judgement) => self.carry_out_judged(connection, plan, *judgement, command),
-            None => self.outcome(connection, plan, command),
+            None => match self.keep(connection, plan, command) {
+                Kept::Plan(plan) => self.outcome(connection, plan, command),
+                Kept::Reply(reply) => {
+                    connection.controller.replies.extend_from_slice(&reply);
+                    None
+                }
+                Kept::Later => None,
+            },
         };
         let Some(outcome) = outcome else {
             return false;
@@ -344,6 +378,19 @@ impl Daemon {
             return Some(Err(Refusal::Failed(text.into())));
         }
         let command = judgement.octets.as_deref().unwrap_or(command);
+        let plan = match self.keep(connection, plan, command) {
+            Kept::Plan(plan) => plan,
+            Kept::Reply(reply) => {
+                connection.controller.replies.extend_from_slice(&reply);
+                return None;
+            }
+            Kept::Later => {
+                if let Some(sequel) = judgement.sequel {
+                    self.begin_sequel(connection, sequel);
+                }
+                return None;
+            }
+        };
         let Some(sequel) = judgement.sequel else {
             return self.outcome(connection, plan, command);
         };
@@ -355,6 +402,7 @@ impl Daemon {
                 merge: Merge::Reply,
                 question: None,
                 is_judged: true,
+                is_noted: false,
             },
             plan => {
                 if is_for_tor {
@@ -397,6 +445,7 @@ impl Daemon {
     pub(super) fn logged_in(&mut self, connection: &mut Connection) {
         self.timers.set_deadline(connection, None);
         self.bus.log_in(connection.conversation.id());
+        self.enter_keeping(connection);
         self.tell_of(&connection.controller, ControllerChange::Connected);
     }
 

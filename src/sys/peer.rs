@@ -56,13 +56,20 @@ pub fn credentials(socket: &impl AsFd) -> io::Result<Peer> {
     })
 }
 
+/// The label that a security module gives who has connected, if one does.
+#[must_use]
+pub fn label(socket: &impl AsFd) -> Option<Vec<u8>> {
+    getsockopt(socket, PeerSecurity)
+        .ok()
+        .map(OsString::into_vec)
+}
+
 /// More of who has connected. The files of a process are read between two looks at whether it
 /// lives, so that they are not those of another that has its number by now.
 #[must_use]
 pub fn details(socket: &impl AsFd, peer: Peer) -> Details {
-    let label = getsockopt(socket, PeerSecurity).ok();
     let mut details = Details {
-        label: label.map(OsString::into_vec),
+        label: label(socket),
         ..Details::default()
     };
     let Ok(process) = getsockopt(socket, PeerPidfd) else {

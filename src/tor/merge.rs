@@ -34,6 +34,8 @@ pub struct Query {
     pub question: Option<Question>,
     /// Something follows the answer that a policy asks for.
     pub is_judged: bool,
+    /// Something follows the answer that is kept for the next Tor.
+    pub is_noted: bool,
 }
 
 /// The way from Tor's answer to the reply.
@@ -108,6 +110,7 @@ impl Share {
                 merge,
                 question: None,
                 is_judged: false,
+                is_noted: false,
             })
         };
         match request {

@@ -110,6 +110,12 @@ impl Upstream {
         matches!(self.state, State::Away(_))
     }
 
+    /// Whether it is there, and has let the daemon in.
+    #[must_use]
+    pub const fn is_there(&self) -> bool {
+        matches!(self.state, State::There(_))
+    }
+
     /// Whether the login is under way.
     #[must_use]
     pub const fn is_coming(&self) -> bool {

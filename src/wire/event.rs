@@ -86,6 +86,7 @@ event_kinds! {
     PostMessage "POSTMESSAGE" Bus,
     Controller "CONTROLLER" Bus,
     Tor "TOR" Bus,
+    Restore "RESTORE" Bus,
     Policy "POLICY" Bus,
     Denied "DENIED" Bus,
 }
@@ -327,6 +328,8 @@ pub enum Event {
     PolicyChanged,
     /// The policy has refused something, or would have: the line behind the name.
     Denied(Arc<str>),
+    /// Something of an owner's is there again in Tor, or is not: the line behind the name.
+    Restored(Arc<str>),
 }
 
 impl Event {
@@ -336,7 +339,7 @@ impl Event {
         match self {
             Self::Message(message) => message.text.len(),
             Self::OfTor { line, .. } => line.len(),
-            Self::Log { text, .. } | Self::Denied(text) => text.len(),
+            Self::Log { text, .. } | Self::Denied(text) | Self::Restored(text) => text.len(),
             Self::ConfChanged(values) => {
                 let value = |value: &OptionValue| value.1.as_ref().map_or(0, Vec::len);
                 values.iter().map(value).sum()
@@ -363,6 +366,7 @@ impl Event {
             Self::OfTor { kind, .. } => *kind,
             Self::PolicyChanged => EventKind::Policy,
             Self::Denied(_) => EventKind::Denied,
+            Self::Restored(_) => EventKind::Restore,
         }
     }
 }

@@ -149,13 +149,17 @@ const ADDED: &[(&str, &[&str])] = &[
         "info/names",
         &[
             "bus/chain -- ",
+            "kept-onions -- ",
             "list-controllers -- ",
             "new-messages -- ",
             "process/confinement -- ",
             "recent-messages -- ",
         ],
     ),
-    ("events/names", &["POSTMESSAGE", "CONTROLLER", "TOR"]),
+    (
+        "events/names",
+        &["POSTMESSAGE", "CONTROLLER", "TOR", "RESTORE"],
+    ),
     ("signal/names", &["BUSRELOAD", "BUSSHUTDOWN"]),
     ("config/names", &["Bus"]),
     ("config/defaults", &["Bus"]),

@@ -270,6 +270,7 @@ pub fn encode_event(version: Version, event: &Event, out: &mut Vec<u8>) -> usize
         | Event::TorReachable(_)
         | Event::PolicyChanged
         | Event::Denied(_)
+        | Event::Restored(_)
         | Event::Signal(_) => 0,
     }
 }

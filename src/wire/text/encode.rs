@@ -106,6 +106,7 @@ pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
         }
         Event::TorReachable(up) => line(out, "650 ", if *up { b"TOR UP" } else { b"TOR DOWN" }),
         Event::PolicyChanged => line(out, "650 ", b"POLICY CHANGED"),
+        Event::Restored(text) => line(out, "650 ", format!("RESTORE {text}").as_bytes()),
         Event::Denied(text) => line(out, "650 ", format!("DENIED {text}").as_bytes()),
         Event::OfTor { line, .. } => out.extend_from_slice(line),
         Event::Signal(name) => line(out, "650 ", format!("SIGNAL {name}").as_bytes()),
@@ -205,6 +206,23 @@ fn controllers(names: &[Option<ControllerId>]) -> Vec<u8> {
         .map(|name| name.as_ref().map_or(UNSET, ControllerId::as_str))
         .collect();
     names.join("\r\n").into_bytes()
+}
+
+/// Appends the part of a reply to GETINFO that these lines are, in the form that Tor has for so
+/// many.
+pub fn write_info(key: &[u8], lines: &[impl AsRef<[u8]>], out: &mut Vec<u8>) {
+    match lines {
+        [] => out.extend([b"250-", key, b"=\r\n"].concat()),
+        [line] => out.extend([b"250-", key, b"=", line.as_ref(), b"\r\n"].concat()),
+        lines => {
+            out.extend([b"250+", key, b"=\r\n"].concat());
+            for line in lines {
+                out.extend_from_slice(line.as_ref());
+                out.extend_from_slice(b"\r\n");
+            }
+            out.extend_from_slice(b".\r\n");
+        }
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ mod quoted;
 mod reader;
 
 pub use data::{unstuff, write_data};
-pub use encode::{encode_event, encode_refusal, encode_reply, encode_value};
+pub use encode::{encode_event, encode_refusal, encode_reply, encode_value, write_info};
 pub use framing::{Command, Framed, Framer, MAX_COMMAND, is_space};
 pub use parse::{parse, verb};
 pub use quoted::{QuoteError, c_string, read_c_string, write_c_string};

@@ -1,0 +1,221 @@
+//! The ends of Tor and of the keeper's connection, and everything given to the next Tor.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use zeroize::Zeroize as _;
+
+use super::item::{self, Item, Kept, State, What};
+use super::{
+    COLLIDES, COLLISION, GLANCE, HOLD, Keeper, LONGEST, Output, Stage, Task, Write, failed,
+};
+use crate::policy::identity::Owner;
+use crate::tor::leg::Leg;
+
+impl Keeper {
+    /// Tor is there, and has forgotten everything. Returns whether commands must wait.
+    pub fn handle_tor_up(&mut self, now: Instant) -> bool {
+        self.restore(now, true);
+        self.is_restoring()
+    }
+
+    pub(super) fn restore(&mut self, now: Instant, is_told: bool) {
+        self.stage = Stage::There;
+        let mut asked = Vec::new();
+        self.items.sort_by_key(Kept::rank);
+        for kept in &mut self.items {
+            kept.state = State::Asked;
+            asked.push((kept.command(), kept.item()));
+        }
+        if !asked.is_empty() {
+            self.stage = Stage::Restoring(asked.len(), now + HOLD, is_told);
+        }
+        for (command, item) in asked {
+            self.ask(&command, Task::Restore(item, is_told, true));
+        }
+    }
+
+    /// Tor has answered a try to restore something.
+    pub(super) fn restored(&mut self, item: &Item, is_told: bool, answer: &[u8], now: Instant) {
+        if let Item::Key(_) = item
+            && self.repairing > 0
+        {
+            self.repairing -= 1;
+        }
+        let in_time = matches!(self.stage, Stage::Restoring(..));
+        let Some(kept) = self.find(item) else {
+            return;
+        };
+        let before = std::mem::replace(&mut kept.state, State::There);
+        let owner = kept.owner.clone();
+        if answer.starts_with(b"25") {
+            if let Item::Onion(onion) = item {
+                self.outputs
+                    .push_back(Output::Made(onion.clone(), owner.clone()));
+            }
+            // What has failed is told when it succeeds; and so is what comes late.
+            if is_told && !in_time {
+                let line = format!("{item} OK");
+                self.outputs.push_back(Output::Restored(owner, line));
+            }
+        } else {
+            let tries = match before {
+                State::Failed { tries, .. } | State::Tried(tries) => tries,
+                _ => 0,
+            };
+            let is_collision = answer == COLLIDES && !is_told && tries < COLLISION.1;
+            let pause = if is_collision {
+                COLLISION.0
+            } else {
+                LONGEST.min(Duration::from_secs(1) * 2_u32.saturating_pow(tries.min(6)))
+            };
+            let line = answer.split(|&octet| octet == b'\r').next();
+            kept.state = State::Failed {
+                at: now + pause,
+                tries: tries + 1,
+                line: line.unwrap_or_default().to_vec(),
+                is_told,
+            };
+        }
+        if self.repairing == 0 && std::mem::take(&mut self.repair_is_due) {
+            self.repair();
+        }
+    }
+
+    pub(super) fn finish_restoring(&mut self) {
+        let Stage::Restoring(_, _, is_told) = self.stage else {
+            return;
+        };
+        self.stage = Stage::There;
+        if !is_told {
+            return;
+        }
+        self.outputs.push_back(Output::Ready);
+        let mut by_owner: BTreeMap<&Owner, (Vec<String>, usize, usize)> = BTreeMap::new();
+        for kept in &self.items {
+            let (lines, there, failed) = by_owner.entry(&kept.owner).or_default();
+            let item = kept.item();
+            match &kept.state {
+                State::There => {
+                    *there += 1;
+                    lines.push(format!("{item} OK"));
+                }
+                State::Failed { line, .. } => {
+                    *failed += 1;
+                    lines.push(format!("{item} FAILED \"{}\"", item::quoted(line)));
+                }
+                _ => *failed += 1,
+            }
+        }
+        for (owner, (lines, there, failed)) in by_owner {
+            let done = format!("DONE KEPT={there} FAILED={failed}");
+            for line in lines.into_iter().chain([done]) {
+                self.outputs
+                    .push_back(Output::Restored(owner.clone(), line));
+            }
+        }
+    }
+
+    /// Tor has dropped the temporary keys, as it does at a change of its configuration.
+    pub fn handle_keys_lost(&mut self) {
+        if self.repairing > 0 {
+            self.repair_is_due = true;
+        } else if matches!(self.stage, Stage::There) {
+            self.repair();
+        }
+    }
+
+    pub(super) fn repair(&mut self) {
+        let keys = self.items.iter().filter(|kept| {
+            matches!(kept.what, What::Key(_)) && kept.state == State::There && kept.until.is_none()
+        });
+        let keys: Vec<_> = keys.map(|kept| (kept.command(), kept.item())).collect();
+        self.repairing = keys.len();
+        for (command, item) in keys {
+            self.ask(&command, Task::Restore(item, false, false));
+        }
+    }
+
+    /// The keeper's connection has ended; whether Tor has too, shows soon.
+    pub fn handle_gone(&mut self, now: Instant) {
+        let is_told = matches!(self.stage, Stage::Restoring(_, _, true));
+        let was_away = matches!(self.stage, Stage::Away);
+        self.lose("it closed the connection");
+        if !was_away {
+            self.stage = Stage::Broken(now + GLANCE, is_told);
+        }
+    }
+
+    /// Tor has ended.
+    pub fn handle_tor_gone(&mut self, cause: &str) {
+        self.lose(cause);
+        self.stage = Stage::Away;
+    }
+
+    pub(super) fn lose(&mut self, cause: &str) {
+        self.leg.poll_transmit().zeroize();
+        self.leg = Leg::default();
+        (self.repairing, self.repair_is_due) = (0, false);
+        for task in std::mem::take(&mut self.tasks) {
+            let asker = match task {
+                Task::Add(asker, ..) | Task::Delete(asker, _) => asker,
+                Task::Replace(asker, _, onion) => {
+                    if let Some(kept) = self.find(&Item::Onion(onion))
+                        && let What::Onion(service) = &mut kept.what
+                    {
+                        service.holder = None;
+                    }
+                    asker
+                }
+                Task::Drop | Task::Restore(..) => continue,
+            };
+            let reply = failed(&format!("Tor is not reachable: {cause}"));
+            self.outputs.push_back(Output::Reply(asker, reply));
+        }
+        // What was to be deleted is not there any more.
+        self.items.retain(|kept| !kept.is_leaving);
+        for kept in &mut self.items {
+            kept.state = State::Lost;
+        }
+    }
+
+    /// Does what is due. `tor_is_there` says whether the daemon's other connection lives.
+    pub fn handle_time(&mut self, now: Instant, tor_is_there: bool, write: &mut Write<'_>) {
+        match self.stage {
+            Stage::Broken(at, is_told) if at <= now => {
+                if tor_is_there {
+                    self.restore(now, is_told);
+                } else {
+                    self.stage = Stage::Away;
+                }
+            }
+            Stage::Restoring(_, until, _) if until <= now => self.finish_restoring(),
+            _ => {}
+        }
+        let ended = |kept: &&Kept| kept.until.is_some_and(|until| until <= now);
+        let ended: Vec<_> = self.items.iter().filter(ended).map(Kept::item).collect();
+        for item in &ended {
+            self.remove(item);
+        }
+        if ended.iter().any(|item| matches!(item, Item::Onion(_))) {
+            self.try_to_store(write);
+        }
+        if !matches!(self.stage, Stage::There) {
+            return;
+        }
+        let mut again = Vec::new();
+        for kept in &mut self.items {
+            if let State::Failed {
+                at, tries, is_told, ..
+            } = kept.state
+                && at <= now
+            {
+                again.push((kept.command(), kept.item(), is_told));
+                kept.state = State::Tried(tries);
+            }
+        }
+        for (command, item, is_told) in again {
+            self.ask(&command, Task::Restore(item, is_told, false));
+        }
+    }
+}
