@@ -37,6 +37,9 @@ _onionbus() {
             onionbus,info)
                 cmd="onionbus__subcmd__info"
                 ;;
+            onionbus,onions)
+                cmd="onionbus__subcmd__onions"
+                ;;
             onionbus,policy)
                 cmd="onionbus__subcmd__policy"
                 ;;
@@ -91,6 +94,9 @@ _onionbus() {
             onionbus__subcmd__help,info)
                 cmd="onionbus__subcmd__help__subcmd__info"
                 ;;
+            onionbus__subcmd__help,onions)
+                cmd="onionbus__subcmd__help__subcmd__onions"
+                ;;
             onionbus__subcmd__help,policy)
                 cmd="onionbus__subcmd__help__subcmd__policy"
                 ;;
@@ -143,7 +149,7 @@ _onionbus() {
 
     case "${cmd}" in
         onionbus)
-            opts="-h -V --socket --help --version serve post watch controllers recent info conf command check policy completions help"
+            opts="-h -V --socket --help --version serve post watch controllers onions recent info conf command check policy completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -457,7 +463,7 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__help)
-            opts="serve post watch controllers recent info conf command check policy completions help"
+            opts="serve post watch controllers onions recent info conf command check policy completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -596,6 +602,20 @@ _onionbus() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        onionbus__subcmd__help__subcmd__onions)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         onionbus__subcmd__help__subcmd__policy)
             opts="try show"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -695,6 +715,49 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__info)
+            opts="-h --socket --name --as --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --socket)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --as)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        onionbus__subcmd__onions)
             opts="-h --socket --name --as --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -111,6 +111,8 @@ pub enum Command {
     Watch(Watch),
     /// List the connected controllers
     Controllers(Bus),
+    /// List the onion services that are kept, and whose they are
+    Onions(Bus),
     /// Print the messages that the daemon remembers
     Recent(Bus),
     /// Ask the daemon for values
@@ -161,6 +163,7 @@ impl Command {
             Self::Post(Post { bus, .. })
             | Self::Watch(Watch { bus, .. })
             | Self::Controllers(bus)
+            | Self::Onions(bus)
             | Self::Recent(bus)
             | Self::Info(Info { bus, .. })
             | Self::Conf(Conf::Get(ConfGet { bus, .. }) | Conf::Set(ConfSet { bus, .. }))

@@ -9,6 +9,7 @@ mod conf;
 mod controllers;
 mod info;
 mod login;
+mod onions;
 mod policy;
 mod post;
 mod recent;
@@ -61,6 +62,7 @@ fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Post(arguments) => post::run(arguments),
         Command::Watch(arguments) => watch::run(arguments, out),
         Command::Controllers(bus) => controllers::run(bus, out),
+        Command::Onions(bus) => onions::run(bus, out),
         Command::Recent(bus) => recent::run(bus, out),
         Command::Info(arguments) => info::run(arguments, out),
         Command::Conf(Conf::Get(arguments)) => conf::get(arguments, out),
