@@ -1,0 +1,350 @@
+//! The ledger: of each target, up to which `MessageID` its messages are handed on. It decides what
+//! goes out, each message once, whichever connection or history it is read from.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use onionbus::wire::ControllerId;
+use serde::{Deserialize, Serialize};
+
+use crate::names;
+use crate::parcel::{Parcel, Run, Target};
+
+/// What a restart needs: of each target, the `MessageID` after which nothing is known to have
+/// reached the stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marks {
+    /// The run of the bus whose `MessageID`s these are.
+    pub run: String,
+    /// By the [key](Target::key) of the target.
+    pub after: BTreeMap<String, u64>,
+}
+
+/// A message as the bus tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posted {
+    /// Its `MessageID`.
+    pub id: u64,
+    /// Its sender; `None` is `unset`.
+    pub source: Option<ControllerId>,
+    /// Whether it is to `@all`; otherwise it is to the name of the connection that hears it.
+    pub to_all: bool,
+    /// Its text.
+    pub text: Vec<u8>,
+}
+
+/// Up to where the messages of each target are heard, and in the stream.
+#[derive(Debug)]
+pub struct Ledger {
+    run: Run,
+    targets: BTreeMap<Target, Mark>,
+    /// The highest `MessageID` of the run that was heard of.
+    newest: u64,
+}
+
+#[derive(Debug, Default)]
+struct Mark {
+    heard: u64,
+    /// What was heard and is not in the stream, in order.
+    pending: VecDeque<u64>,
+    closed: bool,
+}
+
+impl Ledger {
+    /// The ledger of a bus of this run, and what `marks` say of the time before.
+    #[must_use]
+    pub fn new(run: Run, marks: &Marks) -> Self {
+        let same = marks.run == run.as_str();
+        let targets = marks.after.iter().filter_map(|(key, &after)| {
+            let heard = if same { after } else { 0 };
+            let mark = Mark {
+                heard,
+                ..Mark::default()
+            };
+            Some((Target::of_key(key)?, mark))
+        });
+        let targets: BTreeMap<_, _> = targets.collect();
+        let newest = targets.values().map(|mark| mark.heard).max().unwrap_or(0);
+        Self {
+            run,
+            targets,
+            newest,
+        }
+    }
+
+    /// The bus has started again, so its history is new and all in it: nothing of it was heard.
+    pub fn begin_run(&mut self, run: Run) {
+        self.run = run;
+        self.newest = 0;
+        for mark in self.targets.values_mut() {
+            mark.heard = 0;
+            mark.pending.clear();
+        }
+    }
+
+    /// The run of the bus.
+    pub const fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// The highest `MessageID` that was heard of.
+    pub const fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    /// Opens a target. Where it was open before the `MessageID` is returned after which its
+    /// messages are to be sought in the history; otherwise only what comes from now on is new.
+    pub fn open(&mut self, target: &Target) -> Option<u64> {
+        if let Some(mark) = self.targets.get_mut(target) {
+            let after = (!mark.closed).then_some(mark.heard);
+            if mark.closed {
+                mark.heard = self.newest;
+                mark.closed = false;
+            }
+            return after;
+        }
+        let heard = self.newest;
+        let mark = Mark {
+            heard,
+            ..Mark::default()
+        };
+        self.targets.insert(target.clone(), mark);
+        None
+    }
+
+    /// No message comes for this target any more: its connection has ended and was read to the end.
+    pub fn close(&mut self, target: &Target) {
+        if let Some(mark) = self.targets.get_mut(target) {
+            mark.closed = true;
+            self.forget(target);
+        }
+    }
+
+    /// A message that the connection of `target` has heard: what is to be published of it.
+    ///
+    /// A message to `@all` is heard on every connection, and counts on that of [`Target::All`].
+    pub fn hear(&mut self, target: &Target, posted: Posted, host: &names::Host) -> Option<Parcel> {
+        self.newest = self.newest.max(posted.id);
+        let mark = self.targets.get_mut(target)?;
+        if posted.id <= mark.heard {
+            return None;
+        }
+        mark.heard = posted.id;
+        let is_ours = posted.to_all == (*target == Target::All);
+        let came_over = |name: &ControllerId| !names::is_shared(name);
+        if !is_ours || posted.source.as_ref().is_some_and(came_over) {
+            return None;
+        }
+        mark.pending.push_back(posted.id);
+        Some(Parcel {
+            from: host.clone(),
+            source: posted.source,
+            run: self.run.clone(),
+            id: posted.id,
+            to: target.clone(),
+            text: posted.text,
+        })
+    }
+
+    /// A parcel is in the stream, or dropped.
+    pub fn settle(&mut self, parcel: &Parcel) {
+        if parcel.run != self.run {
+            return;
+        }
+        if let Some(mark) = self.targets.get_mut(&parcel.to) {
+            mark.pending.retain(|&id| id != parcel.id);
+            self.forget(&parcel.to);
+        }
+    }
+
+    /// Parcels that wait for the stream.
+    pub fn waiting(&self) -> usize {
+        self.targets.values().map(|mark| mark.pending.len()).sum()
+    }
+
+    fn forget(&mut self, target: &Target) {
+        let is_over = |mark: &Mark| mark.closed && mark.pending.is_empty();
+        if self.targets.get(target).is_some_and(is_over) {
+            self.targets.remove(target);
+        }
+    }
+
+    /// What is to be known after a restart.
+    #[must_use]
+    pub fn marks(&self) -> Marks {
+        let after = self.targets.iter().map(|(target, mark)| {
+            let first = mark.pending.front();
+            let after = first.map_or(mark.heard, |id| id.saturating_sub(1));
+            (target.key(), after)
+        });
+        Marks {
+            run: self.run.as_str().into(),
+            after: after.collect(),
+        }
+    }
+}
+
+/// How many messages may have left the history of the bus before they were read: it holds the last
+/// `history`, its newest is below `next`, and `after` was the last that was read. Those between
+/// local controllers count too: nobody else can see them.
+#[must_use]
+pub fn missed(after: u64, history: u64, next: u64) -> u64 {
+    let forgotten = next.saturating_sub(1).saturating_sub(history);
+    forgotten.saturating_sub(after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: &str = "8A7B4C2E11D09F5A";
+    const NEXT_RUN: &str = "0123456789ABCDEF";
+
+    fn run(digits: &str) -> Run {
+        Run::parse(digits).unwrap()
+    }
+
+    fn ledger(after: &[(&str, u64)]) -> Ledger {
+        let after = after.iter().map(|(key, id)| (key.to_string(), *id));
+        let marks = Marks {
+            run: RUN.into(),
+            after: after.collect(),
+        };
+        Ledger::new(run(RUN), &marks)
+    }
+
+    fn alice() -> Target {
+        Target::of_key("two.alice").unwrap()
+    }
+
+    fn hear(
+        ledger: &mut Ledger,
+        target: &Target,
+        id: u64,
+        source: &str,
+        all: bool,
+    ) -> Option<Parcel> {
+        let posted = Posted {
+            id,
+            source: ControllerId::parse(source.as_bytes()),
+            to_all: all,
+            text: b"x".to_vec(),
+        };
+        ledger.hear(target, posted, &"own".parse().unwrap())
+    }
+
+    #[test]
+    fn a_message_goes_out_once_whoever_hears_it() {
+        let mut ledger = ledger(&[]);
+        assert_eq!(ledger.open(&Target::All), None);
+        assert_eq!(ledger.open(&alice()), None);
+        assert!(hear(&mut ledger, &Target::All, 1, "bob", true).is_some());
+        assert!(
+            hear(&mut ledger, &alice(), 1, "bob", true).is_none(),
+            "main has it"
+        );
+        assert!(hear(&mut ledger, &alice(), 2, "bob", false).is_some());
+        assert!(
+            hear(&mut ledger, &alice(), 2, "bob", false).is_none(),
+            "again"
+        );
+        assert!(
+            hear(&mut ledger, &Target::All, 3, "bob", false).is_none(),
+            "a mark of the bridge"
+        );
+        assert!(
+            hear(&mut ledger, &Target::All, 4, "", true).is_some(),
+            "unset"
+        );
+    }
+
+    #[test]
+    fn what_came_over_nats_is_not_sent_back() {
+        let mut ledger = ledger(&[]);
+        ledger.open(&Target::All);
+        ledger.open(&alice());
+        for (id, source) in [
+            (1, "carol_at_two"),
+            (2, "unset_at_three"),
+            (3, "x_at_y_at_z"),
+        ] {
+            assert_eq!(hear(&mut ledger, &Target::All, id, source, true), None);
+            assert_eq!(hear(&mut ledger, &alice(), id, source, false), None);
+        }
+        assert_eq!(
+            ledger.marks().after["all"],
+            3,
+            "they are heard all the same"
+        );
+    }
+
+    #[test]
+    fn a_mark_stays_before_what_is_not_in_the_stream() {
+        let mut ledger = ledger(&[("all", 7), ("two.alice", 5)]);
+        assert_eq!(ledger.open(&alice()), Some(5));
+        let six = hear(&mut ledger, &alice(), 6, "bob", false).unwrap();
+        let nine = hear(&mut ledger, &alice(), 9, "bob", false).unwrap();
+        assert_eq!(ledger.marks().after["two.alice"], 5);
+        ledger.settle(&six);
+        assert_eq!(
+            (ledger.marks().after["two.alice"], ledger.waiting()),
+            (8, 1)
+        );
+        ledger.settle(&nine);
+        assert_eq!(
+            (ledger.marks().after["two.alice"], ledger.waiting()),
+            (9, 0)
+        );
+        assert_eq!(
+            Ledger::new(run(RUN), &ledger.marks()).marks(),
+            ledger.marks()
+        );
+    }
+
+    #[test]
+    fn a_controller_that_comes_again_gets_nothing_from_before() {
+        let mut ledger = ledger(&[("all", 7)]);
+        assert_eq!(ledger.open(&alice()), None);
+        let ten = hear(&mut ledger, &alice(), 10, "bob", false).unwrap();
+        ledger.close(&alice());
+        assert_eq!(
+            ledger.marks().after["two.alice"],
+            9,
+            "ten is not in the stream"
+        );
+        ledger.settle(&ten);
+        assert!(!ledger.marks().after.contains_key("two.alice"));
+        assert_eq!(ledger.open(&alice()), None);
+        assert_eq!(hear(&mut ledger, &alice(), 10, "bob", false), None);
+        assert!(hear(&mut ledger, &alice(), 11, "bob", false).is_some());
+    }
+
+    #[test]
+    fn another_run_of_the_bus_has_nothing_that_was_heard() {
+        let mut before = ledger(&[("all", 7)]);
+        before.open(&Target::All);
+        let late = hear(&mut before, &Target::All, 8, "bob", true).unwrap();
+        before.begin_run(run(NEXT_RUN));
+        assert_eq!(before.open(&Target::All), Some(0));
+        assert!(
+            hear(&mut before, &Target::All, 2, "bob", true).is_some(),
+            "ids may begin anew"
+        );
+        before.settle(&late);
+        assert_eq!(
+            before.waiting(),
+            1,
+            "a parcel of another run is none of this one"
+        );
+
+        let mut after = Ledger::new(run(NEXT_RUN), &ledger(&[("all", 7)]).marks());
+        assert_eq!(after.open(&Target::All), Some(0));
+    }
+
+    #[test]
+    fn what_has_left_the_history_is_counted() {
+        assert_eq!(missed(10, 100, 111), 0);
+        assert_eq!(missed(10, 100, 112), 1);
+        assert_eq!(missed(0, 0, 6), 5);
+        assert_eq!(missed(50, 100, 20), 0);
+    }
+}
