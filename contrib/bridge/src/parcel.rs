@@ -157,6 +157,14 @@ impl Parcel {
         })
     }
 
+    /// Its sender, as a target: `unset` if it had no name.
+    #[must_use]
+    pub fn source_target(&self) -> Target {
+        let unset = || ControllerId::parse(b"unset");
+        let source = self.source.clone().or_else(unset);
+        source.map_or(Target::All, |name| Target::One(self.from.clone(), name))
+    }
+
     /// The name that it is posted under on another bus; `None` if it would be too long.
     #[must_use]
     pub fn local_source(&self) -> Option<ControllerId> {
@@ -177,7 +185,9 @@ fn read_subject(group: &Group, subject: &str) -> Option<(Host, Target)> {
         "to" => {
             let host = parts.next()?.parse().ok()?;
             let name = ControllerId::parse(parts.next()?.as_bytes())?;
-            Target::One(host, Some(name).filter(names::is_shared)?)
+            // To `unset` it is for whoever had no name: the bus will say that there is none.
+            let is_possible = names::is_shared(&name) || name.as_str() == "unset";
+            Target::One(host, is_possible.then_some(name)?)
         }
         _ => return None,
     };

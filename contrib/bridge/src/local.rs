@@ -1,0 +1,624 @@
+//! The bridge on the bus here: its own connection, and one for each remote controller.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use onionbus::wire::ControllerId;
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
+
+use crate::args::Arguments;
+use crate::bus::{self, BusError, Change, Connection, Ear, Heard, Login, Mouth};
+use crate::count::Reason;
+use crate::ledger::{self, Ledger, Marks, Posted};
+use crate::names;
+use crate::outgoing::Outgoing;
+use crate::parcel::Target;
+use crate::state::{State, StateError};
+
+/// The time that a name stays after the last message of a controller that is not there any more.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// The most replies of one connection that wait.
+const REPLIES: usize = 256;
+
+/// The time that a name is left alone which the bus has refused.
+const REFUSED: Duration = Duration::from_secs(5);
+
+/// What the connections share.
+#[derive(Debug)]
+pub struct Local {
+    arguments: Arguments,
+    login: Login,
+    state: State,
+    /// What the last life knew; the ledger begins with it.
+    marks: Marks,
+    ledger: StdMutex<Option<Ledger>>,
+    outgoing: mpsc::Sender<Outgoing>,
+    room: Arc<Semaphore>,
+    /// Up to which `MessageID` the bridge's own connection has handed on what is to all, and which
+    /// such connection it is. A message to one waits for it, so that order is kept.
+    handed_on: watch::Sender<(u64, u64)>,
+    reports: mpsc::Sender<Report>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    main: Option<Main>,
+    /// How many connections there were.
+    count: u64,
+    proxies: BTreeMap<Target, Proxy>,
+    /// Names that the bus has refused, and when.
+    refused: BTreeMap<Target, Instant>,
+    /// Controllers that are there.
+    wanted: BTreeSet<Target>,
+    stopped: bool,
+}
+
+#[derive(Debug)]
+struct Main {
+    connection: u64,
+    mouth: Mouth,
+    history: u64,
+    /// The lowest `MessageID` after which something may have been missed.
+    missed_after: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Proxy {
+    connection: u64,
+    poster: Arc<Mutex<Poster>>,
+    used: Instant,
+    is_closing: bool,
+}
+
+/// What posts under a remote controller's name.
+#[derive(Debug)]
+pub struct Poster {
+    /// Where commands go.
+    pub mouth: Mouth,
+    /// Where their replies come from.
+    pub replies: mpsc::Receiver<(u16, Vec<u8>)>,
+}
+
+/// Why there is nothing to post with.
+#[derive(Debug)]
+pub enum NoPoster {
+    /// The bus is not there, or its connection is about to end: it is worth to try again.
+    NotNow,
+    /// The bus refuses the name.
+    Refused,
+}
+
+/// What the connections tell the loop.
+#[derive(Debug)]
+pub enum Report {
+    /// A controller here.
+    Change(Change),
+    /// The bridge's message to itself has this `MessageID`.
+    Mark(u64),
+    /// A connection has ended.
+    Ended(Target, u64, BusError),
+}
+
+impl Local {
+    /// Nothing is connected yet.
+    pub fn new(
+        arguments: Arguments,
+        login: Login,
+        state: State,
+        marks: Marks,
+        outgoing: (mpsc::Sender<Outgoing>, Arc<Semaphore>),
+        reports: mpsc::Sender<Report>,
+    ) -> Self {
+        Self {
+            arguments,
+            login,
+            state,
+            marks,
+            ledger: StdMutex::new(None),
+            outgoing: outgoing.0,
+            room: outgoing.1,
+            handed_on: watch::channel((0, 0)).0,
+            reports,
+            inner: Mutex::new(Inner::default()),
+        }
+    }
+
+    /// What the ledger says.
+    pub fn with_ledger<T>(&self, f: impl FnOnce(&mut Ledger) -> T) -> Option<T> {
+        self.ledger().as_mut().map(f)
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Option<Ledger>> {
+        // Nothing panics while it is held.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the marks down.
+    pub fn store_marks(&self) -> Result<(), StateError> {
+        match self.with_ledger(|ledger| ledger.marks()) {
+            Some(marks) => self.state.store_marks(&marks),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the bridge's own connection, and returns the names of the controllers here and the
+    /// most octets of a message.
+    pub async fn open(self: &Arc<Self>) -> Result<(BTreeSet<String>, u64), OpenError> {
+        let mut inner = self.inner.lock().await;
+        let mut connection = Connection::open(&self.arguments.socket, &self.login).await?;
+        let asked = [
+            ("GETINFO bus/chain", b"GETINFO bus/chain".to_vec()),
+            (
+                "GETCONF",
+                b"GETCONF BusMaxMessageLength BusHistory".to_vec(),
+            ),
+        ];
+        let replies = connection.ask(&asked).await?;
+        let [chain, conf] = &replies[..] else {
+            return Err(connection.strange("GETINFO").into());
+        };
+        let run = bus::values(chain).first().and_then(|value| bus::run(value));
+        let numbers: Vec<_> = bus::values(conf)
+            .iter()
+            .map(|value| bus::number(value))
+            .collect();
+        let (Some(run), [Some(length), Some(history)]) = (run, &numbers[..]) else {
+            return Err(connection.strange("GETINFO bus/chain").into());
+        };
+        let (length, history) = (*length, *history);
+        let after = {
+            let mut ledger = self.ledger();
+            let ledger = ledger.get_or_insert_with(|| {
+                if !self.marks.run.is_empty() && self.marks.run != run.as_str() {
+                    warn_of_restart();
+                }
+                Ledger::new(run.clone(), &self.marks)
+            });
+            if *ledger.run() != run {
+                warn_of_restart();
+                ledger.begin_run(run);
+            }
+            ledger.open(&Target::All)
+        };
+        self.store_marks()?;
+
+        let name = self.arguments.group.bridge();
+        let asked = [
+            ("SETEVENTS", b"SETEVENTS POSTMESSAGE CONTROLLER".to_vec()),
+            (
+                "CONTROLLERNAME",
+                format!("CONTROLLERNAME {name}").into_bytes(),
+            ),
+            (
+                "GETINFO list-controllers",
+                b"GETINFO list-controllers".to_vec(),
+            ),
+        ];
+        let replies = connection.ask(&asked).await?;
+        let list = replies
+            .last()
+            .map(|reply| bus::values(reply))
+            .unwrap_or_default();
+        let names = list.into_iter().flatten();
+        let names: BTreeSet<_> = names
+            .filter_map(|name| String::from_utf8(name).ok())
+            .filter(|other| *other != name)
+            .collect();
+        let missed_after = self
+            .read_history(&mut connection, &Target::All, after)
+            .await?;
+
+        inner.count += 1;
+        let number = inner.count;
+        self.handed_on
+            .send_modify(|(connection, _)| *connection = number);
+        let Connection {
+            ear,
+            mouth,
+            early,
+            changes,
+        } = connection;
+        inner.main = Some(Main {
+            connection: number,
+            mouth,
+            history,
+            missed_after,
+        });
+        for change in changes {
+            // The list came later, but to hear of it again changes nothing.
+            let _ = self.reports.send(Report::Change(change)).await;
+        }
+        let (replies, _) = mpsc::channel(1);
+        self.listen(ear, Target::All, number, early, replies);
+        Ok((names, length))
+    }
+
+    /// What came while nobody listened, before what came since. Returns after which message some
+    /// may be missing, if the history was to be read.
+    async fn read_history(
+        &self,
+        connection: &mut Connection,
+        target: &Target,
+        after: Option<u64>,
+    ) -> Result<Option<u64>, BusError> {
+        let Some(after) = after else { return Ok(None) };
+        let asked = [(
+            "GETINFO recent-messages",
+            b"GETINFO recent-messages".to_vec(),
+        )];
+        let replies = match connection.ask(&asked).await {
+            Ok(replies) => replies,
+            Err(error @ BusError::Refused { .. }) => {
+                log::warn!("{error}: it is not looked through for missed messages");
+                return Ok(Some(after));
+            }
+            Err(error) => return Err(error),
+        };
+        let values = replies.iter().flat_map(|reply| bus::values(reply));
+        let lines = values.flatten();
+        let posted = lines.filter_map(|line| bus::read_message(&line));
+        let early = std::mem::take(&mut connection.early).into_iter();
+        let all: BTreeMap<_, _> = posted.chain(early).map(|one| (one.id, one)).collect();
+        let new = all.range(after.saturating_add(1)..).count();
+        log::debug!(
+            "{new} messages to {} after {after} are in the history",
+            target.key()
+        );
+        connection.early = all.into_values().collect();
+        Ok(Some(after))
+    }
+
+    fn listen(
+        self: &Arc<Self>,
+        ear: Ear,
+        target: Target,
+        connection: u64,
+        early: Vec<Posted>,
+        replies: mpsc::Sender<(u16, Vec<u8>)>,
+    ) {
+        let listener = Listener {
+            local: Arc::clone(self),
+            target,
+            connection,
+            last_to_all: 0,
+            replies,
+        };
+        tokio::spawn(listener.run(ear, early));
+    }
+
+    /// Who is to be there: opens and closes connections, as far as the bus is there.
+    pub async fn reconcile(self: &Arc<Self>, wanted: BTreeSet<Target>) -> Result<(), StateError> {
+        let mut inner = self.inner.lock().await;
+        inner.wanted = wanted;
+        if inner.main.is_none() || inner.stopped {
+            return Ok(());
+        }
+        let now = Instant::now();
+        inner
+            .refused
+            .retain(|_, when| now.duration_since(*when) < REFUSED);
+        let missing = inner.wanted.iter().filter(|target| {
+            !inner.proxies.contains_key(target) && !inner.refused.contains_key(target)
+        });
+        let missing: Vec<_> = missing.cloned().collect();
+        let after = self.open_targets(&missing)?;
+        for (target, after) in missing.into_iter().zip(after) {
+            self.open_proxy(&mut inner, target, after).await;
+        }
+        let over: Vec<_> = inner
+            .proxies
+            .iter()
+            .filter(|(target, proxy)| {
+                let is_used = now.saturating_duration_since(proxy.used) < LINGER;
+                !proxy.is_closing && !inner.wanted.contains(target) && !is_used
+            })
+            .map(|(target, _)| target.clone())
+            .collect();
+        for target in over {
+            close_proxy(&mut inner, &target).await;
+        }
+        self.seek_mark(&mut inner).await;
+        Ok(())
+    }
+
+    /// Writes down that these are open, before anybody can post to them.
+    fn open_targets(&self, targets: &[Target]) -> Result<Vec<Option<u64>>, StateError> {
+        if targets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let open = |ledger: &mut Ledger| targets.iter().map(|one| ledger.open(one)).collect();
+        let after = self.with_ledger(open).unwrap_or_default();
+        self.store_marks()?;
+        Ok(after)
+    }
+
+    /// Makes the connection of a remote controller; whether it is there.
+    async fn open_proxy(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        target: Target,
+        after: Option<u64>,
+    ) -> bool {
+        let opened = self.connect(&target, after).await;
+        let (connection, missed_after) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                log::warn!("{} is not there: {error}", target.key());
+                inner.refused.insert(target.clone(), Instant::now());
+                if after.is_none() {
+                    self.with_ledger(|ledger| ledger.close(&target));
+                }
+                return false;
+            }
+        };
+        inner.count += 1;
+        let number = inner.count;
+        if let (Some(main), Some(missed_after)) = (&mut inner.main, missed_after) {
+            let lowest = main.missed_after.unwrap_or(missed_after);
+            main.missed_after = Some(lowest.min(missed_after));
+        }
+        let Connection {
+            ear, mouth, early, ..
+        } = connection;
+        let (sender, replies) = mpsc::channel(REPLIES);
+        let poster = Arc::new(Mutex::new(Poster { mouth, replies }));
+        let proxy = Proxy {
+            connection: number,
+            poster,
+            used: Instant::now()
+                .checked_sub(LINGER)
+                .unwrap_or_else(Instant::now),
+            is_closing: false,
+        };
+        inner.proxies.insert(target.clone(), proxy);
+        log::debug!("{} is there", target.key());
+        self.listen(ear, target, number, early, sender);
+        true
+    }
+
+    async fn connect(
+        &self,
+        target: &Target,
+        after: Option<u64>,
+    ) -> Result<(Connection, Option<u64>), BusError> {
+        let mut connection = Connection::open(&self.arguments.socket, &self.login).await?;
+        let name = local_name(target).ok_or_else(|| connection.strange("CONTROLLERNAME"))?;
+        let asked = [
+            ("SETEVENTS", b"SETEVENTS POSTMESSAGE".to_vec()),
+            (
+                "CONTROLLERNAME",
+                format!("CONTROLLERNAME {name}").into_bytes(),
+            ),
+        ];
+        connection.ask(&asked).await?;
+        let missed_after = self.read_history(&mut connection, target, after).await?;
+        Ok((connection, missed_after))
+    }
+
+    /// Where something may have been missed: posts a message to itself, whose `MessageID` tells.
+    async fn seek_mark(&self, inner: &mut Inner) {
+        let name = self.arguments.group.bridge();
+        let Some(main) = &mut inner.main else { return };
+        if main.missed_after.is_none() {
+            return;
+        }
+        let line = format!("POSTMESSAGE @{name} .\r\n");
+        if let Err(error) = main.mouth.say(line.as_bytes()).await {
+            log::debug!("no mark: {error}");
+        }
+    }
+
+    /// The mark has come.
+    pub async fn handle_mark(&self, id: u64) -> Result<(), StateError> {
+        let mut inner = self.inner.lock().await;
+        let Some(main) = &mut inner.main else {
+            return Ok(());
+        };
+        let Some(after) = main.missed_after.take() else {
+            return Ok(());
+        };
+        let missed = ledger::missed(after, main.history, id);
+        self.state.drop_messages(Reason::Missed, missed)
+    }
+
+    /// A connection has ended; whether it was the bridge's own, and with it the bus is gone.
+    pub async fn handle_end(&self, target: &Target, connection: u64, error: &BusError) -> bool {
+        let mut inner = self.inner.lock().await;
+        if *target == Target::All {
+            if inner
+                .main
+                .as_ref()
+                .is_none_or(|main| main.connection != connection)
+            {
+                return false;
+            }
+            inner.main = None;
+            if !inner.stopped {
+                log::warn!("{error}");
+            }
+            return true;
+        }
+        let is_this = |proxy: &&mut Proxy| proxy.connection == connection;
+        let Some(proxy) = inner.proxies.get_mut(target).filter(is_this) else {
+            return false;
+        };
+        if proxy.is_closing {
+            self.with_ledger(|ledger| ledger.close(target));
+        } else {
+            log::debug!("{}: {error}", target.key());
+        }
+        inner.proxies.remove(target);
+        false
+    }
+
+    /// What posts as this controller, which need not be there any more.
+    pub async fn poster(
+        self: &Arc<Self>,
+        source: &Target,
+    ) -> Result<Result<Arc<Mutex<Poster>>, NoPoster>, StateError> {
+        let mut inner = self.inner.lock().await;
+        if inner.main.is_none() || inner.stopped {
+            return Ok(Err(NoPoster::NotNow));
+        }
+        if inner.refused.contains_key(source) {
+            return Ok(Err(NoPoster::Refused));
+        }
+        if !inner.proxies.contains_key(source) {
+            let after = self.open_targets(std::slice::from_ref(source))?;
+            let after = after.first().copied().flatten();
+            if !self.open_proxy(&mut inner, source.clone(), after).await {
+                return Ok(Err(NoPoster::NotNow));
+            }
+        }
+        Ok(match inner.proxies.get_mut(source) {
+            Some(proxy) if !proxy.is_closing => {
+                proxy.used = Instant::now();
+                Ok(Arc::clone(&proxy.poster))
+            }
+            _ => Err(NoPoster::NotNow),
+        })
+    }
+
+    /// Leaves the bus: nobody can post to the bridge any more. The connections end when all that
+    /// was posted before is read.
+    pub async fn stop(&self) {
+        let mut inner = self.inner.lock().await;
+        inner.stopped = true;
+        let open: Vec<_> = inner.proxies.keys().cloned().collect();
+        for target in open {
+            close_proxy(&mut inner, &target).await;
+        }
+        if let Some(main) = &mut inner.main {
+            let _ = main.mouth.say(b"QUIT\r\n").await;
+        }
+    }
+
+    /// Whether every connection has ended.
+    pub async fn is_empty(&self) -> bool {
+        let inner = self.inner.lock().await;
+        inner.main.is_none() && inner.proxies.is_empty()
+    }
+}
+
+/// What keeps the bridge from the bus.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The bus.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The state.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+fn warn_of_restart() {
+    log::warn!("the bus has started again: what it had not delivered to the bridge is lost");
+}
+
+/// The name of a remote controller here.
+#[must_use]
+pub fn local_name(target: &Target) -> Option<ControllerId> {
+    match target {
+        Target::All => None,
+        Target::One(host, name) => names::local_name(name.as_str(), host),
+    }
+}
+
+async fn close_proxy(inner: &mut Inner, target: &Target) {
+    let Some(proxy) = inner.proxies.get_mut(target) else {
+        return;
+    };
+    proxy.is_closing = true;
+    let mut poster = proxy.poster.lock().await;
+    // A connection that fails ends too, and then the listener tells.
+    let _ = poster.mouth.say(b"QUIT\r\n").await;
+}
+
+/// The task that hears one connection.
+struct Listener {
+    local: Arc<Local>,
+    target: Target,
+    connection: u64,
+    /// The last message to all that this connection has heard.
+    last_to_all: u64,
+    replies: mpsc::Sender<(u16, Vec<u8>)>,
+}
+
+impl Listener {
+    async fn run(mut self, mut ear: Ear, early: Vec<Posted>) {
+        for posted in early {
+            self.hand_on(posted).await;
+        }
+        let error = loop {
+            match ear.hear().await {
+                Ok(Heard::Message(posted)) => self.hand_on(posted).await,
+                Ok(Heard::Reply(status, reply)) => {
+                    // The bridge's own connection asks for nothing that it reads the reply of.
+                    let _ = self.replies.send((status, reply)).await;
+                }
+                Ok(Heard::Change(change)) => self.report(Report::Change(change)).await,
+                Ok(Heard::Other) => {}
+                Err(error) => break error,
+            }
+        };
+        let report = Report::Ended(self.target.clone(), self.connection, error);
+        self.report(report).await;
+    }
+
+    async fn report(&self, report: Report) {
+        // The loop ends only with the program.
+        let _ = self.local.reports.send(report).await;
+    }
+
+    async fn hand_on(&mut self, posted: Posted) {
+        let (id, to_all) = (posted.id, posted.to_all);
+        let is_main = self.target == Target::All;
+        if is_main && !to_all {
+            let own = self.local.arguments.group.bridge();
+            if posted
+                .source
+                .as_ref()
+                .is_some_and(|source| source.as_str() == own)
+            {
+                self.report(Report::Mark(id)).await;
+            }
+        } else if !is_main && to_all {
+            self.last_to_all = id;
+        } else if !is_main {
+            self.await_main().await;
+        }
+        let host = &self.local.arguments.host;
+        let heard = self
+            .local
+            .with_ledger(|ledger| ledger.hear(&self.target, posted, host));
+        if let Some(parcel) = heard.flatten() {
+            let outgoing = Outgoing::new(parcel, &self.local.room).await;
+            // The other end lives as long as the program.
+            let _ = self.local.outgoing.send(outgoing).await;
+        }
+        if is_main {
+            let number = self.connection;
+            self.local.handed_on.send_if_modified(|(connection, last)| {
+                let is_newest = *connection == number;
+                if is_newest {
+                    *last = id;
+                }
+                is_newest
+            });
+        }
+    }
+
+    /// Waits until everything to all that was posted before is handed on, unless the connection
+    /// that hears it has ended.
+    async fn await_main(&self) {
+        let mut handed_on = self.local.handed_on.subscribe();
+        let main = handed_on.borrow().0;
+        let last = self.last_to_all;
+        let is_past = |state: &(u64, u64)| state.0 != main || state.1 >= last;
+        // The sender lives in `local`.
+        let _ = handed_on.wait_for(is_past).await;
+    }
+}
