@@ -106,8 +106,6 @@ pub struct Connection {
     pub mouth: Mouth,
     /// Messages that came before the replies to what was asked.
     pub early: Vec<Posted>,
-    /// Changes that did.
-    pub changes: Vec<Change>,
 }
 
 impl Connection {
@@ -129,7 +127,6 @@ impl Connection {
                 half: write,
             },
             early: Vec::new(),
-            changes: Vec::new(),
         };
         let proof = login.0.as_deref().map(hex_of).unwrap_or_default();
         let line = format!("AUTHENTICATE {proof}");
@@ -167,8 +164,8 @@ impl Connection {
                     });
                 }
                 Heard::Message(posted) => self.early.push(posted),
-                Heard::Change(change) => self.changes.push(change),
-                Heard::Other => {}
+                // The list of controllers is asked for behind them.
+                Heard::Change(_) | Heard::Other => {}
             }
         }
         Ok(replies)

@@ -86,11 +86,6 @@ impl Ledger {
         &self.run
     }
 
-    /// The highest `MessageID` that was heard of.
-    pub const fn newest(&self) -> u64 {
-        self.newest
-    }
-
     /// Opens a target. Where it was open before the `MessageID` is returned after which its
     /// messages are to be sought in the history; otherwise only what comes from now on is new.
     pub fn open(&mut self, target: &Target) -> Option<u64> {

@@ -37,8 +37,11 @@ pub struct Local {
     outgoing: mpsc::Sender<Outgoing>,
     room: Arc<Semaphore>,
     /// Up to which `MessageID` the bridge's own connection has handed on what is to all, and which
-    /// such connection it is. A message to one waits for it, so that order is kept.
+    /// such connection it is. A message to one waits for those to all before it.
     handed_on: watch::Sender<(u64, u64)>,
+    /// Up to which `MessageID` each of the other connections has handed on what it has heard. A
+    /// message to all waits for those to one before it.
+    heard: StdMutex<BTreeMap<u64, watch::Receiver<u64>>>,
     reports: mpsc::Sender<Report>,
     inner: Mutex<Inner>,
 }
@@ -63,6 +66,8 @@ struct Main {
     history: u64,
     /// The lowest `MessageID` after which something may have been missed.
     missed_after: Option<u64>,
+    /// Whether the mark is posted that tells how much.
+    is_marked: bool,
 }
 
 #[derive(Debug)]
@@ -121,6 +126,7 @@ impl Local {
             outgoing: outgoing.0,
             room: outgoing.1,
             handed_on: watch::channel((0, 0)).0,
+            heard: StdMutex::default(),
             reports,
             inner: Mutex::new(Inner::default()),
         }
@@ -134,6 +140,11 @@ impl Local {
     fn ledger(&self) -> MutexGuard<'_, Option<Ledger>> {
         // Nothing panics while it is held.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn heard(&self) -> MutexGuard<'_, BTreeMap<u64, watch::Receiver<u64>>> {
+        // Nothing panics while it is held.
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the marks down.
@@ -215,22 +226,14 @@ impl Local {
         let number = inner.count;
         self.handed_on
             .send_modify(|(connection, _)| *connection = number);
-        let Connection {
-            ear,
-            mouth,
-            early,
-            changes,
-        } = connection;
+        let Connection { ear, mouth, early } = connection;
         inner.main = Some(Main {
             connection: number,
             mouth,
             history,
             missed_after,
+            is_marked: false,
         });
-        for change in changes {
-            // The list came later, but to hear of it again changes nothing.
-            let _ = self.reports.send(Report::Change(change)).await;
-        }
         let (replies, _) = mpsc::channel(1);
         self.listen(ear, Target::All, number, early, replies);
         Ok((names, length))
@@ -279,11 +282,17 @@ impl Local {
         early: Vec<Posted>,
         replies: mpsc::Sender<(u16, Vec<u8>)>,
     ) {
+        // Until it has heard anything nobody waits for it.
+        let (progress, heard) = watch::channel(u64::MAX);
+        if target != Target::All {
+            self.heard().insert(connection, heard);
+        }
         let listener = Listener {
             local: Arc::clone(self),
             target,
             connection,
             last_to_all: 0,
+            progress,
             replies,
         };
         tokio::spawn(listener.run(ear, early));
@@ -359,10 +368,9 @@ impl Local {
         if let (Some(main), Some(missed_after)) = (&mut inner.main, missed_after) {
             let lowest = main.missed_after.unwrap_or(missed_after);
             main.missed_after = Some(lowest.min(missed_after));
+            main.is_marked = false;
         }
-        let Connection {
-            ear, mouth, early, ..
-        } = connection;
+        let Connection { ear, mouth, early } = connection;
         let (sender, replies) = mpsc::channel(REPLIES);
         let poster = Arc::new(Mutex::new(Poster { mouth, replies }));
         let proxy = Proxy {
@@ -402,9 +410,10 @@ impl Local {
     async fn seek_mark(&self, inner: &mut Inner) {
         let name = self.arguments.group.bridge();
         let Some(main) = &mut inner.main else { return };
-        if main.missed_after.is_none() {
+        if main.missed_after.is_none() || main.is_marked {
             return;
         }
+        main.is_marked = true;
         let line = format!("POSTMESSAGE @{name} .\r\n");
         if let Err(error) = main.mouth.say(line.as_bytes()).await {
             log::debug!("no mark: {error}");
@@ -544,6 +553,7 @@ struct Listener {
     connection: u64,
     /// The last message to all that this connection has heard.
     last_to_all: u64,
+    progress: watch::Sender<u64>,
     replies: mpsc::Sender<(u16, Vec<u8>)>,
 }
 
@@ -564,6 +574,7 @@ impl Listener {
                 Err(error) => break error,
             }
         };
+        self.local.heard().remove(&self.connection);
         let report = Report::Ended(self.target.clone(), self.connection, error);
         self.report(report).await;
     }
@@ -576,19 +587,20 @@ impl Listener {
     async fn hand_on(&mut self, posted: Posted) {
         let (id, to_all) = (posted.id, posted.to_all);
         let is_main = self.target == Target::All;
-        if is_main && !to_all {
-            let own = self.local.arguments.group.bridge();
-            if posted
-                .source
-                .as_ref()
-                .is_some_and(|source| source.as_str() == own)
-            {
-                self.report(Report::Mark(id)).await;
+        match (is_main, to_all) {
+            (true, true) => self.await_others(id).await,
+            (true, false) => {
+                let own = self.local.arguments.group.bridge();
+                if posted
+                    .source
+                    .as_ref()
+                    .is_some_and(|source| source.as_str() == own)
+                {
+                    self.report(Report::Mark(id)).await;
+                }
             }
-        } else if !is_main && to_all {
-            self.last_to_all = id;
-        } else if !is_main {
-            self.await_main().await;
+            (false, true) => self.last_to_all = id,
+            (false, false) => self.await_main().await,
         }
         let host = &self.local.arguments.host;
         let heard = self
@@ -608,6 +620,22 @@ impl Listener {
                 }
                 is_newest
             });
+        } else {
+            self.progress.send_replace(id);
+        }
+    }
+
+    /// Waits until the other connections have handed on what was posted before a message to all,
+    /// which each of them hears too.
+    async fn await_others(&self, id: u64) {
+        let mut late = {
+            let mut heard = self.local.heard();
+            let late = heard.values_mut().filter(|heard| *heard.borrow() < id);
+            late.map(|heard| heard.clone()).collect::<Vec<_>>()
+        };
+        for heard in &mut late {
+            // One that has ended has handed on everything.
+            let _ = heard.wait_for(|heard| *heard >= id).await;
         }
     }
 

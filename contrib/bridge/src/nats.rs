@@ -16,9 +16,11 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer};
 use async_nats::jetstream::context::{
     ConsumerInfoErrorKind, GetStreamErrorKind, KeyValueErrorKind, PublishAckFuture, PublishError,
 };
-use async_nats::jetstream::stream::{Config as StreamConfig, LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{
+    Config as StreamConfig, DiscardPolicy, LastRawMessageErrorKind, Stream,
+};
 use async_nats::jetstream::{Context, kv::Store};
-use async_nats::jetstream::{ContextBuilder, ErrorCode, kv, message::PublishMessage};
+use async_nats::jetstream::{ContextBuilder, ErrorCode, message::PublishMessage};
 use async_nats::{ConnectOptions, Event, Subscriber};
 use thiserror::Error;
 use tokio::runtime::Runtime;
@@ -345,15 +347,25 @@ async fn bucket(context: &Context, arguments: &Arguments) -> Result<Store, NatsE
         }
         Err(failure) => return Err(error(failure.into())),
     }
-    let config = kv::Config {
-        bucket: name.clone(),
-        description: "Leases of the hosts whose buses onionbus-bridge joins".into(),
-        history: 1,
+    // Made as the stream that a bucket is: to make a bucket the library asks for the account, and
+    // does not understand what a server of version 2.9 answers.
+    let config = StreamConfig {
+        name: format!("KV_{name}"),
+        description: Some("Leases of the hosts whose buses onionbus-bridge joins".into()),
+        subjects: vec![format!("$KV.{name}.>")],
+        max_messages_per_subject: 1,
         max_age: LEASE,
+        duplicate_window: LEASE,
+        discard: DiscardPolicy::New,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: true,
         num_replicas: arguments.replicas.into(),
-        ..kv::Config::default()
+        ..StreamConfig::default()
     };
-    let made = context.create_key_value(config).await;
+    let made = context.get_or_create_stream(config).await;
+    made.map_err(|failure| error(failure.into()))?;
+    let made = context.get_key_value(&name).await;
     let made = made.map_err(|failure| error(failure.into()))?;
     log::info!("made the key-value bucket {name}");
     Ok(made)

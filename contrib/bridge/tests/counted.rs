@@ -1,0 +1,278 @@
+//! Loses nothing: three joined buses, everything killed, every message counted.
+//!
+//! `ONIONBUS_BRIDGE_MESSAGES` is how many are posted in all, 12,000 unless it says more.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+use support::{Bus, Controller, Dropped, PATIENCE, Place, has_nats};
+
+const HOSTS: [&str; 3] = ["one", "two", "three"];
+
+/// How many are posted before their answers are read.
+const PIPELINE: u64 = 20;
+
+/// How many messages the posters have posted.
+#[derive(Default)]
+struct Progress {
+    posted: Mutex<[u64; 3]>,
+    more: Condvar,
+}
+
+impl Progress {
+    fn set(&self, poster: usize, posted: u64) {
+        self.posted.lock().unwrap()[poster] = posted;
+        self.more.notify_all();
+    }
+
+    /// Waits until these posters have all come this far.
+    fn wait(&self, posters: &[usize], posted: u64) {
+        let state = self.posted.lock().unwrap();
+        let is_before = |state: &mut [u64; 3]| posters.iter().any(|poster| state[*poster] < posted);
+        let (state, waited) = self
+            .more
+            .wait_timeout_while(state, PATIENCE, is_before)
+            .unwrap();
+        assert!(!waited.timed_out(), "no progress to {posted}: {state:?}");
+    }
+}
+
+/// Whom a message is for: 0 to 2 a host, 3 all.
+type Destination = usize;
+
+/// What a poster was answered `250 OK`: of each number, where to.
+type Accepted = BTreeMap<u64, Destination>;
+
+/// Posts `count` messages, by turns to the others and to all, and says what was accepted.
+fn post(own: usize, bus: &Bus, count: u64, progress: &Progress) -> Accepted {
+    let mut accepted = Accepted::new();
+    let mut poster = bus.controller("poster");
+    let others: Vec<_> = (0..3).filter(|host| *host != own).collect();
+    let mut number = 0;
+    while number < count {
+        let end = count.min(number + PIPELINE);
+        let to = |number: u64| match number % 3 {
+            0 => others[0],
+            1 => others[1],
+            _ => 3,
+        };
+        let mut octets = String::new();
+        for number in number..end {
+            octets += &match to(number) {
+                3 => format!("POSTMESSAGE @all {number}\r\n"),
+                host => format!("POSTMESSAGE @reader_at_{} {number}\r\n", HOSTS[host]),
+            };
+        }
+        poster.send(octets.as_bytes());
+        let mut away = None;
+        for number in number..end {
+            match &poster.reply()[..] {
+                "250 OK" => {
+                    accepted.insert(number, to(number));
+                }
+                reply if reply.starts_with("552 ") => away = Some(to(number)),
+                reply => panic!("{reply}"),
+            }
+        }
+        progress.set(own, end);
+        if let Some(host) = away {
+            bus.wait_for(&format!("reader_at_{}", HOSTS[host]), true);
+        }
+        number = end;
+    }
+    accepted
+}
+
+/// What a reader has heard: of each sender, the numbers in order.
+type Heard = BTreeMap<String, Vec<u64>>;
+
+/// Reads until the others have said `end`.
+fn read(mut reader: Controller) -> Heard {
+    let mut heard = Heard::new();
+    let mut ends = 0;
+    while ends < 2 {
+        let (source, _, text) = reader.message();
+        let text = String::from_utf8(text).unwrap();
+        match text.parse() {
+            Ok(number) => heard.entry(source).or_default().push(number),
+            Err(_) if source != "poster" && text == "end" => ends += 1,
+            Err(_) => {}
+        }
+    }
+    heard
+}
+
+#[test]
+fn every_message_arrives_once_or_is_counted() {
+    if !has_nats() {
+        return;
+    }
+    let count: u64 = std::env::var("ONIONBUS_BRIDGE_MESSAGES")
+        .map_or(12_000, |count| count.parse().expect("a number"))
+        / 3;
+    let place = Place::new();
+    let mut nats = place.nats("");
+    let options = ["BusHistory 10000", "BusMaxQueue 256 MB"];
+    let buses = HOSTS.map(|host| Arc::new(place.bus(host, &options)));
+    let mut bridges = HOSTS.map(|host| place.bridge(host, &nats.url(), &["--log=info"]));
+    for bridge in &mut bridges {
+        bridge
+            .arguments
+            .retain(|argument| argument != "--log" && argument != "debug");
+        bridge.start();
+    }
+    let readers: Vec<_> = buses
+        .iter()
+        .map(|bus| {
+            let mut reader = bus.controller("reader");
+            assert_eq!(reader.ask("SETEVENTS POSTMESSAGE"), "250 OK");
+            thread::spawn(move || read(reader))
+        })
+        .collect();
+    for (own, bus) in buses.iter().enumerate() {
+        for host in (0..3).filter(|host| *host != own) {
+            bus.wait_for(&format!("reader_at_{}", HOSTS[host]), true);
+        }
+    }
+
+    let begin = Instant::now();
+    let progress = Arc::new(Progress::default());
+    let posters: Vec<_> = (0..3)
+        .map(|own| {
+            let (bus, progress) = (Arc::clone(&buses[own]), Arc::clone(&progress));
+            thread::spawn(move || post(own, &bus, count, &progress))
+        })
+        .collect();
+
+    // Each accident happens at a tenth of the whole, and lasts for about half of one.
+    let tenth = |tenths: u64| count * tenths / 20;
+    let all = [0, 1, 2];
+    progress.wait(&all, tenth(2));
+    bridges[1].kill();
+    bridges[1].start();
+
+    progress.wait(&all, tenth(4));
+    nats.kill();
+    progress.wait(&all, tenth(5));
+    nats.start();
+
+    progress.wait(&all, tenth(6));
+    bridges[2].signal(Signal::SIGSTOP);
+    progress.wait(&[0, 1], tenth(8));
+    bridges[2].signal(Signal::SIGCONT);
+
+    progress.wait(&all, tenth(9));
+    for signal in [Signal::SIGSTOP, Signal::SIGCONT] {
+        // A machine is away.
+        buses[2].signal(signal);
+        bridges[2].signal(signal);
+        progress.wait(&[0, 1], tenth(11));
+    }
+
+    progress.wait(&all, tenth(12));
+    nats.signal(Signal::SIGSTOP);
+    progress.wait(&all, tenth(13));
+    nats.signal(Signal::SIGCONT);
+
+    progress.wait(&all, tenth(14));
+    // A slow side, and its bridge killed meanwhile.
+    buses[1].signal(Signal::SIGSTOP);
+    progress.wait(&[0, 2], tenth(15));
+    bridges[1].kill();
+    buses[1].signal(Signal::SIGCONT);
+    bridges[1].start();
+
+    progress.wait(&all, tenth(16));
+    nats.kill();
+    for bridge in &mut bridges {
+        bridge.kill();
+    }
+    nats.start();
+    for bridge in &mut bridges {
+        bridge.start();
+    }
+
+    progress.wait(&all, tenth(18));
+    for bridge in &mut bridges {
+        bridge.kill();
+        bridge.start();
+    }
+
+    let accepted: Vec<_> = posters
+        .into_iter()
+        .map(|poster| poster.join().unwrap())
+        .collect();
+    for (own, bus) in buses.iter().enumerate() {
+        for host in (0..3).filter(|host| *host != own) {
+            bus.wait_for(&format!("reader_at_{}", HOSTS[host]), true);
+        }
+        let mut last = bus.controller("last");
+        assert_eq!(last.ask("POSTMESSAGE @all end"), "250 OK");
+    }
+    let heard: Vec<_> = readers
+        .into_iter()
+        .map(|reader| reader.join().unwrap())
+        .collect();
+    let took = begin.elapsed();
+    let dropped = bridges.each_mut().map(support::Bridge::stop);
+    check(&accepted, &heard, &dropped);
+    println!("{} messages in {took:.1?}", 3 * count);
+}
+
+/// Each message that was accepted has arrived once and in order, or was counted.
+fn check(accepted: &[Accepted], heard: &[Heard], dropped: &[Dropped]) {
+    let (arrived, missing) = (AtomicU64::new(0), AtomicU64::new(0));
+    for (reader, heard) in heard.iter().enumerate() {
+        for (poster, accepted) in accepted.iter().enumerate() {
+            let source = match poster == reader {
+                true => "poster".to_owned(),
+                false => format!("poster_at_{}", HOSTS[poster]),
+            };
+            let is_for = |destination: Destination| destination == 3 || destination == reader;
+            let sent = accepted.iter().filter(|(_, to)| is_for(**to));
+            let mut sent = sent.map(|(number, _)| *number);
+            let got = heard.get(&source).map(Vec::as_slice).unwrap_or_default();
+            for number in got {
+                // Each is the next of those sent, or a later one: not twice, and in order.
+                let skipped = sent.by_ref().take_while(|sent| sent != number).count();
+                missing.fetch_add(skipped as u64, Ordering::Relaxed);
+            }
+            let rest = sent.count() as u64;
+            missing.fetch_add(rest, Ordering::Relaxed);
+            arrived.fetch_add(got.len() as u64, Ordering::Relaxed);
+            // Whatever was heard was among those sent, and none was passed over to find it.
+            let all: Vec<_> = accepted.iter().filter(|(_, to)| is_for(**to)).collect();
+            let is_sorted = got.is_sorted_by(|a, b| a < b);
+            assert!(
+                is_sorted,
+                "{source} to {}: twice or in no order",
+                HOSTS[reader]
+            );
+            assert!(
+                got.len() <= all.len(),
+                "{source} to {}: too many",
+                HOSTS[reader]
+            );
+            if poster == reader {
+                assert_eq!(got.len(), all.len(), "the bus itself has lost some");
+            }
+        }
+    }
+    let (arrived, missing) = (arrived.into_inner(), missing.into_inner());
+    for (host, dropped) in HOSTS.iter().zip(dropped) {
+        println!("dropped by {host}:{}", dropped.shown());
+    }
+    // One to all that its own side has missed is missing on two others.
+    let counted: u64 = dropped.iter().map(|one| one.all() + one.of("missed")).sum();
+    println!("{arrived} arrived, {missing} missing, {counted} counted as dropped");
+    assert!(
+        missing <= counted,
+        "{missing} are missing, and only {counted} are counted"
+    );
+}
