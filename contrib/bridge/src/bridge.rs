@@ -1,6 +1,6 @@
 //! The bridge as a whole: what runs beside each other, and how it begins and ends.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -119,7 +119,7 @@ pub async fn run(arguments: Arguments) -> Result<(), BridgeError> {
         (outgoing, Arc::clone(&room)),
         reports,
     ));
-    let (names, names_here) = watch::channel(BTreeSet::new());
+    let (names, names_here) = watch::channel(None);
     let (wanted, wanted_here) = watch::channel(BTreeSet::new());
     let (longest, longest_here) = watch::channel(0);
 
@@ -156,7 +156,7 @@ pub async fn run(arguments: Arguments) -> Result<(), BridgeError> {
         wanted: wanted_here,
         longest,
         known: BTreeSet::new(),
-        told: BTreeMap::new(),
+        too_long: BTreeSet::new(),
     };
     tasks.spawn(bus.run(stopped));
 
@@ -334,12 +334,13 @@ struct Bus {
     arguments: Arguments,
     local: Arc<Local>,
     heard: mpsc::Receiver<Report>,
-    names: watch::Sender<BTreeSet<String>>,
+    names: watch::Sender<Option<BTreeSet<String>>>,
     wanted: watch::Receiver<BTreeSet<Target>>,
     longest: watch::Sender<u64>,
-    /// Names that others are not told of were logged.
+    /// The controllers here.
     known: BTreeSet<String>,
-    told: BTreeMap<String, ()>,
+    /// Those of whom it was logged that others are not told.
+    too_long: BTreeSet<String>,
 }
 
 impl Bus {
@@ -445,16 +446,14 @@ impl Bus {
         let (fitting, long): (BTreeSet<_>, BTreeSet<_>) = shared
             .cloned()
             .partition(|name| names::local_name(name, &self.arguments.host).is_some());
-        self.told.retain(|name, ()| long.contains(name));
-        for name in long {
-            if self.told.insert(name.clone(), ()).is_none() {
-                log::warn!("{name} is not shown to others: with the host the name is too long");
-            }
+        for name in long.difference(&self.too_long) {
+            log::warn!("{name} is not shown to others: with the host the name is too long");
         }
+        self.too_long = long;
         self.names.send_if_modified(|names| {
-            let is_new = *names != fitting;
+            let is_new = names.as_ref() != Some(&fitting);
             if is_new {
-                *names = fitting;
+                *names = Some(fitting);
             }
             is_new
         });

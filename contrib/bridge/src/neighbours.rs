@@ -31,7 +31,8 @@ pub struct Neighbours {
     presence: Presence,
     left_out: usize,
     wanted: watch::Sender<BTreeSet<Target>>,
-    names: watch::Receiver<BTreeSet<String>>,
+    /// Who is here; before the bus is there, nobody knows.
+    names: watch::Receiver<Option<BTreeSet<String>>>,
 }
 
 impl Neighbours {
@@ -41,7 +42,7 @@ impl Neighbours {
         instance: Instance,
         remembered: BTreeSet<Target>,
         wanted: watch::Sender<BTreeSet<Target>>,
-        names: watch::Receiver<BTreeSet<String>>,
+        names: watch::Receiver<Option<BTreeSet<String>>>,
     ) -> Self {
         let most = arguments.max_controllers.into();
         let host = arguments.host.clone();
@@ -104,13 +105,15 @@ impl Neighbours {
             if is_due && writing.as_ref().is_none_or(JoinHandle::is_finished) {
                 is_due = false;
                 let names = self.names.borrow_and_update().clone();
-                let lease = self.lease(&names);
-                let session = Arc::clone(session);
-                writing = Some(tokio::spawn(async move {
-                    if let Err(error) = session.put_lease(lease).await {
-                        session.fail(format!("the lease cannot be written: {error}"));
-                    }
-                }));
+                writing = names.map(|names| {
+                    let lease = self.lease(&names);
+                    let session = Arc::clone(session);
+                    tokio::spawn(async move {
+                        if let Err(error) = session.put_lease(lease).await {
+                            session.fail(format!("the lease cannot be written: {error}"));
+                        }
+                    })
+                });
             }
             tokio::select! {
                 lease = leases.next() => {

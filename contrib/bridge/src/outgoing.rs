@@ -91,18 +91,16 @@ async fn publish(
         tokio::select! {
             next = queue.recv(), if window.len() < WINDOW => {
                 let Some(outgoing) = next else { return Ok("the bridge ends".into()) };
+                // Before anything is awaited, where this may end.
+                window.push_back(outgoing);
+                let Some(outgoing) = window.back() else { continue };
                 match session.publish(&outgoing.parcel).await {
-                    Ok(answer) => {
-                        answers.push_back(answer.into_future());
-                        window.push_back(outgoing);
-                    }
+                    Ok(answer) => answers.push_back(answer.into_future()),
                     Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                        drop_it(&outgoing, local, state)?;
+                        drop_it(outgoing, local, state)?;
+                        window.pop_back();
                     }
-                    Err(error) => {
-                        window.push_back(outgoing);
-                        return Ok(error.to_string());
-                    }
+                    Err(error) => return Ok(error.to_string()),
                 }
             }
             Some(answer) = answers.next(), if !window.is_empty() => {

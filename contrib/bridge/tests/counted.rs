@@ -5,7 +5,6 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Instant;
@@ -89,20 +88,24 @@ fn post(own: usize, bus: &Bus, count: u64, progress: &Progress) -> Accepted {
     accepted
 }
 
-/// What a reader has heard: of each sender, the numbers in order.
-type Heard = BTreeMap<String, Vec<u64>>;
+/// What a reader has heard: of each sender, and whether to all, the numbers in order.
+type Heard = BTreeMap<(String, bool), Vec<u64>>;
 
-/// Reads until the others have said `end`.
+/// Reads until both others have said `end`, to all and to this reader.
 fn read(mut reader: Controller) -> Heard {
     let mut heard = Heard::new();
     let mut ends = 0;
-    while ends < 2 {
-        let (source, _, text) = reader.message();
+    while ends < 4 {
+        let (source, to, text) = reader.message();
         let text = String::from_utf8(text).unwrap();
         match text.parse() {
-            Ok(number) => heard.entry(source).or_default().push(number),
-            Err(_) if source != "poster" && text == "end" => ends += 1,
-            Err(_) => {}
+            Ok(number) => heard
+                .entry((source, to == "@all"))
+                .or_default()
+                .push(number),
+            // One of its own comes too.
+            Err(_) if source == "last" => {}
+            Err(_) => ends += 1,
         }
     }
     heard
@@ -154,20 +157,25 @@ fn every_message_arrives_once_or_is_counted() {
     let tenth = |tenths: u64| count * tenths / 20;
     let all = [0, 1, 2];
     progress.wait(&all, tenth(2));
+    println!("{:.1?}: {} of 20", begin.elapsed(), 2);
     bridges[1].kill();
     bridges[1].start();
 
     progress.wait(&all, tenth(4));
+    println!("{:.1?}: {} of 20", begin.elapsed(), 4);
     nats.kill();
     progress.wait(&all, tenth(5));
+    println!("{:.1?}: {} of 20", begin.elapsed(), 5);
     nats.start();
 
     progress.wait(&all, tenth(6));
+    println!("{:.1?}: {} of 20", begin.elapsed(), 6);
     bridges[2].signal(Signal::SIGSTOP);
     progress.wait(&[0, 1], tenth(8));
     bridges[2].signal(Signal::SIGCONT);
 
     progress.wait(&all, tenth(9));
+    println!("{:.1?}: {} of 20", begin.elapsed(), 9);
     for signal in [Signal::SIGSTOP, Signal::SIGCONT] {
         // A machine is away.
         buses[2].signal(signal);
@@ -176,11 +184,14 @@ fn every_message_arrives_once_or_is_counted() {
     }
 
     progress.wait(&all, tenth(12));
+    println!("{:.1?}: {} of 20", begin.elapsed(), 12);
     nats.signal(Signal::SIGSTOP);
     progress.wait(&all, tenth(13));
+    println!("{:.1?}: {} of 20", begin.elapsed(), 13);
     nats.signal(Signal::SIGCONT);
 
     progress.wait(&all, tenth(14));
+    println!("{:.1?}: {} of 20", begin.elapsed(), 14);
     // A slow side, and its bridge killed meanwhile.
     buses[1].signal(Signal::SIGSTOP);
     progress.wait(&[0, 2], tenth(15));
@@ -189,6 +200,7 @@ fn every_message_arrives_once_or_is_counted() {
     bridges[1].start();
 
     progress.wait(&all, tenth(16));
+    println!("{:.1?}: {} of 20", begin.elapsed(), 16);
     nats.kill();
     for bridge in &mut bridges {
         bridge.kill();
@@ -199,6 +211,7 @@ fn every_message_arrives_once_or_is_counted() {
     }
 
     progress.wait(&all, tenth(18));
+    println!("{:.1?}: {} of 20", begin.elapsed(), 18);
     for bridge in &mut bridges {
         bridge.kill();
         bridge.start();
@@ -209,11 +222,13 @@ fn every_message_arrives_once_or_is_counted() {
         .map(|poster| poster.join().unwrap())
         .collect();
     for (own, bus) in buses.iter().enumerate() {
-        for host in (0..3).filter(|host| *host != own) {
-            bus.wait_for(&format!("reader_at_{}", HOSTS[host]), true);
-        }
         let mut last = bus.controller("last");
         assert_eq!(last.ask("POSTMESSAGE @all end"), "250 OK");
+        for host in (0..3).filter(|host| *host != own) {
+            let reader = format!("reader_at_{}", HOSTS[host]);
+            bus.wait_for(&reader, true);
+            assert_eq!(last.ask(&format!("POSTMESSAGE @{reader} end")), "250 OK");
+        }
     }
     let heard: Vec<_> = readers
         .into_iter()
@@ -225,46 +240,46 @@ fn every_message_arrives_once_or_is_counted() {
     println!("{} messages in {took:.1?}", 3 * count);
 }
 
-/// Each message that was accepted has arrived once and in order, or was counted.
+/// Each message that was accepted has arrived once and in order, or was counted. Order is that of
+/// messages to a name, and of those to all.
 fn check(accepted: &[Accepted], heard: &[Heard], dropped: &[Dropped]) {
-    let (arrived, missing) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (mut arrived, mut missing) = (0, 0);
     for (reader, heard) in heard.iter().enumerate() {
         for (poster, accepted) in accepted.iter().enumerate() {
-            let source = match poster == reader {
-                true => "poster".to_owned(),
-                false => format!("poster_at_{}", HOSTS[poster]),
-            };
-            let is_for = |destination: Destination| destination == 3 || destination == reader;
-            let sent = accepted.iter().filter(|(_, to)| is_for(**to));
-            let mut sent = sent.map(|(number, _)| *number);
-            let got = heard.get(&source).map(Vec::as_slice).unwrap_or_default();
-            for number in got {
-                // Each is the next of those sent, or a later one: not twice, and in order.
-                let skipped = sent.by_ref().take_while(|sent| sent != number).count();
-                missing.fetch_add(skipped as u64, Ordering::Relaxed);
-            }
-            let rest = sent.count() as u64;
-            missing.fetch_add(rest, Ordering::Relaxed);
-            arrived.fetch_add(got.len() as u64, Ordering::Relaxed);
-            // Whatever was heard was among those sent, and none was passed over to find it.
-            let all: Vec<_> = accepted.iter().filter(|(_, to)| is_for(**to)).collect();
-            let is_sorted = got.is_sorted_by(|a, b| a < b);
-            assert!(
-                is_sorted,
-                "{source} to {}: twice or in no order",
-                HOSTS[reader]
-            );
-            assert!(
-                got.len() <= all.len(),
-                "{source} to {}: too many",
-                HOSTS[reader]
-            );
-            if poster == reader {
-                assert_eq!(got.len(), all.len(), "the bus itself has lost some");
+            for destination in [reader, 3] {
+                let source = match poster == reader {
+                    true => "poster".to_owned(),
+                    false => format!("poster_at_{}", HOSTS[poster]),
+                };
+                let way = format!("{source} to {} ({destination})", HOSTS[reader]);
+                let sent = accepted.iter().filter(|(_, to)| **to == destination);
+                let sent: Vec<_> = sent.map(|(number, _)| *number).collect();
+                let key = (source, destination == 3);
+                let got = heard.get(&key).map(Vec::as_slice).unwrap_or_default();
+                for pair in got.windows(2) {
+                    assert!(pair[0] < pair[1], "{way}: {pair:?}, twice or in no order");
+                }
+                for number in got {
+                    assert!(
+                        sent.binary_search(number).is_ok(),
+                        "{way}: {number} was not sent"
+                    );
+                }
+                let lost = sent.len() - got.len();
+                if lost > 0 {
+                    let is_lost = |number: &&u64| got.binary_search(number).is_err();
+                    let lost: Vec<_> = sent.iter().filter(is_lost).collect();
+                    println!("{way}: without {lost:?}");
+                }
+                assert!(
+                    poster != reader || lost == 0,
+                    "the bus itself has lost {lost}"
+                );
+                arrived += got.len();
+                missing += lost;
             }
         }
     }
-    let (arrived, missing) = (arrived.into_inner(), missing.into_inner());
     for (host, dropped) in HOSTS.iter().zip(dropped) {
         println!("dropped by {host}:{}", dropped.shown());
     }
@@ -272,7 +287,7 @@ fn check(accepted: &[Accepted], heard: &[Heard], dropped: &[Dropped]) {
     let counted: u64 = dropped.iter().map(|one| one.all() + one.of("missed")).sum();
     println!("{arrived} arrived, {missing} missing, {counted} counted as dropped");
     assert!(
-        missing <= counted,
+        missing as u64 <= counted,
         "{missing} are missing, and only {counted} are counted"
     );
 }
