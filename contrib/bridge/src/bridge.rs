@@ -366,7 +366,7 @@ impl Bus {
             tokio::select! {
                 report = self.heard.recv() => {
                     if let Some(report) = report
-                        && self.handle_report(report).await?
+                        && self.handle_report(report).await
                     {
                         is_open = false;
                         next_try = Instant::now() + RETRY.0;
@@ -387,7 +387,7 @@ impl Bus {
         while !self.local.is_empty().await {
             let report = tokio::time::timeout_at(deadline, self.heard.recv()).await;
             let Ok(Some(report)) = report else { break };
-            self.handle_report(report).await?;
+            self.handle_report(report).await;
         }
         Ok(())
     }
@@ -410,7 +410,7 @@ impl Bus {
     }
 
     /// Whether the bus is gone.
-    async fn handle_report(&mut self, report: Report) -> Result<bool, BridgeError> {
+    async fn handle_report(&mut self, report: Report) -> bool {
         match report {
             Report::Change(Change::Named(name, old)) => {
                 if let Some(old) = old {
@@ -423,17 +423,16 @@ impl Bus {
                 self.known.remove(&name);
                 self.tell();
             }
-            Report::Mark(id) => self.local.handle_mark(id).await?,
             Report::Ended(target, connection, error) => {
                 let is_gone = self.local.handle_end(&target, connection, &error).await;
                 if is_gone {
                     self.known.clear();
                     self.tell();
                 }
-                return Ok(is_gone);
+                return is_gone;
             }
         }
-        Ok(false)
+        false
     }
 
     /// Tells the others who is here, without those who are not from here.

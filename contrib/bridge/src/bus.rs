@@ -171,6 +171,25 @@ impl Connection {
         Ok(replies)
     }
 
+    /// Posts a message to its own name, and returns the `MessageID`: all before it was posted
+    /// before. What else comes meanwhile is kept.
+    pub async fn mark(&mut self, name: &str) -> Result<u64, BusError> {
+        let line = format!("POSTMESSAGE @{name} .").into_bytes();
+        self.ask(&[("POSTMESSAGE", line)]).await?;
+        loop {
+            let is_mark = |posted: &Posted| {
+                let source = posted.source.as_ref().map(ControllerId::as_str);
+                !posted.to_all && source == Some(name)
+            };
+            if let Some(mark) = self.early.iter().rev().find(|posted| is_mark(posted)) {
+                return Ok(mark.id);
+            }
+            if let Heard::Message(posted) = self.ear.hear().await? {
+                self.early.push(posted);
+            }
+        }
+    }
+
     /// The error where a reply cannot be understood.
     pub fn strange(&self, command: &'static str) -> BusError {
         BusError::Strange {

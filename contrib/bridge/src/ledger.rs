@@ -140,6 +140,13 @@ impl Ledger {
         })
     }
 
+    /// What was posted to a target up to this `MessageID` is missed, and counted.
+    pub fn skip(&mut self, target: &Target, id: u64) {
+        if let Some(mark) = self.targets.get_mut(target) {
+            mark.heard = mark.heard.max(id);
+        }
+    }
+
     /// A parcel is in the stream, or dropped.
     pub fn settle(&mut self, parcel: &Parcel) {
         if parcel.run != self.run {
@@ -178,13 +185,20 @@ impl Ledger {
     }
 }
 
-/// How many messages may have left the history of the bus before they were read: it holds the last
-/// `history`, its newest is below `next`, and `after` was the last that was read. Those between
-/// local controllers count too: nobody else can see them.
-#[must_use]
-pub fn missed(after: u64, history: u64, next: u64) -> u64 {
-    let forgotten = next.saturating_sub(1).saturating_sub(history);
-    forgotten.saturating_sub(after)
+/// The `MessageID`s of those that may have left the history before they were read, so that each
+/// is counted once, whichever connections have missed it. Those between local controllers count
+/// too: nobody else can see them.
+#[derive(Debug, Default)]
+pub struct Missed(Option<(u64, u64)>);
+
+impl Missed {
+    /// Those behind `after` up to `last` were missed by one more: how many that is more.
+    pub fn extend(&mut self, after: u64, last: u64) -> u64 {
+        let (low, high) = self.0.unwrap_or((last, last));
+        let wider = (low.min(after), high.max(last));
+        self.0 = Some(wider);
+        (wider.1 - wider.0) - (high - low)
+    }
 }
 
 #[cfg(test)]
@@ -336,10 +350,20 @@ mod tests {
     }
 
     #[test]
-    fn what_has_left_the_history_is_counted() {
-        assert_eq!(missed(10, 100, 111), 0);
-        assert_eq!(missed(10, 100, 112), 1);
-        assert_eq!(missed(0, 0, 6), 5);
-        assert_eq!(missed(50, 100, 20), 0);
+    fn what_several_have_missed_counts_once() {
+        let mut missed = Missed::default();
+        assert_eq!(missed.extend(10, 20), 10);
+        assert_eq!(missed.extend(12, 20), 0);
+        assert_eq!(missed.extend(5, 22), 7);
+    }
+
+    #[test]
+    fn what_was_missed_is_not_sought_again() {
+        let mut ledger = ledger(&[("all", 7)]);
+        ledger.open(&Target::All);
+        ledger.skip(&Target::All, 20);
+        assert_eq!(ledger.marks().after["all"], 20);
+        ledger.skip(&Target::All, 10);
+        assert_eq!(ledger.marks().after["all"], 20);
     }
 }

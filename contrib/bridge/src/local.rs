@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use crate::args::Arguments;
 use crate::bus::{self, BusError, Change, Connection, Ear, Heard, Login, Mouth};
 use crate::count::Reason;
-use crate::ledger::{self, Ledger, Marks, Posted};
+use crate::ledger::{Ledger, Marks, Missed, Posted};
 use crate::names;
 use crate::outgoing::Outgoing;
 use crate::parcel::Target;
@@ -42,6 +42,8 @@ pub struct Local {
     /// Up to which `MessageID` each of the other connections has handed on what it has heard. A
     /// message to all waits for those to one before it.
     heard: StdMutex<BTreeMap<u64, watch::Receiver<u64>>>,
+    /// What of this run of the bus was missed.
+    missed: StdMutex<Missed>,
     reports: mpsc::Sender<Report>,
     inner: Mutex<Inner>,
 }
@@ -64,10 +66,6 @@ struct Main {
     connection: u64,
     mouth: Mouth,
     history: u64,
-    /// The lowest `MessageID` after which something may have been missed.
-    missed_after: Option<u64>,
-    /// Whether the mark is posted that tells how much.
-    is_marked: bool,
 }
 
 #[derive(Debug)]
@@ -101,8 +99,6 @@ pub enum NoPoster {
 pub enum Report {
     /// A controller here.
     Change(Change),
-    /// The bridge's message to itself has this `MessageID`.
-    Mark(u64),
     /// A connection has ended.
     Ended(Target, u64, BusError),
 }
@@ -127,6 +123,7 @@ impl Local {
             room: outgoing.1,
             handed_on: watch::channel((0, 0)).0,
             heard: StdMutex::default(),
+            missed: StdMutex::default(),
             reports,
             inner: Mutex::new(Inner::default()),
         }
@@ -140,6 +137,11 @@ impl Local {
     fn ledger(&self) -> MutexGuard<'_, Option<Ledger>> {
         // Nothing panics while it is held.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn missed(&self) -> MutexGuard<'_, Missed> {
+        // Nothing panics while it is held.
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn heard(&self) -> MutexGuard<'_, BTreeMap<u64, watch::Receiver<u64>>> {
@@ -191,6 +193,7 @@ impl Local {
             if *ledger.run() != run {
                 warn_of_restart();
                 ledger.begin_run(run);
+                *self.missed() = Missed::default();
             }
             ledger.open(&Target::All)
         };
@@ -218,8 +221,7 @@ impl Local {
             .filter_map(|name| String::from_utf8(name).ok())
             .filter(|other| *other != name)
             .collect();
-        let missed_after = self
-            .read_history(&mut connection, &Target::All, after)
+        self.read_history(&mut connection, &Target::All, after, &name, history)
             .await?;
 
         inner.count += 1;
@@ -231,47 +233,49 @@ impl Local {
             connection: number,
             mouth,
             history,
-            missed_after,
-            is_marked: false,
         });
         let (replies, _) = mpsc::channel(1);
         self.listen(ear, Target::All, number, early, replies);
         Ok((names, length))
     }
 
-    /// What came while nobody listened, before what came since. Returns after which message some
-    /// may be missing, if the history was to be read.
+    /// What came while nobody listened, before what came since. What is not in the history any
+    /// more is counted before anything is handed on: a message of the connection to itself tells
+    /// how far the history reaches back.
     async fn read_history(
         &self,
         connection: &mut Connection,
         target: &Target,
         after: Option<u64>,
-    ) -> Result<Option<u64>, BusError> {
-        let Some(after) = after else { return Ok(None) };
+        name: &str,
+        history: u64,
+    ) -> Result<(), OpenError> {
+        let Some(after) = after else { return Ok(()) };
         let asked = [(
             "GETINFO recent-messages",
             b"GETINFO recent-messages".to_vec(),
         )];
-        let replies = match connection.ask(&asked).await {
-            Ok(replies) => replies,
+        let (replies, history) = match connection.ask(&asked).await {
+            Ok(replies) => (replies, history),
             Err(error @ BusError::Refused { .. }) => {
-                log::warn!("{error}: it is not looked through for missed messages");
-                return Ok(Some(after));
+                log::warn!("{error}: what was posted meanwhile is missed");
+                (Vec::new(), 0)
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
+        let mark = connection.mark(name).await?;
+        let forgotten = mark.saturating_sub(1).saturating_sub(history);
+        if forgotten > after {
+            let missed = self.missed().extend(after, forgotten);
+            self.state.drop_messages(Reason::Missed, missed)?;
+            self.with_ledger(|ledger| ledger.skip(target, forgotten));
+        }
         let values = replies.iter().flat_map(|reply| bus::values(reply));
-        let lines = values.flatten();
-        let posted = lines.filter_map(|line| bus::read_message(&line));
+        let posted = values.flatten().filter_map(|line| bus::read_message(&line));
         let early = std::mem::take(&mut connection.early).into_iter();
         let all: BTreeMap<_, _> = posted.chain(early).map(|one| (one.id, one)).collect();
-        let new = all.range(after.saturating_add(1)..).count();
-        log::debug!(
-            "{new} messages to {} after {after} are in the history",
-            target.key()
-        );
         connection.early = all.into_values().collect();
-        Ok(Some(after))
+        Ok(())
     }
 
     fn listen(
@@ -315,7 +319,7 @@ impl Local {
         let missing: Vec<_> = missing.cloned().collect();
         let after = self.open_targets(&missing)?;
         for (target, after) in missing.into_iter().zip(after) {
-            self.open_proxy(&mut inner, target, after).await;
+            self.open_proxy(&mut inner, target, after).await?;
         }
         let over: Vec<_> = inner
             .proxies
@@ -329,7 +333,6 @@ impl Local {
         for target in over {
             close_proxy(&mut inner, &target).await;
         }
-        self.seek_mark(&mut inner).await;
         Ok(())
     }
 
@@ -350,26 +353,23 @@ impl Local {
         inner: &mut Inner,
         target: Target,
         after: Option<u64>,
-    ) -> bool {
-        let opened = self.connect(&target, after).await;
-        let (connection, missed_after) = match opened {
+    ) -> Result<bool, StateError> {
+        let history = inner.main.as_ref().map_or(0, |main| main.history);
+        let opened = self.connect(&target, after, history).await;
+        let connection = match opened {
             Ok(opened) => opened,
-            Err(error) => {
+            Err(OpenError::State(error)) => return Err(error),
+            Err(OpenError::Bus(error)) => {
                 log::warn!("{} is not there: {error}", target.key());
                 inner.refused.insert(target.clone(), Instant::now());
                 if after.is_none() {
                     self.with_ledger(|ledger| ledger.close(&target));
                 }
-                return false;
+                return Ok(false);
             }
         };
         inner.count += 1;
         let number = inner.count;
-        if let (Some(main), Some(missed_after)) = (&mut inner.main, missed_after) {
-            let lowest = main.missed_after.unwrap_or(missed_after);
-            main.missed_after = Some(lowest.min(missed_after));
-            main.is_marked = false;
-        }
         let Connection { ear, mouth, early } = connection;
         let (sender, replies) = mpsc::channel(REPLIES);
         let poster = Arc::new(Mutex::new(Poster { mouth, replies }));
@@ -384,14 +384,15 @@ impl Local {
         inner.proxies.insert(target.clone(), proxy);
         log::debug!("{} is there", target.key());
         self.listen(ear, target, number, early, sender);
-        true
+        Ok(true)
     }
 
     async fn connect(
         &self,
         target: &Target,
         after: Option<u64>,
-    ) -> Result<(Connection, Option<u64>), BusError> {
+        history: u64,
+    ) -> Result<Connection, OpenError> {
         let mut connection = Connection::open(&self.arguments.socket, &self.login).await?;
         let name = local_name(target).ok_or_else(|| connection.strange("CONTROLLERNAME"))?;
         let asked = [
@@ -402,35 +403,9 @@ impl Local {
             ),
         ];
         connection.ask(&asked).await?;
-        let missed_after = self.read_history(&mut connection, target, after).await?;
-        Ok((connection, missed_after))
-    }
-
-    /// Where something may have been missed: posts a message to itself, whose `MessageID` tells.
-    async fn seek_mark(&self, inner: &mut Inner) {
-        let name = self.arguments.group.bridge();
-        let Some(main) = &mut inner.main else { return };
-        if main.missed_after.is_none() || main.is_marked {
-            return;
-        }
-        main.is_marked = true;
-        let line = format!("POSTMESSAGE @{name} .\r\n");
-        if let Err(error) = main.mouth.say(line.as_bytes()).await {
-            log::debug!("no mark: {error}");
-        }
-    }
-
-    /// The mark has come.
-    pub async fn handle_mark(&self, id: u64) -> Result<(), StateError> {
-        let mut inner = self.inner.lock().await;
-        let Some(main) = &mut inner.main else {
-            return Ok(());
-        };
-        let Some(after) = main.missed_after.take() else {
-            return Ok(());
-        };
-        let missed = ledger::missed(after, main.history, id);
-        self.state.drop_messages(Reason::Missed, missed)
+        self.read_history(&mut connection, target, after, name.as_str(), history)
+            .await?;
+        Ok(connection)
     }
 
     /// A connection has ended; whether it was the bridge's own, and with it the bus is gone.
@@ -478,7 +453,7 @@ impl Local {
         if !inner.proxies.contains_key(source) {
             let after = self.open_targets(std::slice::from_ref(source))?;
             let after = after.first().copied().flatten();
-            if !self.open_proxy(&mut inner, source.clone(), after).await {
+            if !self.open_proxy(&mut inner, source.clone(), after).await? {
                 return Ok(Err(NoPoster::NotNow));
             }
         }
@@ -589,16 +564,8 @@ impl Listener {
         let is_main = self.target == Target::All;
         match (is_main, to_all) {
             (true, true) => self.await_others(id).await,
-            (true, false) => {
-                let own = self.local.arguments.group.bridge();
-                if posted
-                    .source
-                    .as_ref()
-                    .is_some_and(|source| source.as_str() == own)
-                {
-                    self.report(Report::Mark(id)).await;
-                }
-            }
+            // A message of the bridge to itself, or to it from others.
+            (true, false) => {}
             (false, true) => self.last_to_all = id,
             (false, false) => self.await_main().await,
         }

@@ -21,13 +21,37 @@ const PIPELINE: u64 = 20;
 #[derive(Default)]
 struct Progress {
     posted: Mutex<[u64; 3]>,
+    /// The highest number that anybody else has read of each.
+    read: Mutex<[u64; 3]>,
     more: Condvar,
+    less: Condvar,
 }
 
 impl Progress {
     fn set(&self, poster: usize, posted: u64) {
         self.posted.lock().unwrap()[poster] = posted;
         self.more.notify_all();
+    }
+
+    /// A number of a poster was read.
+    fn read(&self, poster: usize, number: u64) {
+        let mut read = self.read.lock().unwrap();
+        read[poster] = read[poster].max(number);
+        self.less.notify_all();
+    }
+
+    /// Waits until a poster may go on.
+    fn pace(&self, poster: usize, posted: u64) {
+        let read = self.read.lock().unwrap();
+        let is_ahead = |read: &mut [u64; 3]| read[poster] + LEAD < posted;
+        let (read, waited) = self
+            .less
+            .wait_timeout_while(read, PATIENCE, is_ahead)
+            .unwrap();
+        assert!(
+            !waited.timed_out(),
+            "nobody reads {poster}: {read:?} of {posted}"
+        );
     }
 
     /// Waits until these posters have all come this far.
@@ -41,6 +65,9 @@ impl Progress {
         assert!(!waited.timed_out(), "no progress to {posted}: {state:?}");
     }
 }
+
+/// The most messages that a poster is ahead of those who read it.
+const LEAD: u64 = 2500;
 
 /// Whom a message is for: 0 to 2 a host, 3 all.
 type Destination = usize;
@@ -80,6 +107,7 @@ fn post(own: usize, bus: &Bus, count: u64, progress: &Progress) -> Accepted {
             }
         }
         progress.set(own, end);
+        progress.pace(own, end);
         if let Some(host) = away {
             bus.wait_for(&format!("reader_at_{}", HOSTS[host]), true);
         }
@@ -92,17 +120,24 @@ fn post(own: usize, bus: &Bus, count: u64, progress: &Progress) -> Accepted {
 type Heard = BTreeMap<(String, bool), Vec<u64>>;
 
 /// Reads until both others have said `end`, to all and to this reader.
-fn read(mut reader: Controller) -> Heard {
+fn read(mut reader: Controller, progress: &Progress) -> Heard {
     let mut heard = Heard::new();
     let mut ends = 0;
     while ends < 4 {
         let (source, to, text) = reader.message();
         let text = String::from_utf8(text).unwrap();
         match text.parse() {
-            Ok(number) => heard
-                .entry((source, to == "@all"))
-                .or_default()
-                .push(number),
+            Ok(number) => {
+                let host = source.strip_prefix("poster_at_");
+                let poster = HOSTS.iter().position(|other| Some(*other) == host);
+                if let Some(poster) = poster {
+                    progress.read(poster, number);
+                }
+                heard
+                    .entry((source, to == "@all"))
+                    .or_default()
+                    .push(number);
+            }
             // One of its own comes too.
             Err(_) if source == "last" => {}
             Err(_) => ends += 1,
@@ -130,12 +165,14 @@ fn every_message_arrives_once_or_is_counted() {
             .retain(|argument| argument != "--log" && argument != "debug");
         bridge.start();
     }
+    let progress = Arc::new(Progress::default());
     let readers: Vec<_> = buses
         .iter()
         .map(|bus| {
             let mut reader = bus.controller("reader");
             assert_eq!(reader.ask("SETEVENTS POSTMESSAGE"), "250 OK");
-            thread::spawn(move || read(reader))
+            let progress = Arc::clone(&progress);
+            thread::spawn(move || read(reader, &progress))
         })
         .collect();
     for (own, bus) in buses.iter().enumerate() {
@@ -145,7 +182,6 @@ fn every_message_arrives_once_or_is_counted() {
     }
 
     let begin = Instant::now();
-    let progress = Arc::new(Progress::default());
     let posters: Vec<_> = (0..3)
         .map(|own| {
             let (bus, progress) = (Arc::clone(&buses[own]), Arc::clone(&progress));
