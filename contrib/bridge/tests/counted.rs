@@ -23,6 +23,8 @@ struct Progress {
     posted: Mutex<[u64; 3]>,
     /// The highest number that anybody else has read of each.
     read: Mutex<[u64; 3]>,
+    /// The most that a poster is ahead of those who read it.
+    lead: u64,
     more: Condvar,
     less: Condvar,
 }
@@ -43,7 +45,7 @@ impl Progress {
     /// Waits until a poster may go on.
     fn pace(&self, poster: usize, posted: u64) {
         let read = self.read.lock().unwrap();
-        let is_ahead = |read: &mut [u64; 3]| read[poster] + LEAD < posted;
+        let is_ahead = |read: &mut [u64; 3]| read[poster] + self.lead < posted;
         let (read, waited) = self
             .less
             .wait_timeout_while(read, PATIENCE, is_ahead)
@@ -52,6 +54,19 @@ impl Progress {
             !waited.timed_out(),
             "nobody reads {poster}: {read:?} of {posted}"
         );
+    }
+
+    /// Waits until everybody has been read this far.
+    fn reach(&self, number: u64) {
+        for poster in 0..3 {
+            let read = self.read.lock().unwrap();
+            let is_before = |read: &mut [u64; 3]| read[poster] < number;
+            let (read, waited) = self
+                .less
+                .wait_timeout_while(read, PATIENCE, is_before)
+                .unwrap();
+            assert!(!waited.timed_out(), "nobody reads up to {number}: {read:?}");
+        }
     }
 
     /// Waits until these posters have all come this far.
@@ -65,9 +80,6 @@ impl Progress {
         assert!(!waited.timed_out(), "no progress to {posted}: {state:?}");
     }
 }
-
-/// The most messages that a poster is ahead of those who read it.
-const LEAD: u64 = 2500;
 
 /// Whom a message is for: 0 to 2 a host, 3 all.
 type Destination = usize;
@@ -165,7 +177,10 @@ fn every_message_arrives_once_or_is_counted() {
             .retain(|argument| argument != "--log" && argument != "debug");
         bridge.start();
     }
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(Progress {
+        lead: (count / 20 * 3).max(500),
+        ..Progress::default()
+    });
     let readers: Vec<_> = buses
         .iter()
         .map(|bus| {
@@ -189,54 +204,45 @@ fn every_message_arrives_once_or_is_counted() {
         })
         .collect();
 
-    // Each accident happens at a tenth of the whole, and lasts for about half of one.
-    let tenth = |tenths: u64| count * tenths / 20;
+    // Each accident comes after a part of the whole, and most last for another one.
+    let part = |parts: u64| count * parts / 20;
     let all = [0, 1, 2];
-    progress.wait(&all, tenth(2));
-    println!("{:.1?}: {} of 20", begin.elapsed(), 2);
+    progress.reach(part(2));
     bridges[1].kill();
     bridges[1].start();
 
-    progress.wait(&all, tenth(4));
-    println!("{:.1?}: {} of 20", begin.elapsed(), 4);
+    progress.reach(part(4));
     nats.kill();
-    progress.wait(&all, tenth(5));
-    println!("{:.1?}: {} of 20", begin.elapsed(), 5);
+    progress.wait(&all, part(5));
     nats.start();
 
-    progress.wait(&all, tenth(6));
-    println!("{:.1?}: {} of 20", begin.elapsed(), 6);
+    progress.reach(part(6));
     bridges[2].signal(Signal::SIGSTOP);
-    progress.wait(&[0, 1], tenth(8));
+    progress.wait(&[0, 1], part(8));
     bridges[2].signal(Signal::SIGCONT);
 
-    progress.wait(&all, tenth(9));
-    println!("{:.1?}: {} of 20", begin.elapsed(), 9);
+    progress.reach(part(9));
     for signal in [Signal::SIGSTOP, Signal::SIGCONT] {
         // A machine is away.
         buses[2].signal(signal);
         bridges[2].signal(signal);
-        progress.wait(&[0, 1], tenth(11));
+        progress.wait(&[0, 1], part(11));
     }
 
-    progress.wait(&all, tenth(12));
-    println!("{:.1?}: {} of 20", begin.elapsed(), 12);
+    progress.reach(part(12));
     nats.signal(Signal::SIGSTOP);
-    progress.wait(&all, tenth(13));
-    println!("{:.1?}: {} of 20", begin.elapsed(), 13);
+    progress.wait(&all, part(13));
     nats.signal(Signal::SIGCONT);
 
-    progress.wait(&all, tenth(14));
-    println!("{:.1?}: {} of 20", begin.elapsed(), 14);
+    progress.reach(part(14));
     // A slow side, and its bridge killed meanwhile.
     buses[1].signal(Signal::SIGSTOP);
-    progress.wait(&[0, 2], tenth(15));
+    progress.wait(&[0, 2], part(15));
     bridges[1].kill();
     buses[1].signal(Signal::SIGCONT);
     bridges[1].start();
 
-    progress.wait(&all, tenth(16));
-    println!("{:.1?}: {} of 20", begin.elapsed(), 16);
+    progress.reach(part(16));
     nats.kill();
     for bridge in &mut bridges {
         bridge.kill();
@@ -246,8 +252,7 @@ fn every_message_arrives_once_or_is_counted() {
         bridge.start();
     }
 
-    progress.wait(&all, tenth(18));
-    println!("{:.1?}: {} of 20", begin.elapsed(), 18);
+    progress.reach(part(18));
     for bridge in &mut bridges {
         bridge.kill();
         bridge.start();
