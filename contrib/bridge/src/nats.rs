@@ -21,7 +21,7 @@ use async_nats::jetstream::stream::{
 };
 use async_nats::jetstream::{Context, kv::Store};
 use async_nats::jetstream::{ContextBuilder, ErrorCode, message::PublishMessage};
-use async_nats::{ConnectOptions, Event, Subscriber};
+use async_nats::{ConnectOptions, Event, ServerAddr, Subscriber};
 use thiserror::Error;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -72,6 +72,9 @@ pub enum NatsError {
         /// Why.
         error: io::Error,
     },
+    /// No URL of a server.
+    #[error("--nats takes nats://HOST:PORT or tls://HOST:PORT: {0}")]
+    Url(io::Error),
     /// No runtime for it.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -285,6 +288,13 @@ async fn options(
             }
             std::future::ready(())
         });
+    // The library leaves them in the URL.
+    for server in servers(&arguments.nats) {
+        let address: ServerAddr = server.parse().map_err(NatsError::Url)?;
+        if let (Some(user), Some(password)) = (address.username(), address.password()) {
+            options = options.user_and_password(user.into(), password.into());
+        }
+    }
     if let Some(path) = &arguments.creds {
         let creds = options.credentials_file(path).await;
         options = creds.map_err(unreadable(path))?;

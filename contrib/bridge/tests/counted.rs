@@ -170,11 +170,9 @@ fn every_message_arrives_once_or_is_counted() {
     let mut nats = place.nats("");
     let options = ["BusHistory 10000", "BusMaxQueue 256 MB"];
     let buses = HOSTS.map(|host| Arc::new(place.bus(host, &options)));
-    let mut bridges = HOSTS.map(|host| place.bridge(host, &nats.url(), &["--log=info"]));
+    let mut bridges = HOSTS.map(|host| place.bridge(host, &nats.url(), &[]));
     for bridge in &mut bridges {
-        bridge
-            .arguments
-            .retain(|argument| argument != "--log" && argument != "debug");
+        bridge.set_log("info");
         bridge.start();
     }
     let progress = Arc::new(Progress {

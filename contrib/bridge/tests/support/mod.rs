@@ -332,6 +332,15 @@ impl Bridge {
         self
     }
 
+    /// The least severity that it logs.
+    pub fn set_log(&mut self, level: &str) {
+        let at = self
+            .arguments
+            .iter()
+            .position(|argument| argument == "--log");
+        self.arguments[at.expect("it has one") + 1] = level.into();
+    }
+
     pub fn kill(&mut self) {
         self.process = None;
     }
