@@ -55,6 +55,16 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ),
     (
         "README.md",
+        "cargo build --release --locked --manifest-path contrib/bridge/Cargo.toml",
+        "contrib/check does",
+    ),
+    (
+        "README.md",
+        "onionbus-bridge --nats tls://nats.lan --creds relay1.creds --group relays --host relay1",
+        "the tests in contrib/bridge do, with a NATS server of their own",
+    ),
+    (
+        "README.md",
         "sudo PREFIX=/usr contrib/install",
         "contrib/check does, elsewhere",
     ),

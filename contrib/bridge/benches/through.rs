@@ -1,5 +1,5 @@
 //! Messages a second, and the time that one takes: from a controller of one bus to one of another,
-//! and between two clients of the same NATS server, through the same kind of stream and through none.
+//! and between two clients of the same NATS server, through a stream like that and through none.
 
 #[path = "../tests/support/mod.rs"]
 mod support;

@@ -52,13 +52,16 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = seconds)]
     pub max_age: Duration,
     /// How many messages are kept, if this makes the stream
-    #[arg(long, value_name = "NUMBER", default_value_t = 1_000_000, value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1_000_000)]
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
     pub max_messages: i64,
     /// On how many servers of a cluster stream and bucket lie, if this makes them
-    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=5))]
     pub replicas: u8,
     /// How many controllers of other machines are shown here
-    #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub max_controllers: u16,
     /// Only makes stream, bucket and consumer of this host where they are missing
     #[arg(long)]

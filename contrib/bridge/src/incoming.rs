@@ -94,7 +94,9 @@ impl Incoming {
     ) -> Result<(), StateError> {
         loop {
             let next = tokio::select! {
-                next = sessions.wait_for(Option::is_some) => next.ok().and_then(|next| next.clone()),
+                next = sessions.wait_for(Option::is_some) => {
+                    next.ok().and_then(|next| next.clone())
+                }
                 () = bridge::told(&mut stop) => None,
             };
             let Some((session, position)) = next else {

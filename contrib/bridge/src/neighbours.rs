@@ -122,7 +122,9 @@ impl Neighbours {
                     let now = Instant::now();
                     match self.presence.handle_lease(host, &lease.payload, now) {
                         Heard::Lease => {}
-                        Heard::Nothing => log::debug!("the lease of {} is none", host.escape_debug()),
+                        Heard::Nothing => {
+                            log::debug!("the lease of {} is none", host.escape_debug());
+                        },
                         Heard::Elder => return Err(Elder(self.arguments.host.to_string())),
                     }
                 }

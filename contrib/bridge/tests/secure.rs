@@ -37,8 +37,8 @@ fn certificates(place: &Place) {
         openssl(
             place,
             &format!(
-                "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={name} \
-             -addext basicConstraints=critical,CA:TRUE -keyout {name}.key -out {name}.pem"
+                "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+             -subj /CN={name} -addext basicConstraints=critical,CA:TRUE -keyout {name}.key -out {name}.pem"
             ),
         );
     }
@@ -107,9 +107,7 @@ fn each_host_is_only_itself() {
     let mut liar = place.bridge("two", &url("one", 1), &more);
     let process = liar.launch();
     process.log.wait("ermissions Violation");
-    process
-        .log
-        .wait("the NATS server does not give the stream");
+    process.log.wait("the NATS server does not give the stream");
 
     // A server that nobody we know has signed for, and a password that is wrong.
     let other = path("other.pem");
