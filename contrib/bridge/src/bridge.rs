@@ -162,7 +162,11 @@ pub async fn run(arguments: Arguments) -> Result<(), BridgeError> {
 
     let ended = tokio::select! {
         () = signals.end(&state) => Ok(()),
-        ended = tasks.join_next() => ended.unwrap_or(Ok(Ok(()))).map_err(Into::into).flatten(),
+        ended = tasks.join_next() => match ended {
+            Some(Ok(ended)) => ended,
+            Some(Err(failure)) => Err(failure.into()),
+            None => Ok(()),
+        },
     };
     log::info!("ending");
     // The others end by themselves, and what was accepted is published first.

@@ -1,5 +1,6 @@
 //! Connections to the bus here: what is said on them, and their two halves.
 
+use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -128,8 +129,11 @@ impl Connection {
             },
             early: Vec::new(),
         };
-        let proof = login.0.as_deref().map(hex_of).unwrap_or_default();
-        let line = format!("AUTHENTICATE {proof}");
+        let mut line = "AUTHENTICATE ".to_owned();
+        for octet in login.0.iter().flatten() {
+            // It fails only where a writer does, and a text is none.
+            let _ = write!(line, "{octet:02x}");
+        }
         connection
             .ask(&[("AUTHENTICATE", line.trim_end().into())])
             .await?;
@@ -232,10 +236,6 @@ impl Mouth {
 fn io_error(socket: &Path, error: io::Error) -> BusError {
     let socket = socket.to_owned();
     BusError::Io { socket, error }
-}
-
-fn hex_of(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 fn heard(message: text::Message<'_>) -> Heard {

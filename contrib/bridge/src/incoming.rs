@@ -290,13 +290,11 @@ impl Incoming {
         if parcel.from == self.arguments.host || !is_for_here {
             return What::Pass;
         }
-        match parcel.local_source() {
-            None => What::Drop(Reason::NoName),
-            Some(_) => {
-                let source = parcel.source_target();
-                What::Post(parcel, source)
-            }
+        if parcel.local_source().is_none() {
+            return What::Drop(Reason::NoName);
         }
+        let source = parcel.source_target();
+        What::Post(parcel, source)
     }
 
     /// Hands on the first of what has arrived that can be posted together: what one controller has

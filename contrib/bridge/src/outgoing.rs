@@ -28,7 +28,8 @@ pub const QUEUE: usize = 256;
 #[derive(Debug)]
 pub struct Outgoing {
     parcel: Parcel,
-    _room: Option<OwnedSemaphorePermit>,
+    #[expect(dead_code, reason = "it is given back when the parcel goes")]
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Outgoing {
@@ -37,8 +38,8 @@ impl Outgoing {
         let octets = u32::try_from(parcel.text.len() + OVERHEAD).unwrap_or(ROOM);
         let room = Arc::clone(room).acquire_many_owned(octets.min(ROOM)).await;
         // It is closed by nobody.
-        let _room = room.ok();
-        Self { parcel, _room }
+        let room = room.ok();
+        Self { parcel, room }
     }
 }
 

@@ -5,12 +5,13 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
-use support::{Bus, Controller, Dropped, PATIENCE, Place, has_nats};
+use support::{Bridge, Bus, Controller, Dropped, Nats, PATIENCE, Place, has_nats};
 
 const HOSTS: [&str; 3] = ["one", "two", "three"];
 
@@ -30,8 +31,8 @@ struct Progress {
 }
 
 impl Progress {
-    fn set(&self, poster: usize, posted: u64) {
-        self.posted.lock().unwrap()[poster] = posted;
+    fn set(&self, poster: usize, end: u64) {
+        self.posted.lock().unwrap()[poster] = end;
         self.more.notify_all();
     }
 
@@ -43,16 +44,16 @@ impl Progress {
     }
 
     /// Waits until a poster may go on.
-    fn pace(&self, poster: usize, posted: u64) {
+    fn pace(&self, poster: usize, end: u64) {
         let read = self.read.lock().unwrap();
-        let is_ahead = |read: &mut [u64; 3]| read[poster] + self.lead < posted;
+        let is_ahead = |read: &mut [u64; 3]| read[poster] + self.lead < end;
         let (read, waited) = self
             .less
             .wait_timeout_while(read, PATIENCE, is_ahead)
             .unwrap();
         assert!(
             !waited.timed_out(),
-            "nobody reads {poster}: {read:?} of {posted}"
+            "nobody reads {poster}: {read:?} of {end}"
         );
     }
 
@@ -102,10 +103,11 @@ fn post(own: usize, bus: &Bus, count: u64, progress: &Progress) -> Accepted {
         };
         let mut octets = String::new();
         for number in number..end {
-            octets += &match to(number) {
-                3 => format!("POSTMESSAGE @all {number}\r\n"),
-                host => format!("POSTMESSAGE @reader_at_{} {number}\r\n", HOSTS[host]),
+            let written = match HOSTS.get(to(number)) {
+                None => write!(octets, "POSTMESSAGE @all {number}\r\n"),
+                Some(host) => write!(octets, "POSTMESSAGE @reader_at_{host} {number}\r\n"),
             };
+            written.unwrap();
         }
         poster.send(octets.as_bytes());
         let mut away = None;
@@ -158,6 +160,69 @@ fn read(mut reader: Controller, progress: &Progress) -> Heard {
     heard
 }
 
+/// Kills and stops everything, while messages are posted and read.
+fn accidents(
+    count: u64,
+    progress: &Progress,
+    nats: &mut Nats,
+    buses: &[Arc<Bus>; 3],
+    bridges: &mut [Bridge; 3],
+) {
+    // Each accident comes after a part of the whole, and most last for another one.
+    let part = |parts: u64| count * parts / 20;
+    let all = [0, 1, 2];
+    progress.reach(part(2));
+    bridges[1].kill();
+    bridges[1].start();
+
+    progress.reach(part(4));
+    nats.kill();
+    progress.wait(&all, part(5));
+    nats.start();
+
+    progress.reach(part(6));
+    bridges[2].signal(Signal::SIGSTOP);
+    progress.wait(&[0, 1], part(8));
+    bridges[2].signal(Signal::SIGCONT);
+
+    progress.reach(part(9));
+    for signal in [Signal::SIGSTOP, Signal::SIGCONT] {
+        // A machine is away.
+        buses[2].signal(signal);
+        bridges[2].signal(signal);
+        progress.wait(&[0, 1], part(11));
+    }
+
+    progress.reach(part(12));
+    nats.signal(Signal::SIGSTOP);
+    progress.wait(&all, part(13));
+    nats.signal(Signal::SIGCONT);
+
+    progress.reach(part(14));
+    // A slow side, and its bridge killed meanwhile.
+    buses[1].signal(Signal::SIGSTOP);
+    progress.wait(&[0, 2], part(15));
+    bridges[1].kill();
+    buses[1].signal(Signal::SIGCONT);
+    bridges[1].start();
+
+    progress.reach(part(16));
+    nats.kill();
+    for bridge in bridges.iter_mut() {
+        bridge.kill();
+    }
+    nats.start();
+    for bridge in bridges.iter_mut() {
+        bridge.start();
+    }
+
+    progress.reach(part(18));
+    for bridge in bridges.iter_mut() {
+        bridge.kill();
+        bridge.start();
+    }
+}
+
 #[test]
 fn every_message_arrives_once_or_is_counted() {
     if !has_nats() {
@@ -202,59 +267,7 @@ fn every_message_arrives_once_or_is_counted() {
         })
         .collect();
 
-    // Each accident comes after a part of the whole, and most last for another one.
-    let part = |parts: u64| count * parts / 20;
-    let all = [0, 1, 2];
-    progress.reach(part(2));
-    bridges[1].kill();
-    bridges[1].start();
-
-    progress.reach(part(4));
-    nats.kill();
-    progress.wait(&all, part(5));
-    nats.start();
-
-    progress.reach(part(6));
-    bridges[2].signal(Signal::SIGSTOP);
-    progress.wait(&[0, 1], part(8));
-    bridges[2].signal(Signal::SIGCONT);
-
-    progress.reach(part(9));
-    for signal in [Signal::SIGSTOP, Signal::SIGCONT] {
-        // A machine is away.
-        buses[2].signal(signal);
-        bridges[2].signal(signal);
-        progress.wait(&[0, 1], part(11));
-    }
-
-    progress.reach(part(12));
-    nats.signal(Signal::SIGSTOP);
-    progress.wait(&all, part(13));
-    nats.signal(Signal::SIGCONT);
-
-    progress.reach(part(14));
-    // A slow side, and its bridge killed meanwhile.
-    buses[1].signal(Signal::SIGSTOP);
-    progress.wait(&[0, 2], part(15));
-    bridges[1].kill();
-    buses[1].signal(Signal::SIGCONT);
-    bridges[1].start();
-
-    progress.reach(part(16));
-    nats.kill();
-    for bridge in &mut bridges {
-        bridge.kill();
-    }
-    nats.start();
-    for bridge in &mut bridges {
-        bridge.start();
-    }
-
-    progress.reach(part(18));
-    for bridge in &mut bridges {
-        bridge.kill();
-        bridge.start();
-    }
+    accidents(count, &progress, &mut nats, &buses, &mut bridges);
 
     let accepted: Vec<_> = posters
         .into_iter()
@@ -274,7 +287,7 @@ fn every_message_arrives_once_or_is_counted() {
         .map(|reader| reader.join().unwrap())
         .collect();
     let took = begin.elapsed();
-    let dropped = bridges.each_mut().map(support::Bridge::stop);
+    let dropped = bridges.each_mut().map(Bridge::stop);
     check(&accepted, &heard, &dropped);
     println!("{} messages in {took:.1?}", 3 * count);
 }
@@ -286,9 +299,10 @@ fn check(accepted: &[Accepted], heard: &[Heard], dropped: &[Dropped]) {
     for (reader, heard) in heard.iter().enumerate() {
         for (poster, accepted) in accepted.iter().enumerate() {
             for destination in [reader, 3] {
-                let source = match poster == reader {
-                    true => "poster".to_owned(),
-                    false => format!("poster_at_{}", HOSTS[poster]),
+                let source = if poster == reader {
+                    "poster".to_owned()
+                } else {
+                    format!("poster_at_{}", HOSTS[poster])
                 };
                 let way = format!("{source} to {} ({destination})", HOSTS[reader]);
                 let sent = accepted.iter().filter(|(_, to)| **to == destination);

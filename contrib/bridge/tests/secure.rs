@@ -34,13 +34,10 @@ fn openssl(place: &Place, arguments: &str) {
 /// A certificate authority, and a certificate of the server's that it has signed.
 fn certificates(place: &Place) {
     for name in ["ca", "other"] {
-        openssl(
-            place,
-            &format!(
-                "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
-             -subj /CN={name} -addext basicConstraints=critical,CA:TRUE -keyout {name}.key -out {name}.pem"
-            ),
-        );
+        let subject = format!("-subj /CN={name} -keyout {name}.key -out {name}.pem");
+        let sign = "-addext basicConstraints=critical,CA:TRUE -nodes -days 2";
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256";
+        openssl(place, &format!("req -x509 {key} {sign} {subject}"));
     }
     openssl(
         place,
