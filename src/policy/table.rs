@@ -76,9 +76,9 @@ whats! {
     Name "name" STAR;
     Onions "onions" Takes::Scope { verbs: &[], whole: "all" };
     Ownership "ownership" Takes::Nothing;
-    Post "post" Takes::Words { star: false };
+    Post "post" STAR;
     PostDescriptor "postdescriptor" Takes::Nothing;
-    Read "read" Takes::Words { star: false };
+    Read "read" STAR;
     ResetConf "resetconf" Takes::Words { star: false };
     Resolve "resolve" Takes::Nothing;
     SaveConf "saveconf" Takes::Nothing;
