@@ -296,6 +296,21 @@ const PROGRAMS: &[(&str, &[&str], &[&str])] = &[
         ],
     ),
     (
+        "bridge",
+        &[
+            "GETINFO bus/chain",
+            "GETCONF BusMaxMessageLength BusHistory",
+            "SETEVENTS POSTMESSAGE CONTROLLER",
+            "CONTROLLERNAME bridge_relays",
+            "CONTROLLERNAME alice_at_relay2",
+            "GETINFO list-controllers",
+            "GETINFO recent-messages",
+            "POSTMESSAGE @bob hi",
+            "POSTMESSAGE @all hi",
+        ],
+        &["GETINFO version", "SETCONF BusHistory=1", "SIGNAL NEWNYM"],
+    ),
+    (
         "bus-user",
         &[
             "CONTROLLERNAME alice_wallet",
