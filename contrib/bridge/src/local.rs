@@ -66,6 +66,7 @@ struct Main {
     connection: u64,
     mouth: Mouth,
     history: u64,
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -233,7 +234,9 @@ impl Local {
             connection: number,
             mouth,
             history,
+            since: Instant::now(),
         });
+        inner.refused.clear();
         let (replies, _) = mpsc::channel(1);
         self.listen(ear, Target::All, number, early, replies);
         Ok((names, length))
@@ -326,6 +329,8 @@ impl Local {
             .iter()
             .filter(|(target, proxy)| {
                 let is_used = now.saturating_duration_since(proxy.used) < LINGER;
+                // Whoever posts waits for replies, and these may wait for the loop.
+                let is_used = is_used || proxy.poster.try_lock().is_err();
                 !proxy.is_closing && !inner.wanted.contains(target) && !is_used
             })
             .map(|(target, _)| target.clone())
@@ -361,7 +366,11 @@ impl Local {
             Err(OpenError::State(error)) => return Err(error),
             Err(OpenError::Bus(error)) => {
                 log::warn!("{} is not there: {error}", target.key());
-                inner.refused.insert(target.clone(), Instant::now());
+                // At first the bus may not have noticed that the last life of the bridge has ended.
+                let is_new = |main: &Main| main.since.elapsed() < REFUSED;
+                if !inner.main.as_ref().is_none_or(is_new) {
+                    inner.refused.insert(target.clone(), Instant::now());
+                }
                 if after.is_none() {
                     self.with_ledger(|ledger| ledger.close(&target));
                 }
