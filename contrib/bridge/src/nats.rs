@@ -5,6 +5,7 @@
 //! could reach the stream before one that was lost on the way. The client library reconnects by
 //! itself, so each connection lives in a runtime of its own, which ends with it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -194,6 +195,31 @@ impl Session {
     /// The stream.
     pub const fn stream(&self) -> &Stream {
         &self.stream
+    }
+
+    /// The last sequence of the stream when this connection was made.
+    pub fn last_sequence(&self) -> u64 {
+        self.stream.cached_info().state.last_sequence
+    }
+
+    /// How the messages of this host that lie behind `sequence` in the stream are known to it.
+    pub async fn behind(&self, sequence: u64) -> Result<BTreeSet<String>, async_nats::Error> {
+        let subject = format!("onionbus.{}.{}.>", self.group, self.host);
+        let mut known = BTreeSet::new();
+        let mut next = sequence + 1;
+        loop {
+            let get = self.stream.raw_message_builder().sequence(next);
+            match get.next_by_subject(&subject[..]).send().await {
+                Ok(message) => {
+                    let id = message.headers.get(parcel::MESSAGE_ID);
+                    known.extend(id.map(|id| id.as_str().to_owned()));
+                    next = message.sequence + 1;
+                }
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(known)
     }
 
     /// This host's consumer.

@@ -51,14 +51,25 @@ pub async fn run(
     state: crate::state::State,
 ) -> Result<(), StateError> {
     let mut window = VecDeque::new();
+    let mut behind = 0;
     loop {
         let session = match sessions.wait_for(Option::is_some).await {
             Ok(session) => session.as_ref().map(|(session, _)| Arc::clone(session)),
             Err(_) => return Ok(()),
         };
         let Some(session) = session else { continue };
+        behind = match session.last_sequence() {
+            last if window.is_empty() => last,
+            last => last.min(behind),
+        };
         let why = tokio::select! {
-            published = publish(&session, &mut queue, &mut window, &local, &state) => published?,
+            published = publish(
+                &session,
+                &mut queue,
+                (&mut window, &mut behind),
+                &local,
+                &state,
+            ) => published?,
             why = session.failure() => why,
         };
         session.fail(why);
@@ -73,14 +84,29 @@ pub async fn run(
     }
 }
 
-/// Publishes until something fails; says what.
+/// Publishes until something fails; says what. Whatever of the window is in the stream lies behind
+/// a sequence there. It is looked for at first: the stream knows only for a while
+/// (`DUPLICATES`) what it has already, and the last connection may have been lost for longer.
 async fn publish(
     session: &Session,
     queue: &mut mpsc::Receiver<Outgoing>,
-    window: &mut VecDeque<Outgoing>,
+    (window, behind): (&mut VecDeque<Outgoing>, &mut u64),
     local: &Local,
     state: &crate::state::State,
 ) -> Result<String, StateError> {
+    if !window.is_empty() {
+        let known = match session.behind(*behind).await {
+            Ok(known) => known,
+            Err(error) => return Ok(format!("the stream cannot be read: {error}")),
+        };
+        window.retain(|Outgoing { parcel, .. }| {
+            let is_known = known.contains(&parcel.message_id());
+            if is_known {
+                local.with_ledger(|ledger| ledger.settle(parcel));
+            }
+            !is_known
+        });
+    }
     let mut answers = FuturesOrdered::new();
     for outgoing in window.iter() {
         match session.publish(&outgoing.parcel).await {
@@ -107,7 +133,8 @@ async fn publish(
             Some(answer) = answers.next(), if !window.is_empty() => {
                 let Some(outgoing) = window.pop_front() else { continue };
                 match answer {
-                    Ok(_) => {
+                    Ok(ack) => {
+                        *behind = ack.sequence.max(*behind);
                         local.with_ledger(|ledger| ledger.settle(&outgoing.parcel));
                     }
                     Err(error) if is_too_long(&error) => drop_it(&outgoing, local, state)?,
