@@ -102,7 +102,7 @@ impl Incoming {
             let Some((session, position)) = next else {
                 return Ok(());
             };
-            self.begin(position)?;
+            self.begin(position, session.last_sequence())?;
             match self.receive(&session, &mut stop).await? {
                 None => return Ok(()),
                 Some(why) => session.fail(why),
@@ -118,8 +118,9 @@ impl Incoming {
     }
 
     /// What was taken and not handed on comes again.
-    fn begin(&mut self, position: Position) -> Result<(), StateError> {
+    fn begin(&mut self, position: Position, last: u64) -> Result<(), StateError> {
         self.arrived.clear();
+        self.position.fit(last);
         if self.position.stream != position.stream || self.position.done < position.done {
             self.position = position;
         }
@@ -135,7 +136,7 @@ impl Incoming {
     ) -> Result<Option<String>, StateError> {
         // What an earlier connection was given and did not acknowledge comes again only later.
         let delivered = match session.consumer().get_info().await {
-            Ok(info) => info.delivered.stream_sequence,
+            Ok(info) => info.delivered.stream_sequence.min(session.last_sequence()),
             Err(error) => return Ok(Some(format!("no consumer: {error}"))),
         };
         if delivered > self.taken

@@ -425,7 +425,14 @@ async fn consumer(
     let is_new_stream = position
         .as_ref()
         .is_some_and(|known| known.stream != created);
-    let position = position.filter(|known| known.stream == created);
+    let mut position = position.filter(|known| known.stream == created);
+    let last = stream.cached_info().state.last_sequence;
+    if position.as_mut().is_some_and(|known| known.fit(last)) {
+        log::warn!(
+            "the stream {name} has lost what it had taken behind {last}; going on from there",
+            name = stream.cached_info().config.name
+        );
+    }
     match stream.consumer_info(&name).await {
         Ok(info) => {
             let floor = info.ack_floor.stream_sequence;

@@ -57,6 +57,16 @@ impl Position {
         }
     }
 
+    /// The stream ends at `last`. One that ends before `done` has lost what it had taken, as after
+    /// a loss of power, and gives those sequences again; whether it is so.
+    pub fn fit(&mut self, last: u64) -> bool {
+        let is_behind = last < self.done;
+        if is_behind {
+            self.finish(last);
+        }
+        is_behind
+    }
+
     /// A batch up to `sequence` is about to be written.
     pub fn begin(&mut self, sequence: u64) {
         self.begun = sequence;
@@ -85,6 +95,15 @@ impl Position {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_that_has_lost_its_end_gives_those_sequences_again() {
+        let mut position = Position::at(5, 10);
+        assert!(!position.fit(10) && !position.fit(12));
+        assert_eq!(position, Position::at(5, 10));
+        assert!(position.fit(8));
+        assert_eq!(Position::place(position.done, 9), Place::Next);
+    }
 
     #[test]
     fn the_order_of_the_stream_is_kept_whatever_it_delivers_again() {
