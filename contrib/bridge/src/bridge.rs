@@ -93,10 +93,11 @@ pub async fn run(arguments: Arguments) -> Result<(), BridgeError> {
     let mut position = state.position();
     if let Some(position) = &mut position {
         let (unanswered, in_doubt) = position.recover();
-        if unanswered > 0 {
-            log::warn!("{unanswered} messages were handed to the bus, and its answers not seen");
-        }
-        state.store(position, &[(Reason::InDoubt, in_doubt)])?;
+        let dropped = [
+            (Reason::Unanswered, unanswered),
+            (Reason::InDoubt, in_doubt),
+        ];
+        state.store(position, &dropped)?;
     }
     let mut signals = Signals::new().map_err(BridgeError::Signals)?;
     let (stop, stopped) = watch::channel(false);

@@ -26,6 +26,8 @@ pub enum Reason {
     Removed,
     /// The bridge was killed, or the bus ended, while it was being posted.
     InDoubt,
+    /// The bus was given it, and the bridge was killed before the answer came.
+    Unanswered,
     /// It was out of the bus's history before it was read.
     Missed,
     /// NATS takes no message as long.
@@ -34,7 +36,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Gone,
         Self::TooLong,
         Self::Refused,
@@ -42,6 +44,7 @@ impl Reason {
         Self::Malformed,
         Self::Removed,
         Self::InDoubt,
+        Self::Unanswered,
         Self::Missed,
         Self::TooLongForNats,
     ];
@@ -56,6 +59,7 @@ impl Reason {
             Self::Malformed => "malformed",
             Self::Removed => "removed",
             Self::InDoubt => "in-doubt",
+            Self::Unanswered => "unanswered",
             Self::Missed => "missed",
             Self::TooLongForNats => "too-long-for-nats",
         }
@@ -74,6 +78,9 @@ impl Reason {
                 "or fewer, which the limits of the stream removed before they were read"
             }
             Self::InDoubt => "which may have been posted when the bridge or the bus ended",
+            Self::Unanswered => {
+                "or fewer, which the bus was given, and refused or lost if it ended too"
+            }
             Self::Missed => "or fewer, which had left the history of the bus before they were read",
             Self::TooLongForNats => "longer than NATS takes",
         }
