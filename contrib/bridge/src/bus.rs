@@ -180,13 +180,18 @@ impl Connection {
     pub async fn mark(&mut self, name: &str) -> Result<u64, BusError> {
         let line = format!("POSTMESSAGE @{name} .").into_bytes();
         self.ask(&[("POSTMESSAGE", line)]).await?;
+        self.hear_mark(name).await
+    }
+
+    /// Waits for the message to its own name, and returns the `MessageID`.
+    pub async fn hear_mark(&mut self, name: &str) -> Result<u64, BusError> {
         loop {
             let is_mark = |posted: &Posted| {
                 let source = posted.source.as_ref().map(ControllerId::as_str);
                 !posted.to_all && source == Some(name)
             };
-            if let Some(mark) = self.early.iter().rev().find(|posted| is_mark(posted)) {
-                return Ok(mark.id);
+            if let Some(mark) = self.early.iter().position(is_mark) {
+                return Ok(self.early.remove(mark).id);
             }
             if let Heard::Message(posted) = self.ear.hear().await? {
                 self.early.push(posted);

@@ -238,7 +238,7 @@ impl Local {
         });
         inner.refused.clear();
         let (replies, _) = mpsc::channel(1);
-        self.listen(ear, Target::All, number, early, replies);
+        self.listen(ear, Target::All, (number, 0), early, replies);
         Ok((names, length))
     }
 
@@ -285,12 +285,12 @@ impl Local {
         self: &Arc<Self>,
         ear: Ear,
         target: Target,
-        connection: u64,
+        (connection, since): (u64, u64),
         early: Vec<Posted>,
         replies: mpsc::Sender<(u16, Vec<u8>)>,
     ) {
-        // Until it has heard anything nobody waits for it.
-        let (progress, heard) = watch::channel(u64::MAX);
+        // What was posted before its own mark need not reach it, so nobody waits for that.
+        let (progress, heard) = watch::channel(since);
         if target != Target::All {
             self.heard().insert(connection, heard);
         }
@@ -361,7 +361,7 @@ impl Local {
     ) -> Result<bool, StateError> {
         let history = inner.main.as_ref().map_or(0, |main| main.history);
         let opened = self.connect(&target, after, history).await;
-        let connection = match opened {
+        let (connection, since) = match opened {
             Ok(opened) => opened,
             Err(OpenError::State(error)) => return Err(error),
             Err(OpenError::Bus(error)) => {
@@ -392,16 +392,17 @@ impl Local {
         };
         inner.proxies.insert(target.clone(), proxy);
         log::debug!("{} is there", target.key());
-        self.listen(ear, target, number, early, sender);
+        self.listen(ear, target, (number, since), early, sender);
         Ok(true)
     }
 
+    /// The connection, and a `MessageID` behind which it hears everything that is for it.
     async fn connect(
         &self,
         target: &Target,
         after: Option<u64>,
         history: u64,
-    ) -> Result<Connection, OpenError> {
+    ) -> Result<(Connection, u64), OpenError> {
         let mut connection = Connection::open(&self.arguments.socket, &self.login).await?;
         let name = local_name(target).ok_or_else(|| connection.strange("CONTROLLERNAME"))?;
         let asked = [
@@ -410,11 +411,14 @@ impl Local {
                 "CONTROLLERNAME",
                 format!("CONTROLLERNAME {name}").into_bytes(),
             ),
+            // In the same turn of the daemon, so that nobody has posted to the name before it.
+            ("POSTMESSAGE", format!("POSTMESSAGE @{name} .").into_bytes()),
         ];
         connection.ask(&asked).await?;
+        let since = connection.hear_mark(name.as_str()).await?;
         self.read_history(&mut connection, target, after, name.as_str(), history)
             .await?;
-        Ok(connection)
+        Ok((connection, since))
     }
 
     /// A connection has ended; whether it was the bridge's own, and with it the bus is gone.
