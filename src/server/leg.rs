@@ -139,7 +139,7 @@ impl Daemon {
             self.tor_hung_up(connection);
         }
         self.flush_leg(connection);
-        self.replies = std::mem::take(&mut connection.controller.replies);
+        self.take_back_replies(connection);
         self.keep_spare();
         // An outbox that has failed is seen in the controller's turn.
         if connection.outbox.phase() != Phase::Open {

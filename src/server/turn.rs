@@ -69,12 +69,19 @@ impl Daemon {
         connection.controller.replies = std::mem::take(&mut self.replies);
         self.answer(connection, buffer.get(..length).unwrap_or_default());
         self.flush_leg(connection);
-        self.replies = std::mem::take(&mut connection.controller.replies);
+        self.take_back_replies(connection);
         if std::mem::take(&mut self.has_read_key) {
             buffer.zeroize();
             self.replies.zeroize();
         }
         self.what_is_left(connection)
+    }
+
+    /// Takes back the buffer for replies, which are sent by now, or for somebody who is gone: the
+    /// next controller's come into it.
+    pub(super) fn take_back_replies(&mut self, connection: &mut Connection) {
+        self.replies = std::mem::take(&mut connection.controller.replies);
+        self.replies.clear();
     }
 
     /// What is to be done instead of reading and answering, if that cannot be.

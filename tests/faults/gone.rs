@@ -130,3 +130,20 @@ fn what_was_set_before_the_end_is_set_in_order() {
         assert_eq!(listener.ask("GETCONF BusHistory"), "250 BusHistory=5");
     }
 }
+
+/// The buffer for replies goes from turn to turn: nothing may stay in it for the next controller.
+#[test]
+fn a_reply_that_nobody_reads_is_nobody_elses() {
+    let place = Place::new();
+    let daemon = place.daemon();
+    for round in 0..300 {
+        let mut gone = daemon.connect();
+        gone.send("GETINFO version\r\nQUIT\r\n");
+        drop(gone);
+        let reply = daemon.connect().ask("GETINFO list-controllers");
+        assert!(
+            reply.starts_with("250-list-controllers=") || reply.starts_with("250+list"),
+            "{round}: {reply}"
+        );
+    }
+}
