@@ -17,6 +17,7 @@ fn item(spec: &Spec) -> String {
         Kind::Seconds { .. } => "Ar time",
         Kind::Path | Kind::Paths => "Ar path",
         Kind::Ports => "Ar port ...",
+        Kind::Words => "Ar option ...",
         Kind::Tor => "Cm unix: Ns Ar path | Ar host : Ns Ar port | Cm none",
         Kind::Secret => "Ar text",
         Kind::User => "Ar user",

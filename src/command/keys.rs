@@ -56,6 +56,7 @@ keys! {
     FeaturesNames: "features/names", Either, "Every feature that USEFEATURE takes.";
     InfoNames: "info/names", Both, "Every key of GETINFO.";
     KeptOnions: "kept-onions", Bus, "The onion services that are kept, and whose they are.";
+    Leases: "leases", Bus, "Who holds which leased option.";
     ListControllers: "list-controllers", Bus, "The name of each connected controller, or unset.";
     NewMessages: "new-messages", Bus, "The newest unread messages; they are read then.";
     Confinement: "process/confinement", Bus, "What the daemon's process has given up.";
@@ -139,6 +140,7 @@ impl Key {
             | Self::FeaturesNames
             | Self::InfoNames
             | Self::KeptOnions
+            | Self::Leases
             | Self::ListControllers
             | Self::NewMessages
             | Self::RecentMessages

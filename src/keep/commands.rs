@@ -146,7 +146,10 @@ impl Keeper {
     ) {
         let agreed = answer.starts_with(b"25");
         match task {
-            Task::Drop => {}
+            Task::Drop | Task::SetBack(_) => {}
+            Task::BeforeLease => self.before_lease(answer),
+            Task::AfterLease => self.after_lease(answer),
+            Task::LookAtLeases => self.look_at_leases(answer),
             Task::Add(asker, fields, most) => {
                 let reply = self.added(&asker, &fields, answer, most, now, write);
                 self.outputs.push_back(Output::Reply(asker, reply));

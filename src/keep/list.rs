@@ -32,9 +32,8 @@ impl Keeper {
     #[must_use]
     pub fn about(&self, now: Instant, is_shown: impl Fn(&Owner) -> bool) -> String {
         let shown = self.services().filter(|(kept, _)| is_shown(&kept.owner));
-        shown
-            .map(|(kept, service)| kept.about(service, now) + "\n")
-            .collect()
+        let lines = shown.map(|(kept, service)| kept.about(service, now));
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     /// The controllers of one owner.

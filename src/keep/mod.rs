@@ -7,6 +7,7 @@
 
 mod commands;
 mod item;
+mod lease;
 mod list;
 mod note;
 mod restore;
@@ -29,6 +30,8 @@ use crate::wire::fields::{AddOnion, Fields, Key, Onion};
 use crate::wire::message::SessionId;
 
 use item::{Item, Kept, Service, State, What};
+pub use lease::ConfChange;
+use lease::Leases;
 pub use note::Note;
 use service::scalar;
 pub use store::StoreError;
@@ -75,6 +78,7 @@ pub struct Keeper {
     repairing: usize,
     /// Tor has lost the keys since it was asked.
     repair_is_due: bool,
+    leases: Leases,
     outputs: VecDeque<Output>,
 }
 
@@ -100,6 +104,10 @@ pub enum Output {
     Made(Onion, Owner),
     /// A service is no more.
     Ended(Onion),
+    /// Those who wait for the keeper may look again.
+    News,
+    /// The line of a LEASE event behind its name.
+    Lease(String),
     /// What there is has been restored: commands for Tor may go.
     Ready,
     /// The line of a RESTORE event behind its name, for the controllers of one owner.
@@ -138,6 +146,14 @@ enum Task {
     Delete(Asker, Onion),
     /// Nobody waits for it.
     Drop,
+    /// The values before a change of leased options.
+    BeforeLease,
+    /// The values after one.
+    AfterLease,
+    /// The values after a change of somebody's.
+    LookAtLeases,
+    /// A leased option is set back.
+    SetBack(Box<Fields>),
     /// Whether it is told, and whether it belongs to the restoring that commands wait for.
     Restore(Item, bool, bool),
 }
@@ -160,6 +176,7 @@ impl Keeper {
             is_stored: false,
             repairing: 0,
             repair_is_due: false,
+            leases: Leases::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -208,6 +225,7 @@ impl Keeper {
 
     /// A controller has left.
     pub fn handle_left(&mut self, session: SessionId, now: Instant) {
+        self.end_leases_of(session);
         let Some(owner) = self.present.remove(&session) else {
             return;
         };
@@ -363,6 +381,9 @@ impl Keeper {
                 note::Change::Set(what) => self.set(&what, asker),
                 note::Change::Removed(item) => self.forget(&item),
                 note::Change::KeysLost => self.handle_keys_lost(),
+                note::Change::Leased(session, agreed) => {
+                    self.handle_lease_answered(session, agreed);
+                }
             }
         }
     }

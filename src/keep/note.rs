@@ -2,6 +2,7 @@
 
 use super::item::{Item, What};
 use crate::wire::fields::{ClientKey, Fields, Onion};
+use crate::wire::message::SessionId;
 
 /// A command whose answer changes what Tor has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub enum Note {
     Map,
     /// A change of the configuration, at which Tor drops temporary keys.
     Configuration,
+    /// The same of this session, where leased options may have changed.
+    Leased(SessionId),
     /// `GETINFO` of these keys, of which some list onion services.
     List(Vec<Vec<u8>>),
 }
@@ -22,6 +25,7 @@ pub(super) enum Change {
     Set(What),
     Removed(Item),
     KeysLost,
+    Leased(SessionId, bool),
 }
 
 impl Note {
@@ -49,6 +53,11 @@ impl Note {
             Self::AddKey(key) if agreed => vec![Change::Set(What::Key(*key))],
             Self::RemoveKey(onion) if agreed => vec![Change::Removed(Item::Key(onion.lower()))],
             Self::Configuration if agreed => vec![Change::KeysLost],
+            Self::Leased(session) => {
+                let keys = agreed.then_some(Change::KeysLost);
+                let leased = Change::Leased(session, agreed);
+                keys.into_iter().chain([leased]).collect()
+            }
             Self::Map => answer
                 .split(|&octet| octet == b'\n')
                 .filter_map(map)

@@ -33,6 +33,10 @@ impl Keeper {
         for (command, item) in asked {
             self.ask(&command, Task::Restore(item, is_told, true));
         }
+        for fields in std::mem::take(&mut self.leases.owed) {
+            self.ask(&fields, Task::SetBack(Box::new(fields.clone())));
+        }
+        self.outputs.push_back(Output::News);
     }
 
     /// Tor has answered a try to restore something.
@@ -149,6 +153,8 @@ impl Keeper {
     /// Tor has ended.
     pub fn handle_tor_gone(&mut self, cause: &str) {
         self.lose(cause);
+        self.leases.owed.clear();
+        self.end_all_leases();
         self.stage = Stage::Away;
     }
 
@@ -167,11 +173,20 @@ impl Keeper {
                     }
                     asker
                 }
-                Task::Drop | Task::Restore(..) => continue,
+                Task::SetBack(fields) => {
+                    self.leases.owed.push(*fields);
+                    continue;
+                }
+                Task::Drop
+                | Task::Restore(..)
+                | Task::BeforeLease
+                | Task::AfterLease
+                | Task::LookAtLeases => continue,
             };
             let reply = failed(&format!("Tor is not reachable: {cause}"));
             self.outputs.push_back(Output::Reply(asker, reply));
         }
+        self.end_busy();
         // What was to be deleted is not there any more.
         self.items.retain(|kept| !kept.is_leaving);
         for kept in &mut self.items {

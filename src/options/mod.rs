@@ -139,6 +139,8 @@ pub struct Settings {
     pub keep_controllers: bool,
     /// `BusKeepOnions`, whole seconds.
     pub keep_onions: Duration,
+    /// `BusLease`.
+    pub lease: Vec<String>,
     /// `BusMaxOnions`, of each user.
     pub max_onions: usize,
     /// `BusOnionStore`; empty is none.
@@ -415,6 +417,7 @@ impl Settings {
             tor_timeout: Duration::ZERO,
             keep_controllers: false,
             keep_onions: Duration::ZERO,
+            lease: Vec::new(),
             max_onions: 0,
             onion_store: PathBuf::new(),
         };
@@ -465,6 +468,7 @@ impl Settings {
             ("BusLoginTimeout", Value::Number(n)) => self.login_timeout = Duration::from_secs(n),
             ("BusTorTimeout", Value::Number(n)) => self.tor_timeout = Duration::from_secs(n),
             ("BusKeepOnions", Value::Number(n)) => self.keep_onions = Duration::from_secs(n),
+            ("BusLease", Value::Words(names)) => self.lease = names,
             ("BusMaxOnions", Value::Number(n)) => self.max_onions = size(n),
             ("BusOnionStore", Value::Path(path)) => self.onion_store = path,
             ("BusKeepControllers", Value::Boolean(on)) => self.keep_controllers = on,

@@ -44,6 +44,8 @@ pub enum Kind {
     Paths,
     /// Ports, between blanks or commas.
     Ports,
+    /// Names of options, between blanks or commas.
+    Words,
     /// The least severity that is logged.
     Severity,
     /// Where Tor's control port is, or none.
@@ -70,7 +72,7 @@ impl Kind {
             Self::Octets { .. } => "DataSize",
             Self::Seconds { .. } => "TimeInterval",
             Self::Path => "Filename",
-            Self::Ports => "CommaList",
+            Self::Ports | Self::Words => "CommaList",
             Self::Severity | Self::Tor | Self::Secret | Self::User => "String",
             Self::Sockets | Self::Paths => "LineList",
         }
@@ -90,6 +92,7 @@ impl Kind {
             }
             Self::Path | Self::Paths => "an absolute path".into(),
             Self::Ports => "ports from 1 to 65535, such as 8332 18332".into(),
+            Self::Words => "names of options, such as DisableNetwork".into(),
             Self::Tor => "unix:PATH, HOST:PORT with an IP address or localhost, or none".into(),
             Self::Secret => "a text".into(),
             Self::User => "the name of a user".into(),
@@ -271,6 +274,14 @@ pub const TABLE: &[Spec] = &[
         change: Changeable::AtStart,
         doc: "The file in which kept onion services are written down, with their keys, so that \
               they are there again when the daemon has been restarted. By default there is none.",
+    },
+    Spec {
+        name: "BusLease",
+        kind: Kind::Words,
+        default: "",
+        change: Changeable::Running,
+        doc: "Options of Tor's that a controller which changes one holds until it is as before: \
+              nobody else can change it meanwhile, and when its holder leaves, it is set back.",
     },
     Spec {
         name: "BusHistory",

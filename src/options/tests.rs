@@ -100,6 +100,7 @@ fn nobody_sets_anything() {
             tor_timeout: Duration::from_secs(30),
             keep_controllers: false,
             keep_onions: Duration::ZERO,
+            lease: Vec::new(),
             max_onions: 32,
             onion_store: PathBuf::new(),
         }
@@ -153,6 +154,7 @@ fn everything_is_set() {
             tor_timeout: Duration::from_secs(2 * 60),
             keep_controllers: false,
             keep_onions: Duration::ZERO,
+            lease: Vec::new(),
             max_onions: 32,
             onion_store: PathBuf::new(),
         }

@@ -51,6 +51,8 @@ pub(super) enum Value {
     Number(u64),
     Path(PathBuf),
     Ports(Vec<u16>),
+    /// Names of options.
+    Words(Vec<String>),
     Severity(LevelFilter),
     Tor(Option<Address>),
     Secret(Vec<u8>),
@@ -81,6 +83,7 @@ impl Value {
             Self::Boolean(value) => u8::from(*value).to_string().into_bytes(),
             Self::Number(value) => value.to_string().into_bytes(),
             Self::Path(path) => path.as_os_str().as_bytes().to_vec(),
+            Self::Words(words) => words.join(" ").into_bytes(),
             Self::Ports(ports) => {
                 let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
                 ports.join(" ").into_bytes()
@@ -126,6 +129,7 @@ impl Kind {
             }
             Self::Path | Self::Paths => absolute_path(text.to_vec()).map(Value::Path),
             Self::Ports => ports(text).map(Value::Ports),
+            Self::Words => words(text).map(Value::Words),
             Self::Severity => SEVERITIES
                 .iter()
                 .find(|(name, _)| text.eq_ignore_ascii_case(name.as_bytes()))
@@ -144,6 +148,18 @@ impl Kind {
         };
         value.ok_or_else(|| format!("it takes {}", self.takes()))
     }
+}
+
+/// Names, between blanks or commas.
+fn words(text: &[u8]) -> Option<Vec<String>> {
+    let text = std::str::from_utf8(text).ok()?;
+    let words = text.split(|c: char| c == ',' || c.is_ascii_whitespace());
+    let is_name = |word: &str| {
+        word.bytes()
+            .all(|octet| octet == b'_' || octet.is_ascii_alphanumeric())
+    };
+    let word = |word: &str| is_name(word).then(|| word.to_owned());
+    words.filter(|word| !word.is_empty()).map(word).collect()
 }
 
 /// Ports, between blanks or commas.

@@ -94,6 +94,10 @@ impl Daemon {
                 Value::Messages(self.readable(session, messages))
             }
             Key::KeptOnions => Value::from(self.kept_onions(session)),
+            Key::Leases => {
+                let keeping = self.keeping.as_ref();
+                Value::from(keeping.map_or_else(String::new, |one| one.keeper.leases()))
+            }
             Key::ListControllers => Value::Controllers(self.bus.list()),
             Key::InfoNames => Value::from(lines(
                 Key::ALL

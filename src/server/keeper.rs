@@ -47,13 +47,15 @@ pub(super) fn open(
     fence: &Fence,
 ) -> Result<Option<Box<Keeping>>, ServeError> {
     let store = Some(settings.onion_store.clone()).filter(|path| !path.as_os_str().is_empty());
-    if settings.keep_onions.is_zero() && !policy_keeps {
+    let is_off = settings.keep_onions.is_zero() && !policy_keeps;
+    if is_off && (settings.lease.is_empty() || store.is_some()) {
         return match store {
             None => Ok(None),
             Some(path) => Err(ServeError::StoreWithoutKeeping(path)),
         };
     }
     let mut keeper = Keeper::new(fence.clone());
+    keeper.set_leases(&settings.lease);
     if let Some(path) = &store {
         let unusable = |cause: String| ServeError::Store {
             path: path.clone(),
@@ -106,7 +108,7 @@ impl Keeping {
 
     /// The events that Tor must send for what is kept.
     pub(super) fn interest(&self) -> EventMask {
-        if self.keeper.has_keys() {
+        if self.keeper.has_keys() || self.keeper.holds_leases() {
             [EventKind::ConfChanged, EventKind::Signal]
                 .into_iter()
                 .collect()
@@ -119,6 +121,9 @@ impl Keeping {
 impl Daemon {
     /// Has a keeper from now on, if the options or the policy want one now.
     pub(super) fn begin_keeping(&mut self) {
+        if let Some(keeping) = &mut self.keeping {
+            keeping.keeper.set_leases(&self.options.settings().lease);
+        }
         let policy_keeps = self
             .court
             .as_ref()
@@ -186,20 +191,20 @@ impl Daemon {
                 .is_some_and(|tor| !tor.upstream.is_there())
     }
 
-    /// An event of Tor's, of which some tell that it has dropped temporary keys.
+    /// An event of Tor's, of which some tell that it has dropped temporary keys or changed options.
     pub(super) fn keeper_hears(&mut self, kind: EventKind, line: &[u8]) {
-        let drops_keys = match kind {
-            EventKind::ConfChanged => true,
-            EventKind::Signal => {
-                let name = line.strip_prefix(b"650 SIGNAL ").unwrap_or_default();
-                matches!(name.trim_ascii(), b"RELOAD" | b"NEWNYM")
-            }
-            _ => false,
+        let Some(keeping) = &mut self.keeping else {
+            return;
         };
-        if let Some(keeping) = self.keeping.as_mut().filter(|_| drops_keys) {
-            keeping.keeper.handle_keys_lost();
-            self.flush_keeper();
+        let name = line.strip_prefix(b"650 SIGNAL ").unwrap_or_default();
+        match (kind, name.trim_ascii()) {
+            (EventKind::ConfChanged, _) => keeping.keeper.handle_conf_changed(),
+            (EventKind::Signal, b"RELOAD") => keeping.keeper.end_all_leases(),
+            (EventKind::Signal, b"NEWNYM") => {}
+            _ => return,
         }
+        keeping.keeper.handle_keys_lost();
+        self.flush_keeper();
     }
 
     /// Tor is there. `true` if nobody is to be told before it has what it has forgotten.
@@ -332,7 +337,7 @@ impl Daemon {
         self.take_keeper_outputs();
     }
 
-    fn take_keeper_outputs(&mut self) {
+    pub(super) fn take_keeper_outputs(&mut self) {
         while let Some(output) = self
             .keeping
             .as_mut()
@@ -362,6 +367,15 @@ impl Daemon {
                             self.tell(Event::TorReachable(true));
                         }
                     }
+                }
+                Output::News => {
+                    if let Some(keeping) = &mut self.keeping {
+                        keeping.has_news = true;
+                    }
+                }
+                Output::Lease(line) => {
+                    self.tell(Event::Leased(line.into()));
+                    self.follow_interest();
                 }
                 Output::Restored(owner, line) => self.tell_restored(&owner, &line),
                 Output::NotStored(cause) => log::error!("{cause}"),

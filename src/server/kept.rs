@@ -4,14 +4,17 @@ use std::time::{Duration, Instant};
 
 use super::connection::Connection;
 use super::daemon::Daemon;
-use super::keeper::writer;
+use super::keeper::{Keeping, writer};
 use crate::command::Verb;
 use crate::controller::{Plan, Stage, Wait};
-use crate::keep::{Asker, Note, Outcome, concerns};
+use crate::keep::{Asker, ConfChange, Note, Outcome, concerns};
 use crate::policy::identity::{self, Identity, Owner};
 use crate::sys::{peer, process};
 use crate::tor::merge::{Merge, Query};
 use crate::wire::fields::{self, Fields};
+use crate::wire::message::UNSET;
+use crate::wire::refusal::Refusal;
+use crate::wire::request::Request;
 use crate::wire::text::{self, Framed, Framer};
 
 /// A command, as the keeper leaves it.
@@ -20,6 +23,8 @@ pub(super) enum Kept<'a> {
     Plan(Plan<'a>),
     /// This is the reply.
     Reply(Vec<u8>),
+    /// This is the refusal.
+    Refuse(Refusal),
     /// The reply comes later.
     Later,
 }
@@ -80,7 +85,23 @@ impl Daemon {
             return Some(Wait::Restore);
         }
         let is_made = matches!(verb_of(command), Some(Verb::AddOnion | Verb::DelOnion));
-        (is_made && !connection.is_quiet()).then_some(Wait::Answers)
+        if is_made && !connection.is_quiet() {
+            return Some(Wait::Answers);
+        }
+        let change = change_of(command).filter(|_| self.has_leases())?;
+        if !connection.is_quiet() {
+            return Some(Wait::Answers);
+        }
+        let session = connection.conversation.id();
+        let name = self.bus.name(session);
+        let name = name.as_ref().map_or(UNSET, |name| name.as_str());
+        let keeping = self.keeping.as_mut()?;
+        let is_gone = connection.left.is_some();
+        let waits = keeping
+            .keeper
+            .must_wait_for_lease(session, name, is_gone, &change);
+        self.flush_keeper();
+        waits.then_some(Wait::Restore)
     }
 
     /// What the keeper does of a command for Tor.
@@ -98,6 +119,24 @@ impl Daemon {
             Plan::Ask(query) => &query.command,
             Plan::Bus(_) | Plan::Refuse(_) | Plan::Reply(_) => return Kept::Plan(plan),
         };
+        if let Some(keeping) = &mut self.keeping
+            && keeping.keeper.has_leases()
+            && let Some(change) = change_of(text)
+        {
+            let session = connection.conversation.id();
+            match keeping.keeper.judge_lease(session, &change) {
+                Ok(false) => {}
+                Ok(true) => {
+                    let note = Note::Leased(session);
+                    return Kept::Plan(noted(connection, plan, command, note));
+                }
+                Err(text) => {
+                    let text = format!("Transition not allowed: {text}");
+                    self.flush_keeper();
+                    return Kept::Refuse(Refusal::Transition(text));
+                }
+            }
+        }
         let Some(fields) = fields_of(text) else {
             return Kept::Plan(plan);
         };
@@ -179,6 +218,21 @@ impl Daemon {
         shown
     }
 
+    fn has_leases(&self) -> bool {
+        let has_leases = |keeping: &Keeping| keeping.keeper.has_leases();
+        self.keeping.as_deref().is_some_and(has_leases)
+    }
+
+    /// Notes of a controller's will never come to anything.
+    pub(super) fn drop_notes(&mut self, notes: impl IntoIterator<Item = Note>) {
+        for note in notes {
+            if let (Note::Leased(session), Some(keeping)) = (note, &mut self.keeping) {
+                keeping.keeper.handle_lease_answered(session, false);
+            }
+        }
+        self.take_keeper_outputs();
+    }
+
     /// The value of `GETINFO kept-onions`: one's own services; those of all for root and for the
     /// daemon's user.
     pub(super) fn kept_onions(&self, session: u64) -> String {
@@ -221,6 +275,24 @@ fn fields_of(command: &[u8]) -> Option<Fields> {
         .ok()
         .filter(|verb| concerns(*verb))?;
     fields::parse(verb, &command).ok()
+}
+
+/// The change of Tor's configuration that a command is, if it is one.
+fn change_of(command: &[u8]) -> Option<ConfChange> {
+    let Framed::Command(command) = Framer::new().next(command) else {
+        return None;
+    };
+    let verb = text::verb(command.keyword).ok()?;
+    if !matches!(verb, Verb::SetConf | Verb::ResetConf | Verb::LoadConf) {
+        return None;
+    }
+    Some(match text::parse(verb, &command) {
+        Ok(Request::SetConf(settings) | Request::ResetConf(settings)) => {
+            ConfChange::Settings(settings)
+        }
+        Ok(Request::LoadConf(text)) => ConfChange::Text(text),
+        _ => ConfChange::Unknown,
+    })
 }
 
 /// The plan for a command whose answer is looked at.

@@ -43,7 +43,8 @@ impl Daemon {
         let is_noted = query.is_noted;
         let outcome = self.try_to_ask(connection, query);
         if is_noted && outcome.is_err() {
-            connection.controller.notes.pop_back();
+            let note = connection.controller.notes.pop_back();
+            self.drop_notes(note);
         }
         outcome
     }

@@ -352,7 +352,7 @@ impl Daemon {
     pub(super) fn leg_has_ended(&mut self, connection: &mut Connection) {
         let onions = std::mem::take(&mut connection.controller.onions);
         let sequels = std::mem::take(&mut connection.controller.sequels);
-        connection.controller.notes.clear();
+        self.drop_notes(std::mem::take(&mut connection.controller.notes));
         let (Some(guard), Some(court)) = (&connection.guard, &mut self.court) else {
             return;
         };

@@ -348,6 +348,7 @@ impl Daemon {
                     connection.controller.replies.extend_from_slice(&reply);
                     None
                 }
+                Kept::Refuse(refusal) => Some(Err(refusal)),
                 Kept::Later => None,
             },
         };
@@ -391,6 +392,7 @@ impl Daemon {
                 connection.controller.replies.extend_from_slice(&reply);
                 return None;
             }
+            Kept::Refuse(refusal) => return Some(Err(refusal)),
             Kept::Later => {
                 if let Some(sequel) = judgement.sequel {
                     self.begin_sequel(connection, sequel);

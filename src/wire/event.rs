@@ -87,6 +87,7 @@ event_kinds! {
     Controller "CONTROLLER" Bus,
     Tor "TOR" Bus,
     Restore "RESTORE" Bus,
+    Lease "LEASE" Bus,
     Policy "POLICY" Bus,
     Denied "DENIED" Bus,
 }
@@ -330,6 +331,8 @@ pub enum Event {
     Denied(Arc<str>),
     /// Something of an owner's is there again in Tor, or is not: the line behind the name.
     Restored(Arc<str>),
+    /// A leased option has been taken, or is free again: the line behind the name.
+    Leased(Arc<str>),
 }
 
 impl Event {
@@ -339,7 +342,10 @@ impl Event {
         match self {
             Self::Message(message) => message.text.len(),
             Self::OfTor { line, .. } => line.len(),
-            Self::Log { text, .. } | Self::Denied(text) | Self::Restored(text) => text.len(),
+            Self::Log { text, .. }
+            | Self::Denied(text)
+            | Self::Restored(text)
+            | Self::Leased(text) => text.len(),
             Self::ConfChanged(values) => {
                 let value = |value: &OptionValue| value.1.as_ref().map_or(0, Vec::len);
                 values.iter().map(value).sum()
@@ -367,6 +373,7 @@ impl Event {
             Self::PolicyChanged => EventKind::Policy,
             Self::Denied(_) => EventKind::Denied,
             Self::Restored(_) => EventKind::Restore,
+            Self::Leased(_) => EventKind::Lease,
         }
     }
 }

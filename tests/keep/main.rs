@@ -1,6 +1,7 @@
 //! What Tor forgets and the daemon keeps: onion services and whose they are, keys and maps, through
 //! the ends of controllers, of Tor and of the daemon.
 
+mod leases;
 #[path = "../policy/people.rs"]
 #[allow(dead_code, reason = "each file of tests uses a part of it")]
 mod people;

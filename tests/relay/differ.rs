@@ -150,6 +150,7 @@ const ADDED: &[(&str, &[&str])] = &[
         &[
             "bus/chain -- ",
             "kept-onions -- ",
+            "leases -- ",
             "list-controllers -- ",
             "new-messages -- ",
             "process/confinement -- ",
@@ -158,7 +159,7 @@ const ADDED: &[(&str, &[&str])] = &[
     ),
     (
         "events/names",
-        &["POSTMESSAGE", "CONTROLLER", "TOR", "RESTORE"],
+        &["POSTMESSAGE", "CONTROLLER", "TOR", "RESTORE", "LEASE"],
     ),
     ("signal/names", &["BUSRELOAD", "BUSSHUTDOWN"]),
     ("config/names", &["Bus"]),

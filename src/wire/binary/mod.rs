@@ -271,6 +271,7 @@ pub fn encode_event(version: Version, event: &Event, out: &mut Vec<u8>) -> usize
         | Event::PolicyChanged
         | Event::Denied(_)
         | Event::Restored(_)
+        | Event::Leased(_)
         | Event::Signal(_) => 0,
     }
 }

@@ -106,6 +106,7 @@ pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
         }
         Event::TorReachable(up) => line(out, "650 ", if *up { b"TOR UP" } else { b"TOR DOWN" }),
         Event::PolicyChanged => line(out, "650 ", b"POLICY CHANGED"),
+        Event::Leased(text) => line(out, "650 ", format!("LEASE {text}").as_bytes()),
         Event::Restored(text) => line(out, "650 ", format!("RESTORE {text}").as_bytes()),
         Event::Denied(text) => line(out, "650 ", format!("DENIED {text}").as_bytes()),
         Event::OfTor { line, .. } => out.extend_from_slice(line),
