@@ -101,6 +101,103 @@ impl OnionGrant {
         }
     }
 
+    /// The grant that covers a command and little more, and the ports of its targets at addresses
+    /// of other machines, of which a grant would have to name the address. Of a socket it has only
+    /// how deep its path is.
+    pub fn of(fields: &AddOnion) -> (Self, BTreeSet<u16>) {
+        let mut grant = Self::everything();
+        let mut others = BTreeSet::new();
+        grant.ports.clear();
+        for port in &fields.ports {
+            let target = match &port.target {
+                Target::Inet(host, at) if host.to_canonical().is_loopback() => {
+                    grant.targets.insert(TargetRule::LoopbackPorts((*at, *at)));
+                    Some((*at, *at))
+                }
+                Target::Inet(_, at) => {
+                    others.insert(*at);
+                    Some((*at, *at))
+                }
+                Target::Unix(path) => {
+                    let depth = memchr::memchr_iter(b'/', path).count();
+                    grant.targets.insert(TargetRule::Unix(b"/*".repeat(depth)));
+                    None
+                }
+            };
+            grant.ports.insert(PortRule {
+                virtual_ports: (port.virtual_port, port.virtual_port),
+                target,
+            });
+        }
+        let is_stored = matches!(fields.key, Key::Ed25519(_));
+        (grant.allows_new, grant.allows_stored) = (!is_stored, is_stored);
+        grant.flags = Some(fields.flags.clone());
+        grant.clients = fields.clients.len();
+        grant.max_streams = fields.max_streams.map(|streams| (streams, streams));
+        grant.max = MOST_ONIONS;
+        (grant, others)
+    }
+
+    /// The same grants, with one for all that differ in numbers only; of `count` services, if these
+    /// are more than everybody may have.
+    pub fn merged(grants: Vec<Self>, count: usize) -> Vec<Self> {
+        let mut merged: Vec<Self> = Vec::new();
+        for grant in grants {
+            if !merged.iter_mut().any(|known| known.absorb(&grant)) {
+                merged.push(grant);
+            }
+        }
+        for grant in &mut merged {
+            grant.max = grant.max.max(count);
+        }
+        merged
+    }
+
+    /// Takes another grant in, if it differs from this one in numbers only.
+    fn absorb(&mut self, other: &Self) -> bool {
+        let union = |one: Ports, other: Ports| (one.0.min(other.0), one.1.max(other.1));
+        let of_ports = |(one, other): (&PortRule, &PortRule)| {
+            let is_same = one.virtual_ports == other.virtual_ports;
+            let target = match (one.target, other.target) {
+                (Some(one), Some(other)) => Some(union(one, other)),
+                (None, None) => None,
+                _ => return None,
+            };
+            let virtual_ports = one.virtual_ports;
+            is_same.then_some(PortRule {
+                virtual_ports,
+                target,
+            })
+        };
+        let of_targets = |(one, other): (&TargetRule, &TargetRule)| match (one, other) {
+            (TargetRule::LoopbackPorts(one), TargetRule::LoopbackPorts(other)) => {
+                Some(TargetRule::LoopbackPorts(union(*one, *other)))
+            }
+            (one, other) => (one == other).then(|| one.clone()),
+        };
+        let is_alike = self.allows_new == other.allows_new
+            && self.flags == other.flags
+            && self.ports.len() == other.ports.len()
+            && self.targets.len() == other.targets.len();
+        let ports = self.ports.iter().zip(&other.ports).map(of_ports).collect();
+        let targets = self
+            .targets
+            .iter()
+            .zip(&other.targets)
+            .map(of_targets)
+            .collect();
+        let (true, Some(ports), Some(targets)) = (is_alike, ports, targets) else {
+            return false;
+        };
+        (self.ports, self.targets) = (ports, targets);
+        self.clients = self.clients.max(other.clients);
+        self.max_streams = match (self.max_streams, other.max_streams) {
+            (Some(one), Some(other)) => Some(union(one, other)),
+            _ => None,
+        };
+        true
+    }
+
     /// Reads the words of a line, or says what is wrong.
     pub fn parse(words: &[Vec<u8>], is_deny: bool) -> Result<Self, String> {
         let mut grant = Self::everything();

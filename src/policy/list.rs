@@ -36,7 +36,7 @@ fn text(octets: &[u8]) -> String {
 }
 
 /// A word as it is written, in quotes if it must be.
-fn word(octets: &[u8]) -> String {
+pub(super) fn word(octets: &[u8]) -> String {
     let is_bare = |octet: &u8| octet.is_ascii_graphic() && !b"\"#\\".contains(octet);
     if octets.iter().all(is_bare) && !octets.is_empty() {
         text(octets)
