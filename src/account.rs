@@ -416,7 +416,10 @@ mod tests {
                 taken.extend_from_slice(&first[..some]);
                 buffer.consume(some);
             }
-            assert_eq!(buffer.len(), buffer.pieces().map(<[u8]>::len).sum());
+            assert_eq!(
+                buffer.len(),
+                buffer.pieces().map(<[u8]>::len).sum::<usize>()
+            );
             assert_eq!(accounts.held(), buffer.charged());
             assert!(buffer.charged() >= buffer.len());
         }

@@ -53,6 +53,8 @@
 //! - [`auth`]: the cookie and the proofs of who knows it. Not who asks for them.
 //! - [`policy`]: what each controller may do: identity, the files' blocks, and the verdict on a
 //!   command by its [fields](wire::fields). No sockets, no files, nothing of Tor's but whose it is.
+//! - [`audit`]: who did what: actions by their names, and what came from outside the bus. No files:
+//!   the line of the log is made here, and written by [`server`]. Not who may do something.
 //! - [`controller`]: everything that belongs to one controller: its
 //!   [conversation](controller::Conversation) (dialect, login, next command), its
 //!   [plan](controller::Plan) for a command, its input and replies, its leg, and the
@@ -76,17 +78,17 @@
 //!   `work` those of them that take long; `readable` whether a socket is to be read; `link` one
 //!   socket to Tor, `leg`, `tor_side` and `spare` those of controllers, of the daemon and of the
 //!   next controller; `memory` what goes where too much is kept; `court` the policy in force and
-//!   `policy` what follows from it; `keeper` the keeper's connection and store, `kept` the commands
-//!   it has to do with; `accept`, `confinement`, `files`, `timers`, `signals` and
-//!   `shutdown` what their names say.
+//!   `policy` what follows from it; `audit` who did what, and the log of it; `keeper` the keeper's
+//!   connection and store, `kept` the commands it has to do with; `accept`, `confinement`, `files`,
+//!   `timers`, `signals` and `shutdown` what their names say.
 //! - [`sys`]: every other system call: paths, sockets with modes, peers, the state directory,
 //!   descriptors, pages, the clock. No policy.
 //! - [`logging`]: the log, to standard error and as events.
 //!
-//! [`account`], [`command`], [`wire`], [`auth`], [`policy`], [`controller`], [`keep`] and [`tor`] do
-//! no I/O, read no clock and hold no lock: they are functions of what they are given, the time
-//! included, so a test feeds them octet by octet on a time of its own. `tests/rooms.rs` holds that,
-//! and which room may name which.
+//! [`account`], [`command`], [`wire`], [`auth`], [`policy`], [`audit`], [`controller`], [`keep`] and
+//! [`tor`] do no I/O, read no clock and hold no lock: they are functions of what they are given, the
+//! time included, so a test feeds them octet by octet on a time of its own. `tests/rooms.rs` holds
+//! that, and which room may name which.
 //!
 //! A line of code knows its room: it makes a system call: `server`, `sys`, `outbox`; it spells a
 //! CRLF, a status or a type number: `wire`; it names a command or a key: `command`; an option:
@@ -158,6 +160,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod audit;
 pub mod auth;
 pub mod bus;
 pub mod command;

@@ -13,6 +13,7 @@ const ALL: &[&str] = &["*"];
 /// Each room, and what it may name besides itself: a room, or a module of one.
 const ROOMS: &[(&str, &[&str])] = &[
     ("account", &[]),
+    ("audit", &["command", "wire", "policy"]),
     ("auth", &["command", "wire"]),
     (
         "bus",
@@ -21,7 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "command", "wire", "auth", "options", "policy", "sys", "server", "logging",
+            "command", "wire", "audit", "auth", "options", "policy", "sys", "server", "logging",
         ],
     ),
     ("command", &[]),
@@ -32,6 +33,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "wire",
             "auth",
             "policy",
+            "audit",
             "tor",
             "sys::peer",
             "account",
@@ -54,6 +56,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// The rooms without I/O: octets and the time come in as arguments, and octets go out.
 const PURE: &[&str] = &[
     "account",
+    "audit",
     "auth",
     "command",
     "controller",

@@ -21,6 +21,18 @@ pub fn run(arguments: &Check, out: &mut dyn Write) -> anyhow::Result<()> {
         .exposed()
         .into_iter()
         .map(|problem| problem.to_string());
+    let settings = options.settings();
+    let log = settings.audit.as_deref();
+    let place = log.and_then(std::path::Path::parent);
+    let of_audit = match (place, settings.audit_required) {
+        (None, true) => Some("BusAuditRequired: it does nothing without BusAudit".to_owned()),
+        (Some(place), _) if !place.is_dir() => Some(format!(
+            "BusAudit: there is no directory {}",
+            place.display()
+        )),
+        _ => None,
+    };
+    let exposed = exposed.chain(of_audit);
     for warning in exposed.chain(of_policy.map(|problem| problem.to_string())) {
         // Nobody can be told that standard error is gone.
         let _ = writeln!(io::stderr(), "onionbus: warning: {warning}");

@@ -65,6 +65,7 @@ keys! {
     Pid: "process/pid", Either, "The daemon's process.";
     Uid: "process/uid", Either, "The daemon's user, as a number.";
     User: "process/user", Either, "The daemon's user.";
+    RecentActions: "recent-actions", Bus, "The last actions and refusals.";
     RecentMessages: "recent-messages", Bus, "The last messages to all and to one's name.";
     SignalNames: "signal/names", Both, "Every signal that SIGNAL takes.";
     TrafficRead: "traffic/read", Either, "Octets read from controllers.";
@@ -143,6 +144,7 @@ impl Key {
             | Self::Leases
             | Self::ListControllers
             | Self::NewMessages
+            | Self::RecentActions
             | Self::RecentMessages
             | Self::SignalNames => false,
         }

@@ -196,6 +196,52 @@ impl Verb {
         )
     }
 
+    /// Whether the command changes something that others can notice.
+    #[must_use]
+    pub const fn changes(self) -> bool {
+        match self {
+            Self::SetConf
+            | Self::ResetConf
+            | Self::LoadConf
+            | Self::SaveConf
+            | Self::Signal
+            | Self::TakeOwnership
+            | Self::DropOwnership
+            | Self::MapAddress
+            | Self::ExtendCircuit
+            | Self::SetCircuitPurpose
+            | Self::AttachStream
+            | Self::PostDescriptor
+            | Self::RedirectStream
+            | Self::CloseStream
+            | Self::CloseCircuit
+            | Self::Resolve
+            | Self::HsFetch
+            | Self::HsPost
+            | Self::AddOnion
+            | Self::DelOnion
+            | Self::OnionClientAuthAdd
+            | Self::OnionClientAuthRemove
+            | Self::DropGuards
+            | Self::DropTimeouts => true,
+            Self::PostMessage
+            | Self::GetInfo
+            | Self::ControllerName
+            | Self::RecentMessages
+            | Self::NewMessages
+            | Self::ListControllers
+            | Self::SetEvents
+            | Self::GetConf
+            | Self::Authenticate
+            | Self::AuthChallenge
+            | Self::ProtocolInfo
+            | Self::UseFeature
+            | Self::Quit
+            | Self::SetRouterPurpose
+            | Self::OnionClientAuthView => false,
+        }
+    }
+
     /// The command that frames of this type ask for; `is_v0` for the last version.
     #[must_use]
     pub fn of_frame(kind: u16, is_v0: bool) -> Option<Self> {

@@ -1,9 +1,12 @@
 //! The judgement of a command, where a policy is in force: each is judged once, by its fields, and
-//! goes on as it is written from them.
+//! goes on as it is written from them. Where actions are told, what is told of it stands here too.
 
 use super::plan::Plan;
+use crate::audit::{Action, Watch};
 use crate::command::Verb;
-use crate::policy::{Allowed, Guard, Law, Refused, Sequel, Verdict, judge};
+use crate::policy::{
+    Allowed, Guard, Known, Law, Refused, Sequel, Verdict, judge, kind_of_key, needed,
+};
 use crate::tor::translate::{self, Question};
 use crate::tor::upstream::Upstream;
 use crate::wire::fields::{self, Fields};
@@ -24,6 +27,8 @@ pub struct Judgement {
     pub sequel: Option<Box<Sequel>>,
     /// What the policy refused, or would have.
     pub denied: Option<Box<Denied>>,
+    /// What is told of it, if it is an action.
+    pub action: Option<Box<Action>>,
 }
 
 /// Something that the policy refused.
@@ -37,13 +42,31 @@ pub struct Denied {
     pub status: u16,
     /// It was done all the same.
     pub is_complaint: bool,
+    /// The lines that would have allowed it.
+    pub grant: String,
 }
 
 impl Denied {
-    fn new(verb: Verb, refused: &Refused, is_complaint: bool) -> Self {
+    fn new(
+        verb: Verb,
+        (guard, law): (&Guard, &Law<'_>),
+        fields: &Fields,
+        refused: &Refused,
+        is_complaint: bool,
+    ) -> Self {
+        let known = Known {
+            spell: &|name| name.to_vec(),
+            own: Some((law.ledger, &guard.grants)),
+        };
+        let names = refused.names.iter();
+        let names = match fields {
+            Fields::GetInfo(_) => names.map(|key| kind_of_key(key)).collect(),
+            _ => names.cloned().collect(),
+        };
         Self {
+            grant: needed(fields, known).join("\n"),
             verb,
-            names: refused.names.clone(),
+            names,
             status: refused.refusal.status(),
             is_complaint,
         }
@@ -79,25 +102,81 @@ fn ruling(
         Box::new(Judgement {
             sequel,
             denied,
-            octets: None,
+            ..Judgement::default()
         })
     };
     match judge(&guard.grants, law.ledger, &law.behind, fields) {
         Verdict::Allow(allowed) => {
             let allowed = with_own_answers(guard, allowed);
             let complaint = allowed.complaint.as_ref();
-            let denied = complaint.map(|why| Box::new(Denied::new(verb, why, true)));
+            let denied =
+                complaint.map(|why| Box::new(Denied::new(verb, (guard, law), fields, why, true)));
             let judgement = judgement(Sequel::of(&allowed).map(Box::new), denied);
             Ok((allowed, judgement))
         }
         Verdict::Refuse(why) => {
-            let denied = Box::new(Denied::new(verb, &why, false));
+            let denied = Box::new(Denied::new(verb, (guard, law), fields, &why, false));
             Err((
                 Plan::Refuse(why.refusal),
                 Some(judgement(None, Some(denied))),
             ))
         }
     }
+}
+
+/// What is told of a command that is watched.
+pub(super) fn action(
+    watch: &Watch<'_>,
+    judge: Option<(&Guard, &Law<'_>)>,
+    command: Option<&Command<'_>>,
+    request: &Result<Request<'_>, Refusal>,
+) -> Action {
+    let own = judge.map(|(guard, law)| (law.ledger, &*guard.grants));
+    let fields = match (command, request) {
+        (Some(command), _) => {
+            let verb = Verb::parse(command.keyword);
+            verb.and_then(|verb| fields::parse(verb, command).ok())
+        }
+        (None, Ok(request)) => Fields::of_request(request),
+        (None, Err(_)) => None,
+    };
+    match (fields, request, command) {
+        (Some(fields), ..) => Action::of_fields(&fields, watch, own),
+        (None, Ok(request @ (Request::SetConf(_) | Request::ResetConf(_))), _) => {
+            Action::of_request(request, watch.names)
+        }
+        (None, _, Some(command)) => {
+            Action::of_words(Verb::parse(command.keyword), command.arguments)
+        }
+        (None, Ok(request), None) => Action::of_request(request, watch.names),
+        (None, Err(_), None) => Action::of_words(None, b""),
+    }
+}
+
+/// Puts what is told of a command beside its judgement, unless it is not done.
+pub(super) fn attach(
+    action: Option<Action>,
+    watch: Option<&Watch<'_>>,
+    judge: Option<(&Guard, &Law<'_>)>,
+    plan: &Plan<'_>,
+    judgement: &mut Option<Box<Judgement>>,
+) {
+    let (Some(mut action), Some(watch)) = (action, watch) else {
+        return;
+    };
+    let complains = judge.is_some_and(|(guard, _)| guard.grants.complains());
+    if matches!(plan, Plan::Refuse(_)) && !complains {
+        return;
+    }
+    let own = judge.map(|(guard, law)| (law.ledger, &*guard.grants));
+    // What only a Tor can take apart has the form of a command on its way there.
+    if let (true, Plan::Ask(query)) = (!action.is_parsed, plan)
+        && let Framed::Command(command) = Framer::new().next(&query.command)
+        && let Ok(Ok(fields)) = text::verb(command.keyword).map(|v| fields::parse(v, &command))
+    {
+        action = Action::of_fields(&fields, watch, own);
+    }
+    judgement.get_or_insert_default().action = Some(Box::new(action));
 }
 
 /// Judges a command of the text protocol.

@@ -16,6 +16,8 @@ pub use judgement::{Denied, Judgement};
 pub use plan::{MOST_KEYS, Plan, Work};
 
 use crate::account::PARSED;
+use crate::audit::{Action, Watch};
+use crate::command::Verb;
 use crate::keep::Note;
 use crate::policy::{Guard, Law, Sequel};
 use crate::tor::leg::Leg;
@@ -51,6 +53,11 @@ pub struct Controller {
     pub sequels: VecDeque<Box<Sequel>>,
     /// What is to be noted of the answers that Tor owes, in their order.
     pub notes: VecDeque<Note>,
+    /// The actions among what Tor has not answered, in their order, each with the number by which it
+    /// explains events.
+    pub actions: VecDeque<(Box<Action>, u64)>,
+    /// Those of them that the keeper does.
+    pub kept_actions: VecDeque<(Box<Action>, u64)>,
     /// Its onion services, which end with its connection to Tor.
     pub onions: Vec<Onion>,
 }
@@ -104,7 +111,7 @@ pub struct Ask<'a> {
     pub plan: Plan<'a>,
     /// The controller is logged in by this command, without AUTHENTICATE.
     pub logs_in: bool,
-    /// The judgement, where a policy is in force.
+    /// The judgement, where a policy is in force or it is an action.
     pub judgement: Option<Box<Judgement>>,
 }
 
@@ -158,6 +165,8 @@ impl Controller {
             guard: None,
             sequels: VecDeque::new(),
             notes: VecDeque::new(),
+            actions: VecDeque::new(),
+            kept_actions: VecDeque::new(),
             onions: Vec::new(),
         }
     }
@@ -195,12 +204,13 @@ impl Controller {
 
     /// The next command at the beginning of `octets`, which are the input: the one that waits, or
     /// the first whole one. `tor` is the one behind the bus; `law` is there where a policy is in
-    /// force.
+    /// force, and `watch` where actions are told.
     pub fn poll_ask<'a>(
         &mut self,
         octets: &'a [u8],
         tor: Option<&Upstream>,
         law: Option<&Law<'_>>,
+        watch: Option<&Watch<'_>>,
     ) -> Next<'a> {
         if let Some(held) = self.held.take() {
             return Next::Ask(Ask {
@@ -216,7 +226,7 @@ impl Controller {
             Step::Gathered { length, kind, body } => {
                 let frame = Frame { kind, body: &body };
                 let step = self.conversation.message(length, frame);
-                match self.ask(step, tor, law) {
+                match self.ask(step, tor, law, watch) {
                     Some(ask) => Next::Ask(Ask {
                         plan: ask.plan.into_owned(),
                         ..ask
@@ -224,7 +234,7 @@ impl Controller {
                     None => Next::Nothing,
                 }
             }
-            step @ Step::Command { .. } => match self.ask(step, tor, law) {
+            step @ Step::Command { .. } => match self.ask(step, tor, law, watch) {
                 Some(ask) => Next::Ask(ask),
                 None => Next::Nothing,
             },
@@ -236,6 +246,7 @@ impl Controller {
         step: Step<'a>,
         tor: Option<&Upstream>,
         law: Option<&Law<'_>>,
+        watch: Option<&Watch<'_>>,
     ) -> Option<Ask<'a>> {
         let Step::Command {
             length,
@@ -248,13 +259,26 @@ impl Controller {
         };
         let tor = tor.filter(|_| self.conversation.is_logged_in());
         let is_binary = self.conversation.dialect().version().is_some();
-        let judge = self.guard.as_ref().zip(law);
-        if let Some((guard, law)) = judge.filter(|_| self.conversation.is_logged_in()) {
-            let (plan, judgement) = match text {
+        let judge = self.guard.as_deref().zip(law);
+        let judge = judge.filter(|_| self.conversation.is_logged_in());
+        let is_watched = |watch: &&Watch<'_>| {
+            let verb = match (&request, &text) {
+                (Ok(request), _) => Some(request.verb()),
+                (Err(_), Some(command)) => Verb::parse(command.keyword),
+                (Err(_), None) => None,
+            };
+            let complains = |(guard, _): (&Guard, &Law<'_>)| guard.grants.complains();
+            verb.is_some_and(Verb::changes) || (watch.is_written && judge.is_some_and(complains))
+        };
+        let watch = watch.filter(is_watched);
+        let action = watch.map(|watch| judgement::action(watch, judge, text.as_ref(), &request));
+        if let Some((guard, law)) = judge {
+            let (plan, mut judgement) = match text {
                 Some(command) => judgement::of_text(guard, law, &command, request, tor),
                 None if is_binary => judgement::of_frame(guard, law, request, tor),
                 None => (Plan::for_bus(request), None),
             };
+            judgement::attach(action, watch, judge, &plan, &mut judgement);
             return Some(Ask {
                 length,
                 plan,
@@ -268,11 +292,13 @@ impl Controller {
             // A text without an end is refused behind Tor's last answers too.
             _ => Plan::for_bus(request),
         };
+        let mut judgement = None;
+        judgement::attach(action, watch, judge, &plan, &mut judgement);
         Some(Ask {
             length,
             plan,
             logs_in,
-            judgement: None,
+            judgement,
         })
     }
 
@@ -316,7 +342,9 @@ impl Controller {
     pub fn held(&self) -> usize {
         let held = self.held.as_ref().map_or(0, |held| held.held());
         let leg = self.leg.as_ref().map_or(0, |leg| leg.held());
-        self.input.capacity() + self.replies.capacity() + held + leg
+        let actions = self.actions.iter().map(|(action, _)| action.held());
+        let actions = actions.sum::<usize>();
+        self.input.capacity() + self.replies.capacity() + held + leg + actions
     }
 
     /// The command of the last ask is consumed.
@@ -420,7 +448,8 @@ mod tests {
         let input = controller.take_input(octets);
         let mut consumed = 0;
         while consumed < input.len() {
-            let Next::Ask(ask) = controller.poll_ask(&input[consumed..], Some(tor), None) else {
+            let Next::Ask(ask) = controller.poll_ask(&input[consumed..], Some(tor), None, None)
+            else {
                 break;
             };
             if let Some(wait) = controller.must_wait(&ask.plan) {

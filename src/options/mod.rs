@@ -123,6 +123,10 @@ pub struct Settings {
     pub log: LevelFilter,
     /// `BusPolicy`: files and directories, in their order.
     pub policy: Vec<PathBuf>,
+    /// `BusAudit`.
+    pub audit: Option<PathBuf>,
+    /// `BusAuditRequired`.
+    pub audit_required: bool,
     /// `BusProtectedPorts`.
     pub protected_ports: Vec<u16>,
     /// `BusTor`; `None` is a bus of its own.
@@ -374,7 +378,7 @@ fn read(file: Option<&Path>) -> Result<(Group, bool), Problems> {
 fn effective(spec: &Spec, values: &Group, defaults: &Defaults) -> Vec<Value> {
     match values.get(spec.name) {
         Some(values) => values.clone(),
-        None if matches!(spec.name, "BusPolicy" | "BusOnionStore") => Vec::new(),
+        None if matches!(spec.name, "BusPolicy" | "BusAudit" | "BusOnionStore") => Vec::new(),
         None => vec![default(spec, defaults)],
     }
 }
@@ -383,7 +387,7 @@ fn default(spec: &Spec, defaults: &Defaults) -> Value {
     match spec.name {
         "BusSocket" => Value::Socket(SocketSpec::at(&defaults.socket)),
         "BusStateDirectory" => Value::Path(defaults.state_directory.clone()),
-        "BusPolicy" | "BusOnionStore" => Value::Path(PathBuf::new()),
+        "BusPolicy" | "BusAudit" | "BusOnionStore" => Value::Path(PathBuf::new()),
         _ => spec
             .kind
             .parse(spec.default.as_bytes())
@@ -409,6 +413,8 @@ impl Settings {
             bandwidth_interval: Duration::ZERO,
             log: LevelFilter::Off,
             policy: Vec::new(),
+            audit: None,
+            audit_required: false,
             protected_ports: Vec::new(),
             tor: None,
             tor_password: Vec::new(),
@@ -461,6 +467,8 @@ impl Settings {
             }
             ("BusLog", Value::Severity(level)) => self.log = level,
             ("BusPolicy", Value::Path(path)) => self.policy.push(path),
+            ("BusAudit", Value::Path(path)) => self.audit = Some(path),
+            ("BusAuditRequired", Value::Boolean(on)) => self.audit_required = on,
             ("BusProtectedPorts", Value::Ports(ports)) => self.protected_ports = ports,
             ("BusTor", Value::Tor(address)) => self.tor = address,
             ("BusTorPassword", Value::Secret(text)) => self.tor_password = text,

@@ -194,6 +194,24 @@ pub const TABLE: &[Spec] = &[
               in may do everything.",
     },
     Spec {
+        name: "BusAudit",
+        kind: Kind::Path,
+        default: "",
+        change: Changeable::AtStart,
+        doc: "A file that a line of JSON is written to for each command that changes something, \
+              and for each that the policy refuses: who, what and when, and never a value. Only \
+              its owner can read it; it is opened anew when the options are read again. With none \
+              nothing is written.",
+    },
+    Spec {
+        name: "BusAuditRequired",
+        kind: Kind::Boolean,
+        default: "0",
+        change: Changeable::AtReload,
+        doc: "With 1 a command that changes something is written to BusAudit before it is done, \
+              and refused where that fails.",
+    },
+    Spec {
         name: "BusProtectedPorts",
         kind: Kind::Ports,
         default: "8332 18332 18443 10009",
@@ -291,7 +309,8 @@ pub const TABLE: &[Spec] = &[
         },
         default: "100",
         change: Changeable::Running,
-        doc: "How many of the last messages are kept for GETINFO recent-messages.",
+        doc: "How many of the last messages are kept for GETINFO recent-messages, and how many of the \
+              last actions and refusals for GETINFO recent-actions.",
     },
     Spec {
         name: "BusMaxMessageLength",

@@ -92,6 +92,8 @@ fn nobody_sets_anything() {
             bandwidth_interval: Duration::from_secs(1),
             log: LevelFilter::Info,
             policy: Vec::new(),
+            audit: None,
+            audit_required: false,
             protected_ports: vec![8332, 18332, 18443, 10009],
             tor: None,
             tor_password: Vec::new(),
@@ -124,7 +126,7 @@ fn everything_is_set() {
          BusMaxMemory 64 MB\nBusMaxMemoryPerUser 16 MB\n\
          BusMaxControllers 3\nBusMaxControllersPerUser 4\nBusBandwidthInterval 5 minutes\n\
          BusLog err\nBusTorTimeout 2 minutes\nBusPolicy /p\nBusPolicy /q\n\
-         BusProtectedPorts 1, 22\n",
+         BusAudit /audit\nBusAuditRequired 1\nBusProtectedPorts 1, 22\n",
         &[],
     );
     let settings = options.settings();
@@ -146,6 +148,8 @@ fn everything_is_set() {
             bandwidth_interval: Duration::from_secs(5 * 60),
             log: LevelFilter::Error,
             policy: vec!["/p".into(), "/q".into()],
+            audit: Some("/audit".into()),
+            audit_required: true,
             protected_ports: vec![1, 22],
             tor: None,
             tor_password: Vec::new(),
@@ -295,6 +299,8 @@ fn what_changes_only_at_a_start_may_be_set_to_what_it_is() {
         "BusTor=unix:/run/tor/control",
         "BusTorPassword=x",
         "BusPolicy=/x",
+        "BusAudit=/x",
+        "BusAuditRequired=1",
     ] {
         assert!(
             matches!(set(&options, &[other]), Err(OptionError::Frozen(_))),
@@ -313,6 +319,7 @@ fn what_changes_only_at_a_start_may_be_set_to_what_it_is() {
             "BusUser",
             "BusConfine",
             "BusCookieAuthentication",
+            "BusAudit",
             "BusTor",
             "BusTorPassword",
             "BusTorAllowCookie",

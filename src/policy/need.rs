@@ -199,7 +199,7 @@ impl Lines {
             Some(EventKind::PostMessage) => self.add("read", b"@all"),
             Some(EventKind::Controller) => self.add("list", b""),
             // Everybody may have these; and no line can name a newer Tor's.
-            Some(EventKind::Policy | EventKind::Tor) | None => {}
+            Some(EventKind::Policy | EventKind::Tor | EventKind::Restore) | None => {}
             Some(kind) => self.add("events", kind.name().unwrap_or_default().as_bytes()),
         }
     }

@@ -217,12 +217,14 @@ impl Server {
         };
         let mut controller = Controller::new(Conversation::new(id, peer, dialect, way_in));
         controller.guard = daemon.guard(id, &stream, peer, &address);
+        let identity = daemon.audited_identity(&controller, &stream, &address);
         let is_guarded = controller.guard.is_some();
         let account = daemon.accounts.of(peer.uid);
         let outlet = Arc::clone(&daemon.outlet);
         let outbox = Arc::new(Outbox::new(stream, token, outlet, account));
         log::debug!("{controller} has connected");
         let connection = entry.insert(Connection::new(key, controller, outbox, address));
+        connection.identity = identity;
         if connection.conversation.must_log_in() {
             let deadline = Instant::now() + daemon.options.settings().login_timeout;
             daemon.timers.set_deadline(connection, Some(deadline));

@@ -37,6 +37,9 @@ pub(super) fn confine(options: &Options) -> String {
     if !settings.onion_store.as_os_str().is_empty() {
         files.extend(directory(&settings.onion_store));
     }
+    let log = settings.audit.as_deref();
+    // A link there is refused, so this is where the file is.
+    files.extend(log.and_then(directory));
     let measures = confinement::confine(&Needs {
         sockets: socket_directories(settings).collect(),
         files,

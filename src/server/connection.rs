@@ -10,6 +10,7 @@ use crate::account::Charge;
 use crate::bus::Left;
 use crate::controller::{Controller, Stage};
 use crate::outbox::Outbox;
+use crate::policy::Identity;
 
 /// One controller with its sockets.
 pub(super) struct Connection {
@@ -21,6 +22,8 @@ pub(super) struct Connection {
     pub(super) charge: Charge,
     /// The address that it came to.
     pub(super) socket: Arc<[u8]>,
+    /// What the kernel says of who it is, where that is written down and no policy asks for it.
+    pub(super) identity: Option<Arc<Identity>>,
     /// Its own connection to Tor, once it needs one: the socket of its leg.
     pub(super) link: Option<Box<Link>>,
     /// The time by which whatever it must do now is done: what that is, its state says.
@@ -51,6 +54,7 @@ impl Connection {
             outbox,
             charge,
             socket,
+            identity: None,
             link: None,
             deadline: None,
             lingering: 0,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::bus::{SessionId, To};
 use crate::options::{Address, Settings, SocketAddress};
-use crate::policy::{Behind, Delivery, Grants, Identity, Law, Ledger, Policy};
+use crate::policy::{Behind, Delivery, Grants, Identity, Law, Ledger, Owner, Policy};
 use crate::sys::policy as files;
 use crate::tor::facts::Facts;
 use crate::wire::event::{Event, EventKind, EventMask};
@@ -42,8 +42,6 @@ pub(super) struct Court {
     pub(super) groups: HashMap<EventKind, Vec<Group>>,
     pub(super) waiting: VecDeque<(Event, Group)>,
     told: HashMap<u32, (Instant, u32)>,
-    /// The number of the last refusal.
-    pub(super) number: u64,
     /// It was said what this kernel does not tell.
     pub(super) has_told_missing: bool,
 }
@@ -81,7 +79,6 @@ impl Court {
             groups: HashMap::new(),
             waiting: VecDeque::new(),
             told: HashMap::new(),
-            number: 0,
             has_told_missing: false,
         }
     }
@@ -232,12 +229,14 @@ impl Court {
         (*count <= MOST_TOLD).then_some(left_out)
     }
 
-    /// Notes an event for those of a group that get it.
+    /// Notes an event for those of a group that get it; `by` is the owner of the command that an
+    /// event of the bus's own is about.
     pub(super) fn deliver(
         &mut self,
         event: &Event,
         line: &[u8],
         group: Group,
+        by: Option<&Owner>,
         out: &mut Vec<(Event, To)>,
     ) {
         let now = Instant::now();
@@ -256,7 +255,7 @@ impl Court {
             }
             return;
         }
-        match self.ledger.deliver(grants, 0, line, None, now) {
+        match self.ledger.deliver(grants, 0, line, by, now) {
             Delivery::Yes => out.push((event.clone(), To::Many(group.sessions))),
             Delivery::No => {}
             Delivery::Wait => {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use mio::Registry;
 
+use super::audit::Audit;
 use super::connection::Connection;
 use super::court::Court;
 use super::keeper::Keeping;
@@ -35,6 +36,8 @@ pub(super) struct Daemon {
     pub(super) bus: Bus,
     /// The policy in force, if there is one.
     pub(super) court: Option<Box<Court>>,
+    /// What was done by whom.
+    pub(super) audit: Audit,
     /// The policy is another one, and everybody is to be judged anew.
     pub(super) policy_has_changed: bool,
     pub(super) options: Options,

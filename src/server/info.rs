@@ -98,6 +98,9 @@ impl Daemon {
                 let keeping = self.keeping.as_ref();
                 Value::from(keeping.map_or_else(String::new, |one| one.keeper.leases()))
             }
+            Key::RecentActions => Value::from(lines(
+                self.audit.trail.recent().map(|line| format!("650 {line}")),
+            )),
             Key::ListControllers => Value::Controllers(self.bus.list()),
             Key::InfoNames => Value::from(lines(
                 Key::ALL

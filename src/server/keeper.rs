@@ -374,6 +374,14 @@ impl Daemon {
                     }
                 }
                 Output::Lease(line) => {
+                    // What was before is set again now, by the daemon.
+                    let option = line
+                        .strip_prefix("ENDED ")
+                        .and_then(|of| of.split(' ').next());
+                    if let Some(option) = option {
+                        let causes = &mut self.audit.trail.causes;
+                        causes.handle_own_change(option.as_bytes(), Instant::now());
+                    }
                     self.tell(Event::Leased(line.into()));
                     self.follow_interest();
                 }

@@ -15,6 +15,7 @@ use crate::outbox::Phase;
 use crate::tor::leg::{Leg, Output};
 use crate::tor::merge::{self, Merge, Query};
 use crate::tor::translate;
+use crate::wire::gist::Gist;
 use crate::wire::refusal::Refusal;
 
 impl Daemon {
@@ -182,20 +183,32 @@ impl Daemon {
         }
         let inside = leg.is_inside_reply();
         let last = outputs.len().saturating_sub(1);
-        if outputs.is_empty() && was_inside && !inside && connection.is_subscribed {
+        let is_gist = |output: &Output<'_>| matches!(output, Output::Gist(_));
+        if outputs.iter().all(is_gist) && was_inside && !inside && connection.is_subscribed {
             // A fence has ended it: events need not wait for the rest any more.
             self.hand_over_octets(connection, Vec::new(), false, false);
         }
+        let (mut ended, mut failed) = (Vec::new(), None);
         for (index, output) in outputs.into_iter().enumerate() {
             match output {
                 Output::Replies(octets) => {
                     self.send_replies(connection);
                     self.send_tors(connection, &octets, inside && index == last);
                 }
-                Output::Answer(query, answer) => self.conclude(connection, *query, answer),
+                Output::Answer(query, answer) => {
+                    failed = self.conclude(connection, *query, answer);
+                }
+                Output::Gist(gist) => {
+                    let gist = failed.take().map_or(*gist, Gist::of_status);
+                    ended.extend(connection.actions.pop_front().map(|action| (action, gist)));
+                }
             }
         }
         self.send_replies(connection);
+        for (action, gist) in ended {
+            self.end_action(connection, &action, &gist);
+        }
+        self.hand_over_events();
     }
 
     /// Sends what Tor has replied, as far as it has come. Whoever has subscribed to anything gets
@@ -209,8 +222,14 @@ impl Daemon {
         }
     }
 
-    /// Makes Tor's answer to a query into the reply, which is still to be sent.
-    fn conclude(&mut self, connection: &mut Connection, query: Query, answer: Option<Vec<u8>>) {
+    /// Makes Tor's answer to a query into the reply, which is still to be sent. Returns its status
+    /// if the bus's part of the query has failed.
+    fn conclude(
+        &mut self,
+        connection: &mut Connection,
+        query: Query,
+        answer: Option<Vec<u8>>,
+    ) -> Option<u16> {
         let session = connection.conversation.id();
         let mut merged = self.merge(session, query.merge, answer);
         if query.is_judged {
@@ -225,17 +244,19 @@ impl Daemon {
                 Err(_) => drop(self.end_note(connection, Vec::new())),
             }
         }
+        let failed = merged.as_ref().err().map(Refusal::status);
         let reply = match (merged, &query.question, &mut self.tor) {
             (Ok(reply), Some(question), Some(tor)) => {
                 translate::answer(question, &reply, &mut tor.upstream.identifiers)
             }
             (Ok(reply), _, _) => {
                 connection.replies.extend_from_slice(&reply);
-                return;
+                return failed;
             }
             (Err(refusal), _, _) => Err(refusal),
         };
         encode(&mut connection.controller, &reply);
+        failed
     }
 
     /// Does the bus's part of a command that Tor has answered its part of. Returns the reply in

@@ -5,6 +5,7 @@
 //! end costs the others no more than its turn.
 
 mod accept;
+mod audit;
 mod confinement;
 mod connection;
 mod court;
@@ -52,9 +53,11 @@ use crate::sys::process;
 use crate::sys::state::StateDirectory;
 use crate::tor::watcher::{Output, Subscription, of_tor};
 use crate::wire::event::{ControllerChange, Event};
+use crate::wire::gist::Gist;
 use crate::wire::refusal::Refusal;
 
 use accept::Listener;
+use audit::Audit;
 use connection::Connection;
 use court::Court;
 use daemon::{Daemon, Queue};
@@ -116,6 +119,7 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
     let signals = Signals::start(poll.registry()).map_err(ServeError::Start)?;
     let listeners = accept::listen(&options, poll.registry())?;
     let files_watch = files::start_watch(poll.registry());
+    let audit = Audit::new(settings);
     let places = Places::new(process::uid(), limit, each);
     if limit < wanted && options.sets("BusMaxControllers") {
         log::warn!(
@@ -151,6 +155,7 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
         places,
         bus,
         court,
+        audit,
         policy_has_changed: false,
         options,
         state,
@@ -465,12 +470,14 @@ impl Server {
             if connection.conversation.id() != asker.session {
                 continue;
             }
+            let gist = Gist::of(&reply);
             let reply = Zeroizing::new(self.daemon.end_kept(connection, reply.to_vec()));
             if connection.wait == Wait::Kept && connection.stage <= Stage::Silent {
                 connection.controller.replies.extend_from_slice(&reply);
                 self.daemon.send_replies(connection);
                 connection.controller.replies.zeroize();
             }
+            self.daemon.end_kept_action(connection, &gist);
             if connection.wait == Wait::Kept {
                 connection.wait = Wait::Answers;
             }

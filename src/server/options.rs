@@ -57,6 +57,7 @@ impl Daemon {
 
     /// Reads the option file again. Where it is wrong, everything stays as it is.
     pub(super) fn reload(&mut self) -> Result<(), Problems> {
+        self.audit.reopen();
         let change = self.options.reload()?;
         let settings = change.options.settings();
         let policy = super::policy::read(settings, crate::sys::process::uid())?;
@@ -75,6 +76,7 @@ impl Daemon {
         self.options = change.options;
         let settings = self.options.settings();
         self.bus.set_history(settings.history);
+        self.audit.trail.set_length(settings.history);
         self.outlet
             .max_queue
             .store(settings.max_queue, Ordering::Relaxed);
@@ -95,6 +97,9 @@ impl Daemon {
         if !changed.is_empty() {
             for (name, _) in &changed {
                 log::debug!("{name} has changed");
+            }
+            if self.audit.is_outside {
+                self.note_outside_options(changed.iter().map(|(name, _)| name.as_bytes()));
             }
             self.tell(Event::ConfChanged(changed.into()));
         }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::connection::Connection;
 use super::daemon::Daemon;
+use crate::audit::shown;
 use crate::bus::{SessionId, To};
 use crate::controller::Denied;
 use crate::options::{Problem, Problems, Settings};
@@ -61,6 +62,23 @@ pub fn read(settings: &Settings, daemon: u32) -> Result<Option<Policy>, Problems
         })
 }
 
+/// What the kernel says of who has connected.
+pub(super) fn identity_of(stream: &impl std::os::fd::AsFd, peer: Peer, socket: &[u8]) -> Identity {
+    let details = peer::details(stream, peer);
+    let of_socket = |label: &Vec<u8>| identity::label(label).to_vec();
+    let unit = details.cgroup.as_deref().and_then(identity::unit);
+    let groups = details.status.as_deref().and_then(identity::groups);
+    Identity {
+        uid: peer.uid,
+        gid: peer.gid,
+        groups: groups.unwrap_or_default(),
+        label: details.label.as_ref().map(of_socket).unwrap_or_default(),
+        unit: unit.unwrap_or_default().to_vec(),
+        pid: peer.pid,
+        socket: socket.to_vec(),
+    }
+}
+
 impl Daemon {
     /// The guard of a connection that is let in; none without a policy.
     pub(super) fn guard(
@@ -77,22 +95,7 @@ impl Daemon {
                 log::info!("this kernel does not tell {}", missing.join(", "));
             }
         }
-        let details = peer::details(stream, peer);
-        let of_socket = |label: &Vec<u8>| identity::label(label).to_vec();
-        let unit = details.cgroup.as_deref().and_then(identity::unit);
-        let identity = Identity {
-            uid: peer.uid,
-            gid: peer.gid,
-            groups: details
-                .status
-                .as_deref()
-                .and_then(identity::groups)
-                .unwrap_or_default(),
-            label: details.label.as_ref().map(of_socket).unwrap_or_default(),
-            unit: unit.unwrap_or_default().to_vec(),
-            pid: peer.pid,
-            socket: socket.to_vec(),
-        };
+        let identity = identity_of(stream, peer, socket);
         let grants = court.grants(&identity);
         court.enter(session, Arc::clone(&grants));
         let name = self.bus.name(session);
@@ -131,6 +134,9 @@ impl Daemon {
             (before, guard) => before.is_some() != guard.is_some(),
         };
         connection.controller.guard = guard;
+        if let Some(before) = before.filter(|_| self.audit.is_written()) {
+            connection.identity = Some(before.identity);
+        }
         if let (Some(guard), Some(court)) = (&connection.controller.guard, &mut self.court) {
             court.enter(session, Arc::clone(&guard.grants));
         }
@@ -151,7 +157,7 @@ impl Daemon {
     /// Of these events those that a controller may have and gets.
     pub(super) fn without_refused(&self, connection: &Connection, events: EventMask) -> EventMask {
         match &connection.guard {
-            None => events.without([EventKind::Policy, EventKind::Denied].into_iter().collect()),
+            None => events.without([EventKind::Policy].into_iter().collect()),
             Some(guard) if guard.passes() => events,
             Some(guard) => self.of_form(&guard.grants, events, |form| form != Form::Quiet),
         }
@@ -234,6 +240,7 @@ impl Daemon {
 
     /// Takes in an event before anybody is told.
     pub(super) fn note_event(&mut self, kind: EventKind, line: &[u8]) {
+        self.note_outside(kind, line);
         let Some(court) = &mut self.court else { return };
         court.ledger.handle_event(line);
         if kind == EventKind::ConfChanged {
@@ -243,7 +250,8 @@ impl Daemon {
 
     /// Wants to know Tor's options and listeners as they are now.
     pub(super) fn ask_for_facts(&mut self) {
-        if let (Some(_), Some(tor)) = (&self.court, &mut self.tor)
+        if (self.court.is_some() || self.watches_outside())
+            && let Some(tor) = &mut self.tor
             && let Some(watcher) = tor.upstream.watcher()
         {
             watcher.handle_curiosity();
@@ -251,6 +259,7 @@ impl Daemon {
     }
 
     pub(super) fn facts_came(&mut self, facts: Facts) {
+        self.audit.trail.names.handle_names(facts.names.clone());
         let Some(court) = &mut self.court else { return };
         if facts.is_complete() {
             court.sockets.extend(facts.control_paths.iter().cloned());
@@ -301,7 +310,7 @@ impl Daemon {
         let mut line = Vec::new();
         encode_event(event, &mut line);
         for group in groups {
-            court.deliver(event, &line, group, &mut self.events);
+            court.deliver(event, &line, group, None, &mut self.events);
         }
     }
 
@@ -311,7 +320,7 @@ impl Daemon {
         for (event, group) in std::mem::take(&mut court.waiting) {
             let mut line = Vec::new();
             encode_event(&event, &mut line);
-            court.deliver(&event, &line, group, &mut self.events);
+            court.deliver(&event, &line, group, None, &mut self.events);
         }
     }
 
@@ -353,6 +362,7 @@ impl Daemon {
         let onions = std::mem::take(&mut connection.controller.onions);
         let sequels = std::mem::take(&mut connection.controller.sequels);
         self.drop_notes(std::mem::take(&mut connection.controller.notes));
+        self.forget_actions(connection);
         let (Some(guard), Some(court)) = (&connection.guard, &mut self.court) else {
             return;
         };
@@ -371,12 +381,7 @@ impl Daemon {
             return;
         };
         let peer = connection.conversation.peer();
-        let names: Vec<_> = denied
-            .names
-            .iter()
-            .map(|name| name.escape_ascii().to_string().replace(',', "\\x2c"))
-            .collect();
-        let names = names.join(",");
+        let names = shown(denied.names.iter().map(Vec::as_slice)).join(",");
         let command = denied.verb.keyword();
         let verb = if denied.is_complaint {
             "would be"
@@ -392,18 +397,6 @@ impl Daemon {
             let controller = &connection.controller;
             log::debug!("{controller} {verb} refused {command}{of}{names} by ({profiles})");
         }
-        court.number += 1;
-        let complaint = if denied.is_complaint { " COMPLAIN" } else { "" };
-        let text = format!(
-            "{} ID={} NAME={} UID={} PID={} COMMAND={} ARGS={names} STATUS={}{complaint}",
-            court.number,
-            guard.session,
-            guard.name,
-            peer.uid,
-            peer.pid,
-            command.trim_start_matches('+'),
-            denied.status,
-        );
-        self.tell(Event::Denied(text.into()));
+        self.tell_denied(connection, denied);
     }
 }

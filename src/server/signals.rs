@@ -46,8 +46,11 @@ impl Server {
                 SIGXFSZ => continue,
                 _ => Signal::Halt,
             };
+            self.daemon.note_outside_signal(signal);
+            self.daemon.audit.is_outside = true;
             // Whoever sent it reads the log, which has said why it failed.
             let _ = self.daemon.raise(signal);
+            self.daemon.audit.is_outside = false;
         }
         self.daemon.hand_over_events();
     }

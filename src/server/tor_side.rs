@@ -13,6 +13,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
+use super::audit::outside_events;
 use super::connection::Connection;
 use super::daemon::Daemon;
 use super::link::{Link, Read, Welcome};
@@ -338,24 +339,36 @@ impl Daemon {
         connection: &Connection,
         events: EventMask,
     ) -> Result<bool, Refusal> {
+        // From its `250 OK` on whoever has ACTION is told what others change at Tor, too.
+        let is_outside = events.contains(EventKind::Action);
+        self.ask_for_names(is_outside);
         let Some(tor) = &mut self.tor else {
             return Ok(false);
         };
-        if of_tor(events).is_empty() {
+        let needs = if is_outside {
+            events.union(outside_events())
+        } else {
+            events
+        };
+        if of_tor(needs).is_empty() {
             return Ok(false);
         }
         let Some(watcher) = tor.upstream.watcher() else {
+            if of_tor(events).is_empty() {
+                return Ok(false);
+            }
             // What nobody can tell yet is told once Tor is there.
             let text = format!("Tor is not reachable: {}", tor.address);
             return Err(Refusal::Failed(text));
         };
-        if watcher.sends(events) {
+        if watcher.sends(needs) {
             return Ok(false);
         }
         watcher.handle_subscription(Subscription {
             key: connection.key,
             session: connection.conversation.id(),
             events,
+            needs,
         });
         self.follow_interest();
         Ok(true)
@@ -365,14 +378,16 @@ impl Daemon {
     fn interest(&self) -> EventMask {
         let of_policy = self.court.as_ref().map(|court| court.interest());
         let of_keeper = self.keeping.as_ref().map(|keeping| keeping.interest());
-        let others = of_policy
-            .unwrap_or_default()
-            .union(of_keeper.unwrap_or_default());
-        self.bus.interest().union(others)
+        let of_audit = self.watches_outside().then(outside_events);
+        [of_policy, of_keeper, of_audit]
+            .into_iter()
+            .flatten()
+            .fold(self.bus.interest(), EventMask::union)
     }
 
     /// Makes Tor send what controllers want and nothing more, one step at a time.
     pub(super) fn follow_interest(&mut self) {
+        self.ask_for_names(false);
         let interest = self.interest();
         let patience = self.options.settings().tor_timeout;
         let Some(tor) = &mut self.tor else { return };

@@ -13,6 +13,7 @@ use super::kept::Kept;
 use super::readable::Readable;
 use super::source::Source;
 use super::timers::LINGER;
+use crate::audit::Action;
 use crate::bus::fanout::Item;
 use crate::controller::{Ask, Judgement, Next as Input, Plan, Stage, Wait};
 use crate::outbox::Phase;
@@ -20,6 +21,7 @@ use crate::sys::receive::receive;
 use crate::tor::merge::{Merge, Query};
 use crate::wire::detect::HTTP_ANSWER;
 use crate::wire::event::{ControllerChange, Event, EventMask};
+use crate::wire::gist::Gist;
 use crate::wire::refusal::Refusal;
 use crate::wire::reply::Reply;
 
@@ -243,7 +245,8 @@ impl Daemon {
             let tor = self.tor.as_ref().map(|tor| &tor.upstream);
             let settings = self.options.settings();
             let law = self.court.as_ref().map(|court| court.law(settings));
-            let ask = match connection.poll_ask(rest, tor, law.as_ref()) {
+            let watch = self.watch();
+            let mut ask = match connection.poll_ask(rest, tor, law.as_ref(), watch.as_ref()) {
                 Input::Nothing => break,
                 Input::Http => {
                     connection.replies.extend_from_slice(HTTP_ANSWER);
@@ -256,7 +259,7 @@ impl Daemon {
                 self.logged_in(connection);
             }
             let is_of_use = connection.stage < Stage::Gone || !ask.plan.only_asks();
-            if is_of_use && let Some(wait) = self.must_wait(connection, &ask, rest) {
+            if is_of_use && let Some(wait) = self.must_wait(connection, &mut ask, rest) {
                 connection.hold(ask, wait);
                 break;
             }
@@ -313,8 +316,12 @@ impl Daemon {
     }
 
     /// Why a command must wait, if it must.
-    fn must_wait(&mut self, connection: &Connection, ask: &Ask<'_>, octets: &[u8]) -> Option<Wait> {
-        let plan = &ask.plan;
+    fn must_wait(
+        &mut self,
+        connection: &Connection,
+        ask: &mut Ask<'_>,
+        octets: &[u8],
+    ) -> Option<Wait> {
         let written = ask
             .judgement
             .as_ref()
@@ -323,9 +330,12 @@ impl Daemon {
             .or_else(|| octets.get(..ask.length))
             .unwrap_or_default();
         let wait = connection
-            .must_wait(plan)
-            .or_else(|| self.must_wait_for_keeper(connection, plan, command));
-        if wait.is_none() && plan.work().is_some() && !self.work.is_done() {
+            .must_wait(&ask.plan)
+            .or_else(|| self.must_wait_for_keeper(connection, &ask.plan, command));
+        if wait.is_none() && !self.may_attempt(connection, ask) {
+            return connection.must_wait(&ask.plan);
+        }
+        if wait.is_none() && ask.plan.work().is_some() && !self.work.is_done() {
             self.work.push(connection);
             return Some(Wait::Work);
         }
@@ -340,22 +350,39 @@ impl Daemon {
         judgement: Option<Box<Judgement>>,
         command: &[u8],
     ) -> bool {
-        let outcome = match judgement {
-            Some(judgement) => self.carry_out_judged(connection, plan, *judgement, command),
+        let (outcome, action) = match judgement {
+            Some(mut judgement) => {
+                let action = judgement.action.take();
+                let mut action = action.and_then(|action| self.begin_action(connection, action));
+                let is_for_tor = matches!(plan, Plan::Relay { .. } | Plan::Ask(_));
+                let outcome =
+                    self.carry_out_judged(connection, plan, *judgement, command, &mut action);
+                if outcome.is_none()
+                    && is_for_tor
+                    && let Some(action) = action.take()
+                {
+                    connection.note_action(action);
+                }
+                (outcome, action)
+            }
             None => match self.keep(connection, plan, command) {
-                Kept::Plan(plan) => self.outcome(connection, plan, command),
+                Kept::Plan(plan) => (self.outcome(connection, plan, command), None),
                 Kept::Reply(reply) => {
                     connection.controller.replies.extend_from_slice(&reply);
-                    None
+                    (None, None)
                 }
-                Kept::Refuse(refusal) => Some(Err(refusal)),
-                Kept::Later => None,
+                Kept::Refuse(refusal) => (Some(Err(refusal)), None),
+                Kept::Later => (None, None),
             },
         };
         let Some(outcome) = outcome else {
             return false;
         };
         encode(&mut connection.controller, &outcome);
+        if let Some(action) = action {
+            let status = outcome.as_ref().map_or_else(Refusal::status, |_| 250);
+            self.end_action(connection, &action, &Gist::of_status(status));
+        }
         match outcome {
             Ok(reply) => reply == Reply::Closing,
             Err(refusal) => {
@@ -376,6 +403,7 @@ impl Daemon {
         plan: Plan<'_>,
         judgement: Judgement,
         command: &[u8],
+        action: &mut Option<(Box<Action>, u64)>,
     ) -> Option<Result<Reply, Refusal>> {
         if let Some(denied) = &judgement.denied {
             self.note_denied(connection, denied);
@@ -390,10 +418,14 @@ impl Daemon {
             Kept::Plan(plan) => plan,
             Kept::Reply(reply) => {
                 connection.controller.replies.extend_from_slice(&reply);
+                if let Some(action) = action.take() {
+                    self.end_action(connection, &action, &Gist::of(&reply));
+                }
                 return None;
             }
             Kept::Refuse(refusal) => return Some(Err(refusal)),
             Kept::Later => {
+                connection.controller.kept_actions.extend(action.take());
                 if let Some(sequel) = judgement.sequel {
                     self.begin_sequel(connection, sequel);
                 }

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod confinement;
 mod directory;
 pub mod file;
+pub mod journal;
 pub mod onions;
 pub mod pages;
 pub mod paths;

@@ -28,6 +28,8 @@ const NEEDED: usize = 2;
 pub struct Facts {
     /// Its options, in lower case.
     pub options: BTreeSet<Vec<u8>>,
+    /// The same as Tor spells them, in Tor's order.
+    pub names: Vec<Vec<u8>>,
     /// The ports of its control listeners.
     pub control_ports: Vec<u16>,
     /// The paths of its control listeners.
@@ -79,6 +81,7 @@ impl Facts {
                 .unwrap_or_default();
             if !name.is_empty() && name != b"." {
                 self.options.insert(name.to_ascii_lowercase());
+                self.names.push(name.to_vec());
             }
         }
     }
@@ -127,6 +130,7 @@ mod tests {
         }
         assert!(facts.is_complete());
         assert_eq!(facts.options, [b"__x".to_vec(), b"log".to_vec()].into());
+        assert_eq!(facts.names, [b"Log".to_vec(), b"__X".to_vec()]);
         assert_eq!(facts.control_ports, [9051]);
         assert_eq!(facts.control_paths, [b"/run/c".to_vec()]);
         assert_eq!(facts.ports, [9050]);

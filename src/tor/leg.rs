@@ -13,6 +13,7 @@ use super::fence::Fence;
 use super::merge::Query;
 use crate::account::PIECE;
 use crate::command::Replies;
+use crate::wire::gist::Gist;
 use crate::wire::text::Replies as Ends;
 
 /// The most commands with long replies that Tor has not answered: Tor holds every reply that is
@@ -60,6 +61,8 @@ struct Early {
     cost: usize,
     replies: Replies,
     query: Option<Query>,
+    /// The gist of its replies is wanted.
+    is_noted: bool,
 }
 
 #[derive(Debug)]
@@ -71,6 +74,8 @@ struct Pending {
     replied: bool,
     /// The query whose answer is collected; without one replies go to the controller.
     query: Option<Box<Collected>>,
+    /// The gist of its replies, if it is wanted.
+    gist: Option<Box<Gist>>,
 }
 
 #[derive(Debug)]
@@ -89,6 +94,9 @@ pub enum Output<'a> {
     Replies(Cow<'a, [u8]>),
     /// Tor's answer to a query; none if it has more octets than a reply may have.
     Answer(Box<Query>, Option<Vec<u8>>),
+    /// The gist of the replies to a [noted](Leg::note_last) command: behind its answer, and behind
+    /// or before the [`Output::Replies`] that it is of, which are in the same octets.
+    Gist(Box<Gist>),
 }
 
 impl Leg {
@@ -113,7 +121,9 @@ impl Leg {
         });
         let collected = self.pending.iter().filter_map(|one| one.query.as_ref());
         let answers = collected.map(|one| one.held + one.answer.capacity());
-        let pending = self.pending.capacity() * size_of::<Pending>();
+        let gists = self.pending.iter().filter_map(|one| one.gist.as_ref());
+        let gists = gists.map(|gist| gist.held() + PIECE).sum::<usize>();
+        let pending = self.pending.capacity() * size_of::<Pending>() + gists;
         let octets = self.transmit.capacity() + self.kept.capacity();
         octets + pending + early.sum::<usize>() + answers.sum::<usize>()
     }
@@ -146,6 +156,9 @@ impl Leg {
         self.cost = 0;
         for early in std::mem::take(&mut self.early) {
             self.send(&early.octets, early.cost, early.replies, early.query, fence);
+            if early.is_noted {
+                self.note_last();
+            }
         }
     }
 
@@ -175,6 +188,15 @@ impl Leg {
         self.send(&command, cost, replies, Some(query), fence);
     }
 
+    /// Wants the gist of the replies to the command that was taken last, which has none yet.
+    pub fn note_last(&mut self) {
+        if let Some(early) = self.early.last_mut() {
+            early.is_noted = true;
+        } else if let Some(last) = self.pending.back_mut() {
+            last.gist = Some(Box::default());
+        }
+    }
+
     fn send(
         &mut self,
         octets: &[u8],
@@ -191,6 +213,7 @@ impl Leg {
                 cost,
                 replies,
                 query,
+                is_noted: false,
             });
             return;
         }
@@ -204,6 +227,7 @@ impl Leg {
             cost,
             fenced,
             replied: false,
+            gist: None,
             query: query.map(|query| {
                 Box::new(Collected {
                     held: query.held(),
@@ -303,6 +327,7 @@ impl Leg {
             let answer = (!collected.is_too_long).then_some(collected.answer);
             outputs.push(Output::Answer(Box::new(collected.query), answer));
         }
+        outputs.extend(first.gist.map(Output::Gist));
         Some(first.fenced)
     }
 
@@ -347,6 +372,9 @@ impl Leg {
                         run = at;
                         collected.take(part, most);
                     }
+                    if let Some(gist) = &mut first.gist {
+                        gist.handle_octets(part);
+                    }
                     first.replied |= end.is_some();
                     if end.is_some() && !first.fenced {
                         self.end_first(outputs);
@@ -388,6 +416,7 @@ impl Output<'_> {
         match self {
             Self::Replies(octets) => Output::Replies(Cow::Owned(octets.into_owned())),
             Self::Answer(query, answer) => Output::Answer(query, answer),
+            Self::Gist(gist) => Output::Gist(gist),
         }
     }
 }
@@ -436,10 +465,40 @@ mod tests {
                         out += "]";
                     }
                     Output::Answer(_, None) => out += "[too long]",
+                    Output::Gist(gist) => {
+                        out += "<";
+                        out += &gist.status().unwrap_or(0).to_string();
+                        out += ">";
+                    }
                 }
             }
         }
         (out, dropped)
+    }
+
+    #[test]
+    fn a_noted_commands_gist_comes_with_its_replies_which_go_on_as_they_came() {
+        let answer = String::from_utf8_lossy(fence().answer()).into_owned();
+        let text = format!("250 OK\r\n512 a\r\n250 OK\r\n{answer}551 x\r\n");
+        for size in 1..text.len() {
+            let mut leg = leg(true);
+            command(&mut leg, b"SIGNAL NEWNYM\r\n", Replies::One);
+            leg.note_last();
+            command(&mut leg, b"ONION_CLIENT_AUTH_ADD x\r\n", Replies::Any);
+            leg.note_last();
+            command(&mut leg, b"GETINFO version\r\n", Replies::One);
+            let (out, dropped) = heard(&mut leg, text.as_bytes(), size);
+            let plain = out.replace("<250>", "");
+            assert_eq!((plain, dropped), (text.replace(&answer, ""), 0), "{out}");
+            assert_eq!(out.matches("<250>").count(), 2, "{size}: {out}");
+        }
+        let mut early = Leg::default();
+        command(&mut early, b"SIGNAL NEWNYM\r\n", Replies::One);
+        early.note_last();
+        command(&mut early, b"GETINFO version\r\n", Replies::One);
+        early.handle_open(true, &fence());
+        let (out, _) = heard(&mut early, b"250 OK\r\n", 1000);
+        assert_eq!(out, "<250>250 OK\r\n");
     }
 
     #[test]

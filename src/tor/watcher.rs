@@ -41,6 +41,8 @@ pub struct Subscription {
     pub session: u64,
     /// The events that the controller wants.
     pub events: EventMask,
+    /// Those for whose sake Tor is asked, besides the bus's own.
+    pub needs: EventMask,
 }
 
 #[derive(Debug)]
@@ -97,7 +99,7 @@ impl Watcher {
             .asked
             .as_ref()
             .map_or(EventMask::NONE, |asked| asked.events);
-        let queued = self.queue.iter().map(|one| one.events);
+        let queued = self.queue.iter().map(|one| one.needs);
         queued.fold(self.sent.union(asked), EventMask::union)
     }
 
@@ -140,7 +142,7 @@ impl Watcher {
         }
         let subscription = self.queue.pop_front();
         let wanted = match subscription {
-            Some(waiting) => of_tor(waiting.events).union(self.sent),
+            Some(waiting) => of_tor(waiting.needs).union(self.sent),
             None => of_tor(interest).without(self.unknown),
         };
         if subscription.is_none() && wanted == self.sent {
@@ -305,10 +307,12 @@ mod tests {
         }
 
         fn subscribe(&mut self, session: u64, kinds: &[EventKind]) -> Subscription {
+            let events = kinds.iter().copied().collect();
             let subscription = Subscription {
                 key: 0,
                 session,
-                events: kinds.iter().copied().collect(),
+                events,
+                needs: events,
             };
             self.watcher.handle_subscription(subscription);
             subscription

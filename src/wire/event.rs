@@ -90,6 +90,7 @@ event_kinds! {
     Lease "LEASE" Bus,
     Policy "POLICY" Bus,
     Denied "DENIED" Bus,
+    Action "ACTION" Bus,
 }
 
 // One bit each in a mask of 64, whose last has another meaning.
@@ -117,7 +118,7 @@ impl EventKind {
     /// Whether the kind exists only where a policy is in force.
     #[must_use]
     pub const fn is_of_policy(self) -> bool {
-        matches!(self, Self::Policy | Self::Denied)
+        matches!(self, Self::Policy)
     }
 
     /// The kind of this name, in any letter case (control-spec 3.4).
@@ -333,6 +334,8 @@ pub enum Event {
     Restored(Arc<str>),
     /// A leased option has been taken, or is free again: the line behind the name.
     Leased(Arc<str>),
+    /// Somebody has changed something: the line behind the name.
+    Action(Arc<str>),
 }
 
 impl Event {
@@ -345,7 +348,8 @@ impl Event {
             Self::Log { text, .. }
             | Self::Denied(text)
             | Self::Restored(text)
-            | Self::Leased(text) => text.len(),
+            | Self::Leased(text)
+            | Self::Action(text) => text.len(),
             Self::ConfChanged(values) => {
                 let value = |value: &OptionValue| value.1.as_ref().map_or(0, Vec::len);
                 values.iter().map(value).sum()
@@ -374,6 +378,7 @@ impl Event {
             Self::Denied(_) => EventKind::Denied,
             Self::Restored(_) => EventKind::Restore,
             Self::Leased(_) => EventKind::Lease,
+            Self::Action(_) => EventKind::Action,
         }
     }
 }

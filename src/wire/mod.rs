@@ -7,6 +7,7 @@ pub mod binary;
 pub mod detect;
 pub mod event;
 pub mod fields;
+pub mod gist;
 pub mod message;
 pub mod refusal;
 pub mod reply;

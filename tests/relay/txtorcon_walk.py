@@ -34,7 +34,8 @@ async def walk(reactor, path):
     # The bus adds its own to those.
     signals = (await protocol.get_info('signal/names'))['signal/names'].split()
     print('signals:', sorted(set(signals) - {'BUSRELOAD', 'BUSSHUTDOWN'}))
-    print('events:', sorted(set(protocol.valid_events) - {'POSTMESSAGE', 'CONTROLLER', 'TOR', 'RESTORE', 'LEASE'}))
+    own = {'POSTMESSAGE', 'CONTROLLER', 'TOR', 'RESTORE', 'LEASE', 'DENIED', 'ACTION'}
+    print('events:', sorted(set(protocol.valid_events) - own))
     await show('info', protocol.get_info('version', 'accounting/enabled', 'info/nothing'))
     await show('info of two', protocol.get_info('accounting/enabled', 'net/listeners/socks'))
     await show('one', protocol.get_info_single('config-file'))

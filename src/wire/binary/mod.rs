@@ -272,6 +272,7 @@ pub fn encode_event(version: Version, event: &Event, out: &mut Vec<u8>) -> usize
         | Event::Denied(_)
         | Event::Restored(_)
         | Event::Leased(_)
+        | Event::Action(_)
         | Event::Signal(_) => 0,
     }
 }

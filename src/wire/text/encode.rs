@@ -109,6 +109,7 @@ pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
         Event::Leased(text) => line(out, "650 ", format!("LEASE {text}").as_bytes()),
         Event::Restored(text) => line(out, "650 ", format!("RESTORE {text}").as_bytes()),
         Event::Denied(text) => line(out, "650 ", format!("DENIED {text}").as_bytes()),
+        Event::Action(text) => line(out, "650 ", format!("ACTION {text}").as_bytes()),
         Event::OfTor { line, .. } => out.extend_from_slice(line),
         Event::Signal(name) => line(out, "650 ", format!("SIGNAL {name}").as_bytes()),
     }

@@ -79,6 +79,7 @@ fn heard(script: u8, octets: &[u8], size: usize, fence: &Fence) -> (Vec<u8>, Opt
                     answers += 1;
                     conclude(query.merge, answer, &mut out);
                 }
+                Output::Gist(_) => {}
             }
         }
     }
@@ -154,6 +155,7 @@ fn watches(octets: &[u8]) {
             key: 0,
             session: 1,
             events,
+            needs: events,
         });
         watcher.handle_interest(EventMask::NONE, &names, now, Duration::from_secs(1));
         let mut outputs = Vec::new();
