@@ -16,6 +16,9 @@ _onionbus() {
             ",$1")
                 cmd="onionbus"
                 ;;
+            onionbus,actions)
+                cmd="onionbus__subcmd__actions"
+                ;;
             onionbus,check)
                 cmd="onionbus__subcmd__check"
                 ;;
@@ -73,6 +76,9 @@ _onionbus() {
             onionbus__subcmd__conf__subcmd__help,set)
                 cmd="onionbus__subcmd__conf__subcmd__help__subcmd__set"
                 ;;
+            onionbus__subcmd__help,actions)
+                cmd="onionbus__subcmd__help__subcmd__actions"
+                ;;
             onionbus__subcmd__help,check)
                 cmd="onionbus__subcmd__help__subcmd__check"
                 ;;
@@ -118,6 +124,9 @@ _onionbus() {
             onionbus__subcmd__help__subcmd__conf,set)
                 cmd="onionbus__subcmd__help__subcmd__conf__subcmd__set"
                 ;;
+            onionbus__subcmd__help__subcmd__policy,learn)
+                cmd="onionbus__subcmd__help__subcmd__policy__subcmd__learn"
+                ;;
             onionbus__subcmd__help__subcmd__policy,show)
                 cmd="onionbus__subcmd__help__subcmd__policy__subcmd__show"
                 ;;
@@ -127,6 +136,9 @@ _onionbus() {
             onionbus__subcmd__policy,help)
                 cmd="onionbus__subcmd__policy__subcmd__help"
                 ;;
+            onionbus__subcmd__policy,learn)
+                cmd="onionbus__subcmd__policy__subcmd__learn"
+                ;;
             onionbus__subcmd__policy,show)
                 cmd="onionbus__subcmd__policy__subcmd__show"
                 ;;
@@ -135,6 +147,9 @@ _onionbus() {
                 ;;
             onionbus__subcmd__policy__subcmd__help,help)
                 cmd="onionbus__subcmd__policy__subcmd__help__subcmd__help"
+                ;;
+            onionbus__subcmd__policy__subcmd__help,learn)
+                cmd="onionbus__subcmd__policy__subcmd__help__subcmd__learn"
                 ;;
             onionbus__subcmd__policy__subcmd__help,show)
                 cmd="onionbus__subcmd__policy__subcmd__help__subcmd__show"
@@ -149,7 +164,7 @@ _onionbus() {
 
     case "${cmd}" in
         onionbus)
-            opts="-h -V --socket --help --version serve post watch controllers onions recent info conf command check policy completions help"
+            opts="-h -V --socket --help --version serve post watch controllers onions recent actions info conf command check policy completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -167,6 +182,49 @@ _onionbus() {
                     fi
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        onionbus__subcmd__actions)
+            opts="-h --socket --name --as --follow --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --socket)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --as)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
                     fi
                     return 0
                     ;;
@@ -463,8 +521,22 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__help)
-            opts="serve post watch controllers onions recent info conf command check policy completions help"
+            opts="serve post watch controllers onions recent actions info conf command check policy completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        onionbus__subcmd__help__subcmd__actions)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -617,8 +689,22 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__help__subcmd__policy)
-            opts="try show"
+            opts="try show learn"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        onionbus__subcmd__help__subcmd__policy__subcmd__learn)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -801,7 +887,7 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__policy)
-            opts="-h --help try show help"
+            opts="-h --help try show learn help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -815,7 +901,7 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__policy__subcmd__help)
-            opts="try show help"
+            opts="try show learn help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -829,6 +915,20 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__policy__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        onionbus__subcmd__policy__subcmd__help__subcmd__learn)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -863,6 +963,46 @@ _onionbus() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        onionbus__subcmd__policy__subcmd__learn)
+            opts="-h --from --user --profile --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --from)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --profile)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

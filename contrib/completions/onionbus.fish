@@ -33,6 +33,7 @@ complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "watch" -d 'Print 
 complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "controllers" -d 'List the connected controllers'
 complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "onions" -d 'List the onion services that are kept, and whose they are'
 complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "recent" -d 'Print the messages that the daemon remembers'
+complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "actions" -d 'Print who has changed what, as far as the daemon remembers it'
 complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "info" -d 'Ask the daemon for values'
 complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "conf" -d 'Read or change the daemon\'s options'
 complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "command" -d 'Send one line of the control protocol and print the reply'
@@ -63,6 +64,10 @@ complete -c onionbus -n "__fish_onionbus_using_subcommand onions" -s h -l help -
 complete -c onionbus -n "__fish_onionbus_using_subcommand recent" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand recent" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand recent" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand actions" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand actions" -l as -l name -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand actions" -l follow -d 'Go on with what is done from now on'
+complete -c onionbus -n "__fish_onionbus_using_subcommand actions" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand info" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand info" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand info" -s h -l help -d 'Print help'
@@ -84,10 +89,11 @@ complete -c onionbus -n "__fish_onionbus_using_subcommand command" -l as -l name
 complete -c onionbus -n "__fish_onionbus_using_subcommand command" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand check" -l config -d 'The file to check, as `serve` is given it' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand check" -s h -l help -d 'Print help'
-complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and not __fish_seen_subcommand_from try show help" -s h -l help -d 'Print help'
-complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and not __fish_seen_subcommand_from try show help" -f -a "try" -d 'Judge one command as the daemon would'
-complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and not __fish_seen_subcommand_from try show help" -f -a "show" -d 'Print everything that is granted'
-complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and not __fish_seen_subcommand_from try show help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and not __fish_seen_subcommand_from try show learn help" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and not __fish_seen_subcommand_from try show learn help" -f -a "try" -d 'Judge one command as the daemon would'
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and not __fish_seen_subcommand_from try show learn help" -f -a "show" -d 'Print everything that is granted'
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and not __fish_seen_subcommand_from try show learn help" -f -a "learn" -d 'Print the block that allows what an audit log tells of'
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and not __fish_seen_subcommand_from try show learn help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from try" -l config -d 'The option file that names the policy files' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from try" -l user -d 'A user, by name or number [default: whoever runs this]' -r -f -a "(__fish_complete_users)"
 complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from try" -l group -d 'A group, by name or number, instead of the user\'s own; may be repeated' -r -f
@@ -102,24 +108,31 @@ complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_see
 complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from show" -l unit -d 'The unit of the service manager that it is' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from show" -l label -d 'The label that a security module gives it' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from learn" -l from -d 'The audit log; may be repeated' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from learn" -l user -d 'Only what this user did, by name or number; the block is for that user then' -r -f -a "(__fish_complete_users)"
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from learn" -l profile -d 'The block\'s name' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from learn" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from help" -f -a "try" -d 'Judge one command as the daemon would'
 complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from help" -f -a "show" -d 'Print everything that is granted'
+complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from help" -f -a "learn" -d 'Print the block that allows what an audit log tells of'
 complete -c onionbus -n "__fish_onionbus_using_subcommand policy; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c onionbus -n "__fish_onionbus_using_subcommand completions" -s h -l help -d 'Print help'
-complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent info conf command check policy completions help" -f -a "serve" -d 'Run the daemon'
-complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent info conf command check policy completions help" -f -a "post" -d 'Post a message to one controller or to all'
-complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent info conf command check policy completions help" -f -a "watch" -d 'Print events as they happen'
-complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent info conf command check policy completions help" -f -a "controllers" -d 'List the connected controllers'
-complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent info conf command check policy completions help" -f -a "onions" -d 'List the onion services that are kept, and whose they are'
-complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent info conf command check policy completions help" -f -a "recent" -d 'Print the messages that the daemon remembers'
-complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent info conf command check policy completions help" -f -a "info" -d 'Ask the daemon for values'
-complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent info conf command check policy completions help" -f -a "conf" -d 'Read or change the daemon\'s options'
-complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent info conf command check policy completions help" -f -a "command" -d 'Send one line of the control protocol and print the reply'
-complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent info conf command check policy completions help" -f -a "check" -d 'Check a configuration file without starting anything'
-complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent info conf command check policy completions help" -f -a "policy" -d 'Say what a policy grants, without a daemon'
-complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent info conf command check policy completions help" -f -a "completions" -d 'Print the completions for a shell'
-complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent info conf command check policy completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent actions info conf command check policy completions help" -f -a "serve" -d 'Run the daemon'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent actions info conf command check policy completions help" -f -a "post" -d 'Post a message to one controller or to all'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent actions info conf command check policy completions help" -f -a "watch" -d 'Print events as they happen'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent actions info conf command check policy completions help" -f -a "controllers" -d 'List the connected controllers'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent actions info conf command check policy completions help" -f -a "onions" -d 'List the onion services that are kept, and whose they are'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent actions info conf command check policy completions help" -f -a "recent" -d 'Print the messages that the daemon remembers'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent actions info conf command check policy completions help" -f -a "actions" -d 'Print who has changed what, as far as the daemon remembers it'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent actions info conf command check policy completions help" -f -a "info" -d 'Ask the daemon for values'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent actions info conf command check policy completions help" -f -a "conf" -d 'Read or change the daemon\'s options'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent actions info conf command check policy completions help" -f -a "command" -d 'Send one line of the control protocol and print the reply'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent actions info conf command check policy completions help" -f -a "check" -d 'Check a configuration file without starting anything'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent actions info conf command check policy completions help" -f -a "policy" -d 'Say what a policy grants, without a daemon'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent actions info conf command check policy completions help" -f -a "completions" -d 'Print the completions for a shell'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and not __fish_seen_subcommand_from serve post watch controllers onions recent actions info conf command check policy completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c onionbus -n "__fish_onionbus_using_subcommand help; and __fish_seen_subcommand_from conf" -f -a "get" -d 'Print options as Key=Value'
 complete -c onionbus -n "__fish_onionbus_using_subcommand help; and __fish_seen_subcommand_from conf" -f -a "set" -d 'Change options in the running daemon'
 complete -c onionbus -n "__fish_onionbus_using_subcommand help; and __fish_seen_subcommand_from policy" -f -a "try" -d 'Judge one command as the daemon would'
 complete -c onionbus -n "__fish_onionbus_using_subcommand help; and __fish_seen_subcommand_from policy" -f -a "show" -d 'Print everything that is granted'
+complete -c onionbus -n "__fish_onionbus_using_subcommand help; and __fish_seen_subcommand_from policy" -f -a "learn" -d 'Print the block that allows what an audit log tells of'

@@ -83,6 +83,20 @@ Examples:
   onionbus policy try --config /etc/onionbus/onionbus.conf --user alice 'SIGNAL NEWNYM'
   onionbus policy try --config onionbus.conf --user alice 'ADD_ONION NEW:BEST Port=80,17600'";
 
+const ACTIONS_HELP: &str = "\
+Each is printed as the event ACTION or DENIED that it was. Values are in none of them.
+
+Examples:
+  onionbus actions            what was done, and what a policy has refused
+  onionbus actions --follow   and what is done from now on";
+
+const LEARN_HELP: &str = "\
+The block allows every command of the log, those that were refused included: read it before you use
+it. Only numbers of onion services' targets become ranges.
+
+Example:
+  onionbus policy learn --from /var/log/onionbus/audit --user alice --profile alice";
+
 const COMPLETIONS_HELP: &str = "\
 Example:
   onionbus completions bash > ~/.local/share/bash-completion/completions/onionbus";
@@ -115,6 +129,9 @@ pub enum Command {
     Onions(Bus),
     /// Print the messages that the daemon remembers
     Recent(Bus),
+    /// Print who has changed what, as far as the daemon remembers it
+    #[command(after_help = ACTIONS_HELP)]
+    Actions(Actions),
     /// Ask the daemon for values
     Info(Info),
     /// Read or change the daemon's options
@@ -165,6 +182,7 @@ impl Command {
             | Self::Controllers(bus)
             | Self::Onions(bus)
             | Self::Recent(bus)
+            | Self::Actions(Actions { bus, .. })
             | Self::Info(Info { bus, .. })
             | Self::Conf(Conf::Get(ConfGet { bus, .. }) | Conf::Set(ConfSet { bus, .. }))
             | Self::Raw(Raw { bus, .. }) => Some(&mut bus.socket),
@@ -229,6 +247,15 @@ pub struct Watch {
     /// The events to ask for
     #[arg(value_name = "EVENT", default_value = "POSTMESSAGE", value_hint = ValueHint::Other)]
     pub events: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct Actions {
+    #[command(flatten)]
+    pub bus: Bus,
+    /// Go on with what is done from now on
+    #[arg(long)]
+    pub follow: bool,
 }
 
 #[derive(Debug, Args)]
@@ -301,6 +328,22 @@ pub enum Policy {
     Try(PolicyTry),
     /// Print everything that is granted
     Show(PolicyOf),
+    /// Print the block that allows what an audit log tells of
+    #[command(after_help = LEARN_HELP)]
+    Learn(PolicyLearn),
+}
+
+#[derive(Debug, Args)]
+pub struct PolicyLearn {
+    /// The audit log; may be repeated
+    #[arg(long, required = true, value_name = "AUDIT", value_hint = ValueHint::FilePath)]
+    pub from: Vec<PathBuf>,
+    /// Only what this user did, by name or number; the block is for that user then
+    #[arg(long, value_name = "USER", value_hint = ValueHint::Username)]
+    pub user: Option<String>,
+    /// The block's name
+    #[arg(long, value_name = "NAME", default_value = "learnt", value_hint = ValueHint::Other)]
+    pub profile: String,
 }
 
 /// Whose grants are meant.

@@ -1,5 +1,6 @@
 //! Arguments to a command, and the command's end to an exit code; one file per command.
 
+mod actions;
 mod args;
 mod check;
 mod client;
@@ -8,6 +9,7 @@ mod completions;
 mod conf;
 mod controllers;
 mod info;
+mod learn;
 mod login;
 mod onions;
 mod policy;
@@ -64,6 +66,7 @@ fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Controllers(bus) => controllers::run(bus, out),
         Command::Onions(bus) => onions::run(bus, out),
         Command::Recent(bus) => recent::run(bus, out),
+        Command::Actions(arguments) => actions::run(arguments, out),
         Command::Info(arguments) => info::run(arguments, out),
         Command::Conf(Conf::Get(arguments)) => conf::get(arguments, out),
         Command::Conf(Conf::Set(arguments)) => conf::set(arguments),
@@ -71,6 +74,7 @@ fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Check(arguments) => check::run(arguments, out),
         Command::Policy(Policy::Try(arguments)) => policy::try_command(arguments, out),
         Command::Policy(Policy::Show(arguments)) => policy::show(arguments, out),
+        Command::Policy(Policy::Learn(arguments)) => learn::run(arguments, out),
         Command::Completions { shell } => completions::run(*shell, out),
     }
 }

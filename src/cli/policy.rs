@@ -152,7 +152,11 @@ fn described(arguments: &PolicyOf) -> anyhow::Result<(Policy, Identity)> {
     Ok((read(&arguments.config)?, identity))
 }
 
-fn id(name: &str, lookup: &dyn Fn(&str) -> Option<u32>, what: &str) -> anyhow::Result<u32> {
+pub(super) fn id(
+    name: &str,
+    lookup: &dyn Fn(&str) -> Option<u32>,
+    what: &str,
+) -> anyhow::Result<u32> {
     let id = name.parse().ok().or_else(|| lookup(name));
     Ok(id.ok_or_else(|| Stop::Usage(format!("there is no {what} {name}")))?)
 }

@@ -1,8 +1,9 @@
 //! The audit log: a line of JSON for each action and each refusal, and before an action where it is
-//! required.
+//! required; and what is learnt from it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use onionbus::audit::Record;
 
@@ -264,6 +265,117 @@ fn no_secret_is_in_any_event_log_line_or_line_of_the_audit_log() {
         for secret in SECRETS {
             assert!(!text.contains(secret), "{secret} in {text}");
         }
+    }
+}
+
+/// The end of a program, and what it has printed.
+#[track_caller]
+fn policy(arguments: &[&str], code: i32) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onionbus"));
+    let output = command
+        .arg("policy")
+        .args(arguments)
+        .output()
+        .expect("it starts");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{arguments:?}: {text}{said}"
+    );
+    text
+}
+
+#[test]
+fn a_complaining_profile_is_learnt_from_its_log() {
+    if !has_people() {
+        return;
+    }
+    let Some((home, _tor)) = home() else { return };
+    let policy_text =
+        format!("Profile a\nMatch user={ALICE} user={BOB}\nComplain\nAllow getinfo version\n");
+    let policy_text = policy_text.replace(&format!(" user={BOB}"), &format!("\nMatch user={BOB}"));
+    let place = place(&policy_text, "");
+    let audit = place.path("audit");
+    let config = fs::read_to_string(place.path("onionbus.conf")).expect("it is there");
+    let lines = format!(
+        "{config}BusAudit {}\nBusTor {}\n",
+        audit.display(),
+        home.address()
+    );
+    place.file("onionbus.conf", &lines);
+    let daemon = serve(&place).ready();
+    crate::tor::is_connected(&daemon);
+    let good = [
+        "GETINFO version uptime",
+        "SETCONF MaxCircuitDirtiness=700",
+        "SIGNAL NEWNYM",
+        "ADD_ONION NEW:BEST Flags=DiscardPK Port=80,17600",
+        "ADD_ONION NEW:BEST Flags=DiscardPK Port=80,17612",
+        "SETEVENTS CIRC",
+        "CONTROLLERNAME alice",
+    ];
+    let mut alice = connect(&place, ALICE, &[]);
+    let mut bob = connect(&place, BOB, &[]);
+    for command in good {
+        let reply = alice.ask(command);
+        assert!(reply.contains("250 OK"), "{command}: {reply}");
+    }
+    bob.ok("SIGNAL DUMP");
+    let all = records(&audit);
+    let complaints = all
+        .iter()
+        .filter(|one| one.event == "COMPLAIN" && one.uid == Some(ALICE));
+    let commands: Vec<_> = complaints.map(|one| &*one.command).collect();
+    let words = good.map(|command| command.split(' ').next().unwrap_or_default());
+    assert_eq!(commands, words);
+    assert!(
+        all.iter()
+            .any(|one| one.event == "DENIED" && one.profiles == ["a"])
+    );
+    let from = audit.to_string_lossy();
+    let alice_id = ALICE.to_string();
+    let learnt = policy(
+        &[
+            "learn",
+            "--from",
+            &from,
+            "--user",
+            &alice_id,
+            "--profile",
+            "mine",
+        ],
+        0,
+    );
+    let start = format!("Profile mine\nMatch user={ALICE}\n");
+    assert!(
+        learnt.starts_with(&start) && !learnt.contains("DUMP"),
+        "{learnt}"
+    );
+    place.file("own.policy", &learnt);
+    let config = place.path("onionbus.conf").to_string_lossy().into_owned();
+    let judged = |command: &str, code| {
+        policy(
+            &["try", "--config", &config, "--user", &alice_id, command],
+            code,
+        );
+    };
+    for command in good {
+        judged(command, 0);
+    }
+    for command in [
+        "GETINFO fingerprint",
+        "SETCONF NumEntryGuards=700",
+        "SIGNAL HALT",
+        "ADD_ONION NEW:BEST Flags=DiscardPK Port=80,17613",
+        "ADD_ONION NEW:BEST Flags=DiscardPK Port=81,17600",
+        "ADD_ONION ED25519-V3:aGho Flags=DiscardPK Port=80,17600",
+        "SETEVENTS STREAM",
+        "CONTROLLERNAME bob",
+        "MAPADDRESS a.example=b.example",
+    ] {
+        judged(command, 1);
     }
 }
 

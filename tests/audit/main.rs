@@ -13,6 +13,7 @@ mod support;
 #[path = "../relay/tor.rs"]
 mod tor;
 
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use support::{Controller, Place};
@@ -386,6 +387,36 @@ fn tor_gets_commands_as_they_came_and_is_asked_for_events_only_while_they_are_ne
     assert!(watcher.reply().starts_with("650 ACTION 3 "));
     watcher.ok("SETEVENTS");
     fake.hears("SETEVENTS");
+}
+
+#[test]
+fn the_program_prints_actions() {
+    let place = Place::new();
+    let daemon = place.daemon();
+    let mut alice = daemon.named("alice");
+    alice.ok("SETCONF BusHistory=20");
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_onionbus"));
+        command.arg("--socket").arg(place.socket()).args(arguments);
+        command
+    };
+    let me = me();
+    let line =
+        format!("650 ACTION 1 ID=1 NAME=alice {me} COMMAND=SETCONF ARGS=BusHistory STATUS=250\n");
+    assert_eq!(support::run(&mut run(&["actions"])), line);
+    let mut following = run(&["actions", "--follow"]);
+    let mut child = following
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut lines =
+        std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().expect("piped")));
+    let mut next = || lines.next().expect("a line").expect("text") + "\n";
+    assert_eq!(next(), line);
+    alice.ok("SIGNAL HEARTBEAT");
+    assert!(next().contains(" COMMAND=SIGNAL ARGS=HEARTBEAT "));
+    child.kill().expect("it runs");
+    child.wait().expect("it ran");
 }
 
 /// A Tor and a home for it, for tests that need another daemon than [`Pair`]'s.

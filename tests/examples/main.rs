@@ -133,6 +133,16 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "onionbus policy try --config onionbus.conf --user alice 'SIGNAL NEWNYM'",
         "policy_try does, with users of this machine",
     ),
+    (
+        "man/onionbus-policy.5",
+        "onionbus policy learn --from audit --user alice --profile alice",
+        "audit does, with a log of its own",
+    ),
+    (
+        "man/onionbus.8",
+        "onionbus actions --follow",
+        "never ends; audit does",
+    ),
 ];
 
 /// Plays a document and says how many examples it has.
