@@ -103,7 +103,7 @@ Example:
 
 /// Everything that may stand on the command line.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = EXAMPLES)]
+#[command(version = env!("ONIONBUS_VERSION"), about, after_help = EXAMPLES)]
 pub struct Arguments {
     /// The daemon's socket, as after the command
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
