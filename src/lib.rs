@@ -74,8 +74,8 @@
 //!   decide, and spells nothing of the protocols. The loop is in `mod.rs` (`Server`: the sockets of
 //!   all); `daemon` is everything that controllers share (`Daemon`: bus, options, queue of turns,
 //!   Tor); `connection` one controller with its sockets; `source` whatever can be ready, as a token
-//!   and back; `turn` one controller's turn; `execute`, `info` and `options` the requests;
-//!   `work` those of them that take long; `readable` whether a socket is to be read; `link` one
+//!   and back; `turn` one controller's turn, `replies` what it is sent and `ends` how it leaves;
+//!   `execute`, `info` and `options` the requests; `work` those of them that take long; `readable` whether a socket is to be read; `link` one
 //!   socket to Tor, `leg`, `tor_side` and `spare` those of controllers, of the daemon and of the
 //!   next controller; `memory` what goes where too much is kept; `court` the policy in force and
 //!   `policy` what follows from it; `audit` who did what, and the log of it; `keeper` the keeper's

@@ -49,6 +49,13 @@ pub struct Controller {
     pub is_owner: bool,
     /// Who it is and what it may do, where a policy is in force.
     pub guard: Option<Box<Guard>>,
+    /// What is to be done once Tor has answered; most controllers have nothing of it.
+    owed: Option<Box<Owed>>,
+}
+
+/// What is to be done for a controller once Tor has answered, or has ended.
+#[derive(Debug, Default)]
+pub struct Owed {
     /// What follows the answers that Tor owes, in their order.
     pub sequels: VecDeque<Box<Sequel>>,
     /// What is to be noted of the answers that Tor owes, in their order.
@@ -163,12 +170,19 @@ impl Controller {
             is_subscribed: false,
             is_owner: false,
             guard: None,
-            sequels: VecDeque::new(),
-            notes: VecDeque::new(),
-            actions: VecDeque::new(),
-            kept_actions: VecDeque::new(),
-            onions: Vec::new(),
+            owed: None,
         }
+    }
+
+    /// Whether anything may be to be done once Tor has answered.
+    #[must_use]
+    pub const fn is_owed(&self) -> bool {
+        self.owed.is_some()
+    }
+
+    /// What is to be done once Tor has answered.
+    pub fn owed(&mut self) -> &mut Owed {
+        self.owed.get_or_insert_default()
     }
 
     /// The number of octets that wait to be understood or carried out.
@@ -342,7 +356,8 @@ impl Controller {
     pub fn held(&self) -> usize {
         let held = self.held.as_ref().map_or(0, |held| held.held());
         let leg = self.leg.as_ref().map_or(0, |leg| leg.held());
-        let actions = self.actions.iter().map(|(action, _)| action.held());
+        let owed = self.owed.iter().flat_map(|owed| &owed.actions);
+        let actions = owed.map(|(action, _)| action.held());
         let actions = actions.sum::<usize>();
         self.input.capacity() + self.replies.capacity() + held + leg + actions
     }
@@ -372,7 +387,8 @@ impl Controller {
     /// Whether a command cannot be judged before Tor has answered those before it.
     #[must_use]
     pub fn awaits_verdict(&self) -> bool {
-        self.guard.is_some() && self.sequels.iter().any(|sequel| sequel.is_awaited())
+        let is_awaited = |owed: &Owed| owed.sequels.iter().any(|sequel| sequel.is_awaited());
+        self.guard.is_some() && self.owed.as_deref().is_some_and(is_awaited)
     }
 
     /// Drops what was not carried out yet: the controller is cut off.

@@ -121,7 +121,7 @@ impl Connection {
     pub(super) fn note_action(&mut self, action: (Box<Action>, u64)) {
         if let Some(leg) = &mut self.controller.leg {
             leg.note_last();
-            self.controller.actions.push_back(action);
+            self.controller.owed().actions.push_back(action);
         }
     }
 }
@@ -253,14 +253,14 @@ impl Daemon {
 
     /// The keeper has been answered a command of a controller's.
     pub(super) fn end_kept_action(&mut self, connection: &mut Connection, gist: &Gist) {
-        if let Some(action) = connection.controller.kept_actions.pop_front() {
+        if let Some(action) = connection.controller.owed().kept_actions.pop_front() {
             self.end_action(connection, &action, gist);
         }
     }
 
     /// What Tor was asked and will never answer may be done all the same.
     pub(super) fn forget_actions(&mut self, connection: &mut Connection) {
-        for (_, ticket) in std::mem::take(&mut connection.controller.actions) {
+        for (_, ticket) in std::mem::take(&mut connection.controller.owed().actions) {
             let causes = &mut self.audit.trail.causes;
             causes.end(ticket, false, Instant::now());
         }

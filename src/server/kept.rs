@@ -198,7 +198,7 @@ impl Daemon {
 
     /// A command that is only looked at was answered. Returns the reply that is shown.
     pub(super) fn end_note(&mut self, connection: &mut Connection, reply: Vec<u8>) -> Vec<u8> {
-        let Some(note) = connection.controller.notes.pop_front() else {
+        let Some(note) = connection.controller.owed().notes.pop_front() else {
             return reply;
         };
         let owner = Self::owner_of(connection);
@@ -249,12 +249,12 @@ impl Daemon {
 
     /// A keeper's reply to a command, as it is shown.
     pub(super) fn end_kept(&mut self, connection: &mut Connection, reply: Vec<u8>) -> Vec<u8> {
-        if connection.controller.sequels.is_empty() {
+        if connection.controller.owed().sequels.is_empty() {
             return reply;
         }
         let shown = self.end_sequel(connection, reply);
         // It does not end with the connection, as the sequel thinks.
-        connection.controller.onions.clear();
+        connection.controller.owed().onions.clear();
         shown
     }
 }
@@ -310,6 +310,6 @@ fn noted<'a>(connection: &mut Connection, plan: Plan<'a>, command: &[u8], note: 
         other => return other,
     };
     query.is_noted = true;
-    connection.controller.notes.push_back(note);
+    connection.controller.owed().notes.push_back(note);
     Plan::Ask(query)
 }

@@ -44,7 +44,7 @@ impl Daemon {
         let is_noted = query.is_noted;
         let outcome = self.try_to_ask(connection, query);
         if is_noted && outcome.is_err() {
-            let note = connection.controller.notes.pop_back();
+            let note = connection.controller.owed().notes.pop_back();
             self.drop_notes(note);
         }
         outcome
@@ -200,7 +200,13 @@ impl Daemon {
                 }
                 Output::Gist(gist) => {
                     let gist = failed.take().map_or(*gist, Gist::of_status);
-                    ended.extend(connection.actions.pop_front().map(|action| (action, gist)));
+                    ended.extend(
+                        connection
+                            .owed()
+                            .actions
+                            .pop_front()
+                            .map(|action| (action, gist)),
+                    );
                 }
             }
         }

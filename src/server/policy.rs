@@ -1,6 +1,7 @@
 //! What the daemon does where a policy is in force: it says who each controller is, tells each what
 //! it may have, and notes what it does.
 
+use std::mem::take;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -327,7 +328,7 @@ impl Daemon {
     /// A command with a sequel goes to Tor.
     pub(super) fn begin_sequel(&mut self, connection: &mut Connection, sequel: Box<Sequel>) {
         self.note_sequel(connection, &sequel);
-        connection.controller.sequels.push_back(sequel);
+        connection.controller.owed().sequels.push_back(sequel);
     }
 
     /// A command has been sent.
@@ -339,29 +340,33 @@ impl Daemon {
 
     /// A command with a sequel has been answered. Returns the reply that is shown.
     pub(super) fn end_sequel(&mut self, connection: &mut Connection, reply: Vec<u8>) -> Vec<u8> {
-        let Some(sequel) = connection.controller.sequels.pop_front() else {
+        let Some(sequel) = connection.controller.owed().sequels.pop_front() else {
             return reply;
         };
         let (Some(guard), Some(court)) = (&connection.controller.guard, &mut self.court) else {
             return reply;
         };
-        match sequel.end(Some(&reply), &guard.grants, &mut court.ledger) {
-            Some(Change::Onion(onion)) => connection.controller.onions.push(onion),
-            Some(Change::NoOnion(gone)) => {
-                connection.controller.onions.retain(|onion| *onion != gone);
-            }
+        let change = sequel.end(Some(&reply), &guard.grants, &mut court.ledger);
+        let shown = sequel.shown(reply, &guard.grants, &court.ledger);
+        let onions = &mut connection.controller.owed().onions;
+        match change {
+            Some(Change::Onion(onion)) => onions.push(onion),
+            Some(Change::NoOnion(gone)) => onions.retain(|onion| *onion != gone),
             None => {}
         }
-        let shown = sequel.shown(reply, &guard.grants, &court.ledger);
         self.tell_waiting();
         shown
     }
 
     /// A controller's connection to Tor has ended, with what Tor kept for it.
     pub(super) fn leg_has_ended(&mut self, connection: &mut Connection) {
-        let onions = std::mem::take(&mut connection.controller.onions);
-        let sequels = std::mem::take(&mut connection.controller.sequels);
-        self.drop_notes(std::mem::take(&mut connection.controller.notes));
+        if !connection.controller.is_owed() {
+            return;
+        }
+        let owed = connection.controller.owed();
+        let (onions, sequels) = (take(&mut owed.onions), take(&mut owed.sequels));
+        let notes = take(&mut owed.notes);
+        self.drop_notes(notes);
         self.forget_actions(connection);
         let (Some(guard), Some(court)) = (&connection.guard, &mut self.court) else {
             return;
