@@ -478,7 +478,7 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__controllers)
-            opts="-h --socket --name --as --help"
+            opts="-h --socket --name --as --long --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -57,6 +57,7 @@ complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l count -d 'En
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -l as -l name -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -l long -d 'Who and what each is, where it came in, and what waits for it'
 complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand onions" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand onions" -l as -l name -d 'Take this name on the bus first' -r -f

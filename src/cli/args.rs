@@ -124,7 +124,7 @@ pub enum Command {
     #[command(after_help = WATCH_HELP)]
     Watch(Watch),
     /// List the connected controllers
-    Controllers(Bus),
+    Controllers(Controllers),
     /// List the onion services that are kept, and whose they are
     Onions(Bus),
     /// Print the messages that the daemon remembers
@@ -179,7 +179,7 @@ impl Command {
             Self::Serve(serve) => Some(&mut serve.socket),
             Self::Post(Post { bus, .. })
             | Self::Watch(Watch { bus, .. })
-            | Self::Controllers(bus)
+            | Self::Controllers(Controllers { bus, .. })
             | Self::Onions(bus)
             | Self::Recent(bus)
             | Self::Actions(Actions { bus, .. })
@@ -200,6 +200,15 @@ pub struct Bus {
     /// Take this name on the bus first
     #[arg(long = "as", visible_alias = "name", value_name = "NAME", value_hint = ValueHint::Other)]
     pub name: Option<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct Controllers {
+    #[command(flatten)]
+    pub bus: Bus,
+    /// Who and what each is, where it came in, and what waits for it
+    #[arg(long)]
+    pub long: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,15 +1,79 @@
-//! `onionbus controllers`: the connected controllers, one name in a line.
+//! `onionbus controllers`: the connected controllers, one in a line.
 
-use std::io::Write;
+use std::io::{self, Write};
 
-use super::args::Bus;
+use onionbus::sys::users;
+
+use super::args::Controllers;
 use super::client::Client;
 use super::info::print_value;
 
-pub fn run(bus: &Bus, out: &mut dyn Write) -> anyhow::Result<()> {
-    let reply = Client::connect(bus)?.ask_bus(b"GETINFO list-controllers")?;
+/// The columns of `--long`: the heading, and the word of `GETINFO controllers/detail`.
+const COLUMNS: [(&str, &str); 11] = [
+    ("NAME", "NAME"),
+    ("USER", "UID"),
+    ("PID", "PID"),
+    ("PROGRAM", "PROGRAM"),
+    ("SECONDS", "SECONDS"),
+    ("UNSENT", "UNSENT"),
+    ("TOR", "TOR"),
+    ("SOCKET", "SOCKET"),
+    ("PROFILES", "PROFILES"),
+    ("UNIT", "UNIT"),
+    ("EVENTS", "EVENTS"),
+];
+
+pub fn run(arguments: &Controllers, out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut client = Client::connect(&arguments.bus)?;
+    if arguments.long {
+        let reply = client.ask_bus(b"GETINFO controllers/detail")?;
+        let mut text = Vec::new();
+        for entry in reply.entries() {
+            print_value(&entry, &mut text)?;
+        }
+        return Ok(table(&String::from_utf8_lossy(&text), out)?);
+    }
+    let reply = client.ask_bus(b"GETINFO list-controllers")?;
     for entry in reply.entries() {
         print_value(&entry, out)?;
+    }
+    Ok(())
+}
+
+/// The value of a word `NAME=value` or `NAME="value"` in a line; of values in quotes the inside.
+fn value<'a>(line: &'a str, name: &str) -> &'a str {
+    let found = line.split_once(&format!("{name}=")).map(|(_, rest)| rest);
+    let rest = found.unwrap_or_default();
+    match rest.strip_prefix('"') {
+        Some(quoted) => quoted.split('"').next().unwrap_or_default(),
+        None => rest.split(' ').next().unwrap_or_default(),
+    }
+}
+
+fn table(text: &str, out: &mut dyn Write) -> io::Result<()> {
+    let heading = COLUMNS.map(|(heading, _)| heading.to_owned());
+    let row = |line: &str| {
+        COLUMNS.map(|(_, word)| {
+            let value = value(line, &format!(" {word}"));
+            let user = (word == "UID").then(|| users::name(value.parse().ok()?));
+            let shown = user.flatten().unwrap_or_else(|| value.to_owned());
+            if shown.is_empty() { "-".into() } else { shown }
+        })
+    };
+    let lines = text.lines().filter(|line| !line.is_empty());
+    let rows: Vec<_> = [heading].into_iter().chain(lines.map(row)).collect();
+    let mut widths = [0; COLUMNS.len()];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in rows {
+        let cells = row.iter().zip(widths);
+        let line: Vec<_> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        writeln!(out, "{}", line.join("  ").trim_end())?;
     }
     Ok(())
 }

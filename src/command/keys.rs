@@ -50,6 +50,7 @@ keys! {
     ConfigText: "config-text", Either, "What SAVECONF would write.";
     ConfigDefaults: "config/defaults", Both, "The default of each option.";
     ConfigNames: "config/names", Both, "Every option and the kind of its value.";
+    ControllersDetail: "controllers/detail", Bus, "A line about each connected controller.";
     TimeLocal: "current-time/local", Either, "The time, in the system's time zone.";
     TimeUtc: "current-time/utc", Either, "The time, in UTC.";
     EventsNames: "events/names", Both, "Every event that SETEVENTS takes.";
@@ -139,6 +140,7 @@ impl Key {
             | Self::ConfigNames
             | Self::EventsNames
             | Self::FeaturesNames
+            | Self::ControllersDetail
             | Self::InfoNames
             | Self::KeptOnions
             | Self::Leases

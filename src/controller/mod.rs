@@ -90,6 +90,8 @@ pub enum Wait {
     Kept,
     /// A new Tor must have back what the one before had.
     Restore,
+    /// What it asks about all controllers must be gathered.
+    Detail,
     /// Its command is work that takes long, and others come first.
     Work,
     /// Its turn was long enough.
@@ -430,6 +432,7 @@ impl fmt::Display for Wait {
             Self::Room => "some of Tor's answers",
             Self::Events => "Tor to send events",
             Self::Facts => "Tor to say what a policy judges by",
+            Self::Detail => "a look at all controllers",
             Self::Kept => "Tor's answer about what is kept",
             Self::Restore => "Tor to have back what is kept",
             Self::Work => "files to be read or written",

@@ -225,6 +225,7 @@ impl Server {
         log::debug!("{controller} has connected");
         let connection = entry.insert(Connection::new(key, controller, outbox, address));
         connection.identity = identity;
+        connection.since = daemon.started.elapsed().as_secs();
         if connection.conversation.must_log_in() {
             let deadline = Instant::now() + daemon.options.settings().login_timeout;
             daemon.timers.set_deadline(connection, Some(deadline));

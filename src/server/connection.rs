@@ -28,6 +28,8 @@ pub(super) struct Connection {
     pub(super) link: Option<Box<Link>>,
     /// The time by which whatever it must do now is done: what that is, its state says.
     pub(super) deadline: Option<Instant>,
+    /// When it came, in seconds since the daemon did.
+    pub(super) since: u64,
     /// The octets that waited for it when it began to linger.
     pub(super) lingering: usize,
     /// How it left the bus, once it has: what it sent before is still carried out.
@@ -57,6 +59,7 @@ impl Connection {
             identity: None,
             link: None,
             deadline: None,
+            since: 0,
             lingering: 0,
             left: None,
             readable: Readable::No,

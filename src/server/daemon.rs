@@ -9,6 +9,7 @@ use mio::Registry;
 use super::audit::Audit;
 use super::connection::Connection;
 use super::court::Court;
+use super::detail::Detail;
 use super::keeper::Keeping;
 use super::places::Places;
 use super::source::Source;
@@ -49,6 +50,8 @@ pub(super) struct Daemon {
     pub(super) confinement: String,
     /// The Tor behind the bus, if there is one.
     pub(super) tor: Option<TorSide>,
+    /// The lines about all controllers, while somebody asks for them.
+    pub(super) detail: Detail,
     /// A key may be in what this turn has read or is to send.
     pub(super) has_read_key: bool,
     /// What is kept for the next Tor, where anything is.

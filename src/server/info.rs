@@ -94,6 +94,7 @@ impl Daemon {
                 Value::Messages(self.readable(session, messages))
             }
             Key::KeptOnions => Value::from(self.kept_onions(session)),
+            Key::ControllersDetail => Value::Octets(self.detail()),
             Key::Leases => {
                 let keeping = self.keeping.as_ref();
                 Value::from(keeping.map_or_else(String::new, |one| one.keeper.leases()))

@@ -10,6 +10,7 @@ mod confinement;
 mod connection;
 mod court;
 mod daemon;
+mod detail;
 mod ends;
 mod error;
 mod execute;
@@ -62,6 +63,7 @@ use audit::Audit;
 use connection::Connection;
 use court::Court;
 use daemon::{Daemon, Queue};
+use detail::Detail;
 pub use error::ServeError;
 use places::{OWN_DESCRIPTORS, Places};
 pub use policy::read as read_policy;
@@ -165,6 +167,7 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
         tor,
         keeping,
         has_read_key: false,
+        detail: Detail::default(),
         outlet,
         fanout: Fanout::start().map_err(ServeError::Start)?,
         replies: Vec::new(),
@@ -217,6 +220,7 @@ impl Server {
             self.relieve();
             self.apply_policy();
             self.take_turns();
+            self.make_detail();
             self.work();
             self.run_timers();
             self.settle_tor();

@@ -147,6 +147,7 @@ impl Daemon {
             Wait::Answers
             | Wait::Room
             | Wait::Events
+            | Wait::Detail
             | Wait::Facts
             | Wait::Kept
             | Wait::Restore
@@ -321,6 +322,9 @@ impl Daemon {
         let command = written
             .or_else(|| octets.get(..ask.length))
             .unwrap_or_default();
+        if self.must_wait_for_detail(&ask.plan) {
+            return Some(Wait::Detail);
+        }
         let wait = connection
             .must_wait(&ask.plan)
             .or_else(|| self.must_wait_for_keeper(connection, &ask.plan, command));

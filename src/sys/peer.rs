@@ -56,6 +56,13 @@ pub fn credentials(socket: &impl AsFd) -> io::Result<Peer> {
     })
 }
 
+/// The name of the program that runs as a process now.
+#[must_use]
+pub fn program(pid: i32) -> Option<Vec<u8>> {
+    let name = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_ascii_end().to_vec())
+}
+
 /// The label that a security module gives who has connected, if one does.
 #[must_use]
 pub fn label(socket: &impl AsFd) -> Option<Vec<u8>> {

@@ -533,3 +533,53 @@ fn messages_are_for_those_who_may_read_them() {
     );
     replies(&mut alice, &[("GETINFO list-controllers", "552 ")]);
 }
+
+#[test]
+fn a_line_says_who_each_controller_is() {
+    if !has_people() {
+        return;
+    }
+    let policy = "Profile any\nMatch any\nAllow all\n";
+    let place = place(policy, "");
+    let daemon = serve(&place).ready();
+    let mut alice = connect(&place, ALICE, &[]);
+    alice.ok("CONTROLLERNAME alice");
+    alice.ok("SETEVENTS POSTMESSAGE CONTROLLER");
+    let mut root = daemon.connect();
+    for _ in 0..3 {
+        let detail = root.ask("GETINFO uptime controllers/detail list-controllers");
+        let line = detail
+            .lines()
+            .find(|line| line.starts_with("ID=1 "))
+            .expect("a line");
+        let start = format!("ID=1 NAME=alice UID={ALICE} PID=");
+        assert!(line.starts_with(&start), "{line}");
+        let socket = place.socket();
+        let rest = format!(
+            " SOCKET=\"{}\" UNSENT=0 UNREAD=0 TOR=0 EVENTS=POSTMESSAGE,CONTROLLER PROFILES=any UNIT=",
+            socket.display()
+        );
+        assert!(line.contains(&rest), "{line}");
+        assert!(line.contains(" PROGRAM=\"socat\" SECONDS="), "{line}");
+    }
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_onionbus"));
+    let table = support::run(
+        command
+            .args(["controllers", "--long", "--socket"])
+            .arg(place.socket()),
+    );
+    let mut lines = table.lines();
+    assert!(
+        lines
+            .next()
+            .is_some_and(|heading| heading.starts_with("NAME   USER ")),
+        "{table}"
+    );
+    assert!(
+        lines
+            .next()
+            .is_some_and(|line| line.starts_with(&format!("alice  {ALICE}"))),
+        "{table}"
+    );
+    assert_eq!(lines.count(), 2, "root's two: {table}");
+}

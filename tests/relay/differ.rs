@@ -149,6 +149,7 @@ const ADDED: &[(&str, &[&str])] = &[
         "info/names",
         &[
             "bus/chain -- ",
+            "controllers/detail -- ",
             "kept-onions -- ",
             "leases -- ",
             "list-controllers -- ",
