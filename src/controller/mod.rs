@@ -374,7 +374,7 @@ impl Controller {
     pub fn is_done(&mut self) -> bool {
         let waits = matches!(
             self.wait,
-            Wait::Answers | Wait::Room | Wait::Work | Wait::Turn | Wait::Restore
+            Wait::Answers | Wait::Room | Wait::Work | Wait::Turn | Wait::Kept | Wait::Restore
         );
         let leg = self.leg.as_mut();
         !waits && leg.is_none_or(|leg| leg.is_quiet() && leg.poll_transmit().is_empty())

@@ -20,6 +20,9 @@ impl Keeper {
         now: Instant,
         write: &mut Write<'_>,
     ) -> Outcome {
+        if let Some(outcome) = self.unreachable() {
+            return outcome;
+        }
         let scalar = scalar(&fields.key);
         let found = scalar.and_then(|scalar| {
             self.services()
@@ -70,12 +73,13 @@ impl Keeper {
             }
             return Outcome::Reply(reply);
         }
-        kept.state = State::Asked;
+        // While Tor has not answered a try, or does not say what it collides with, it may have it.
+        let was = std::mem::replace(&mut kept.state, State::Asked);
         kept.until = None;
         if let What::Onion(service) = &mut kept.what {
             service.holder = Some(asker.session);
         }
-        if is_there {
+        if was != State::Lost {
             self.ask(&Fields::DelOnion(service.onion.clone()), Task::Drop);
         }
         let command = Fields::AddOnion(plain(&fields));
@@ -116,10 +120,14 @@ impl Keeper {
         let Some(kept) = self.find(&item) else {
             return Outcome::OfTor;
         };
-        let (true, Some(asker)) = (Some(&kept.owner) == owner, asker) else {
+        let is_own = Some(&kept.owner) == owner;
+        if let Some(outcome) = self.unreachable() {
+            return outcome;
+        }
+        let (true, Some(asker), Some(kept)) = (is_own, asker, self.find(&item)) else {
             return Outcome::Reply(b"552 Unknown Onion Service id\r\n".to_vec());
         };
-        let is_there = matches!(kept.state, State::There | State::Asked);
+        let is_there = kept.state.may_be_there();
         let before = kept.is_leaving;
         kept.is_leaving = true;
         if let Err(cause) = self.store(write) {
@@ -151,6 +159,7 @@ impl Keeper {
             Task::AfterLease => self.after_lease(answer),
             Task::LookAtLeases => self.look_at_leases(answer),
             Task::Add(asker, fields, most) => {
+                self.ends = 0;
                 let reply = self.added(&asker, &fields, answer, most, now, write);
                 self.outputs.push_back(Output::Reply(asker, reply));
             }
@@ -160,21 +169,25 @@ impl Keeper {
             }
             Task::Delete(asker, onion) => {
                 let item = Item::Onion(onion);
-                // What Tor does not have is gone too, whoever has deleted it.
-                if agreed || answer.starts_with(b"552") {
-                    self.forget(&item);
-                } else if let Some(kept) = self.find(&item) {
-                    kept.is_leaving = false;
-                    self.try_to_store(write);
+                let mut reply = answer.to_vec();
+                if let Some(kept) = self.find(&item) {
+                    // What Tor does not have is gone too, whoever has deleted it.
+                    if agreed || answer.starts_with(b"552") {
+                        self.forget(&item);
+                        reply = b"250 OK\r\n".to_vec();
+                    } else {
+                        kept.is_leaving = false;
+                        self.try_to_store(write);
+                    }
                 }
-                self.outputs
-                    .push_back(Output::Reply(asker, answer.to_vec()));
+                self.outputs.push_back(Output::Reply(asker, reply));
             }
             Task::Restore(item, is_told, is_awaited) => {
                 self.restored(&item, is_told, answer, now);
-                if is_awaited && let Stage::Restoring(left, ..) = &mut self.stage {
+                if is_awaited && let Stage::Restoring(left, _) = &mut self.stage {
                     *left -= 1;
                     if *left == 0 {
+                        self.ends = 0;
                         self.finish_restoring();
                     }
                 }
@@ -218,10 +231,16 @@ impl Keeper {
             is_detached: false,
             is_secret: is_new && is_discarded,
         };
-        if self.count(asker.owner.uid) >= most && !self.make_room(asker.owner.uid) {
-            self.ask(&Fields::DelOnion(onion), Task::Drop);
-            return failed("Too many onion services of this user");
+        let uid = asker.owner.uid;
+        let mut longest = None;
+        if self.count(uid) >= most {
+            longest = self.longest_waiting(uid);
+            if longest.is_none() {
+                self.ask(&Fields::DelOnion(onion), Task::Drop);
+                return failed("Too many onion services of this user");
+            }
         }
+        self.mark_leaving(longest.as_ref(), true);
         let is_detached = fields.flags.contains(&Flag::Detach);
         let is_secret = service.is_secret;
         self.items.push(Kept {
@@ -234,8 +253,12 @@ impl Keeper {
         });
         self.hold(&item, asker.session, is_detached, now);
         if let Err(cause) = self.store(write) {
+            self.mark_leaving(longest.as_ref(), false);
             self.remove(&item);
             return failed(&cause);
+        }
+        if let Some(longest) = longest {
+            self.remove(&longest);
         }
         self.outputs
             .push_back(Output::Made(onion, asker.owner.clone()));
@@ -286,20 +309,25 @@ impl Keeper {
             let waits = !service.is_detached;
             let before = Fields::AddOnion(service.fields.clone());
             kept.until = waits.then(|| now + kept.grace);
-            self.ask(&before, Task::Restore(item, false, false));
+            // It is not put back for somebody who has asked for its end meanwhile.
+            if !kept.is_leaving {
+                self.ask(&before, Task::Restore(item, false, false));
+            }
         }
         without_key(answer)
     }
 
-    /// Makes room for one more service of a user; `false` if none of the user's waits.
-    fn make_room(&mut self, uid: u32) -> bool {
+    /// The service of a user's that has waited longest.
+    fn longest_waiting(&self, uid: u32) -> Option<Item> {
         let waiting = self.items.iter().filter(|kept| kept.waits_for(uid));
         let longest = waiting.min_by_key(|kept| kept.until?.checked_sub(kept.grace));
-        let Some(item) = longest.map(Kept::item) else {
-            return false;
-        };
-        self.remove(&item);
-        true
+        longest.map(Kept::item)
+    }
+
+    fn mark_leaving(&mut self, item: Option<&Item>, is_leaving: bool) {
+        if let Some(kept) = item.and_then(|item| self.find(item)) {
+            kept.is_leaving = is_leaving;
+        }
     }
 
     pub(super) fn waiting(&self, uid: u32) -> usize {

@@ -87,7 +87,39 @@ pub(super) enum Item {
     Onion(Onion),
 }
 
+impl State {
+    /// Whether Tor has it, or may have it by now.
+    pub(super) const fn may_be_there(&self) -> bool {
+        matches!(self, Self::There | Self::Asked | Self::Tried(_))
+    }
+}
+
+impl Item {
+    /// The command that removes what Tor has for everybody.
+    pub(super) fn removal(&self) -> Option<Fields> {
+        match self {
+            Self::Map(from) => Some(Fields::MapAddress(vec![(from.clone(), from.clone())])),
+            Self::Key(onion) => Some(Fields::ClientAuthRemove(onion.clone())),
+            Self::Onion(_) => None,
+        }
+    }
+}
+
 impl What {
+    /// Whether Tor itself keeps it.
+    pub(super) fn is_permanent(&self) -> bool {
+        matches!(self, Self::Key(key) if key.permanent)
+    }
+
+    /// The command that gives it to Tor.
+    pub(super) fn command(&self) -> Fields {
+        match self {
+            Self::Map(from, to) => Fields::MapAddress(vec![(from.clone(), to.clone())]),
+            Self::Key(key) => Fields::ClientAuthAdd(key.clone()),
+            Self::Onion(service) => Fields::AddOnion(service.fields.clone()),
+        }
+    }
+
     pub(super) fn item(&self) -> Item {
         match self {
             Self::Map(from, _) => Item::Map(from.clone()),
@@ -122,11 +154,7 @@ impl Kept {
 
     /// The command that gives it to Tor.
     pub(super) fn command(&self) -> Fields {
-        match &self.what {
-            What::Map(from, to) => Fields::MapAddress(vec![(from.clone(), to.clone())]),
-            What::Key(key) => Fields::ClientAuthAdd(key.clone()),
-            What::Onion(service) => Fields::AddOnion(service.fields.clone()),
-        }
+        self.what.command()
     }
 
     /// Whether it is a service of this user's that waits for its owner.

@@ -72,11 +72,13 @@ pub struct Keeper {
     /// What the answers are for that Tor owes.
     tasks: VecDeque<Task>,
     stage: Stage,
+    /// The time until which commands for Tor wait, and nobody is told that it is there.
+    hold: Option<Instant>,
+    /// The ends of the keeper's connection since Tor has answered what it was asked.
+    ends: u32,
     /// Services are written down.
     is_stored: bool,
-    /// The keys that Tor was asked to take again and has not answered.
-    repairing: usize,
-    /// Tor has lost the keys since it was asked.
+    /// Tor has lost the keys since it was asked to take them again.
     repair_is_due: bool,
     leases: Leases,
     outputs: VecDeque<Output>,
@@ -131,10 +133,10 @@ pub enum Outcome {
 enum Stage {
     /// Tor is away.
     Away,
-    /// Only the keeper's connection has ended, which shows at this time; whether that is told.
-    Broken(Instant, bool),
-    /// So many answers are missing, and are waited for until this time; whether that is told.
-    Restoring(usize, Instant, bool),
+    /// Only the keeper's connection has ended, which shows at this time.
+    Broken(Instant),
+    /// So many answers are missing, and are waited for until this time.
+    Restoring(usize, Instant),
     /// Everything is there, or is tried again at its time.
     There,
 }
@@ -173,8 +175,9 @@ impl Keeper {
             leg: Leg::default(),
             tasks: VecDeque::new(),
             stage: Stage::Away,
+            hold: None,
+            ends: 0,
             is_stored: false,
-            repairing: 0,
             repair_is_due: false,
             leases: Leases::default(),
             outputs: VecDeque::new(),
@@ -196,13 +199,13 @@ impl Keeper {
     /// Whether a connection to Tor is needed now.
     #[must_use]
     pub fn wants_link(&self) -> bool {
-        !self.tasks.is_empty() && !matches!(self.stage, Stage::Away | Stage::Broken(..))
+        !self.tasks.is_empty() && !matches!(self.stage, Stage::Away | Stage::Broken(_))
     }
 
     /// Whether commands for Tor wait until it has back what it has forgotten.
     #[must_use]
     pub const fn is_restoring(&self) -> bool {
-        matches!(self.stage, Stage::Restoring(_, _, true))
+        self.hold.is_some()
     }
 
     /// Whether keys are kept that Tor may lose at a change of its configuration.
@@ -262,6 +265,42 @@ impl Keeper {
         })
     }
 
+    /// Whether a service of an owner's is kept that has this key.
+    #[must_use]
+    pub fn has_service(&self, key: &Key, owner: &Owner) -> bool {
+        let scalar = scalar(key);
+        scalar.is_some_and(|scalar| {
+            self.services()
+                .any(|(kept, service)| service.scalar == scalar && kept.owner == *owner)
+        })
+    }
+
+    /// Whether Tor has been asked for something and has not answered yet. The last command about
+    /// it decides what Tor has.
+    fn awaits(&self, item: &Item) -> bool {
+        self.tasks.iter().any(|task| match (task, item) {
+            (Task::Restore(other, ..), item) => other == item,
+            (Task::Replace(_, _, other), Item::Onion(onion)) => other == onion,
+            _ => false,
+        })
+    }
+
+    fn awaits_keys(&self) -> bool {
+        let is_of_key = |task: &Task| matches!(task, Task::Restore(Item::Key(_), ..));
+        self.tasks.iter().any(is_of_key)
+    }
+
+    /// The reply to what the keeper cannot ask Tor now, if it cannot.
+    fn unreachable(&self) -> Option<Outcome> {
+        let cause = match self.stage {
+            Stage::Away => "it is away",
+            Stage::Broken(_) if self.ends > 1 => "it closes the connection",
+            _ => return None,
+        };
+        let reply = failed(&format!("Tor is not reachable: {cause}"));
+        Some(Outcome::Reply(reply))
+    }
+
     /// Asks Tor something.
     fn ask(&mut self, fields: &Fields, task: Task) {
         let mut command = Zeroizing::new(Vec::new());
@@ -300,7 +339,7 @@ impl Keeper {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let stage = match self.stage {
-            Stage::Broken(at, _) | Stage::Restoring(_, at, _) => Some(at),
+            Stage::Broken(at) | Stage::Restoring(_, at) => Some(at),
             Stage::Away | Stage::There => None,
         };
         let is_there = matches!(self.stage, Stage::There);
@@ -311,7 +350,7 @@ impl Keeper {
             };
             [kept.until, again]
         });
-        items.flatten().chain(stage).min()
+        items.flatten().chain(stage).chain(self.hold).min()
     }
 
     /// The connection to Tor is there and logged in; Tor answers fences, or something between does
@@ -359,7 +398,7 @@ impl Keeper {
     fn remove(&mut self, item: &Item) {
         let is_there = self
             .find(item)
-            .is_some_and(|kept| matches!(kept.state, State::There | State::Asked));
+            .is_some_and(|kept| kept.state.may_be_there());
         self.forget(item);
         if let Item::Onion(onion) = item
             && is_there
@@ -371,15 +410,23 @@ impl Keeper {
     /// The command of a controller that is to be noted, if it is.
     #[must_use]
     pub fn note(&self, fields: &Fields) -> Option<Note> {
-        Note::of(fields, self.has_keys())
+        Note::of(fields)
     }
 
     /// A command that is noted was answered. `asker` is there if its keys and maps are kept.
-    pub fn handle_noted(&mut self, note: Note, asker: Option<&Asker>, answer: &[u8]) {
+    pub fn handle_noted(&mut self, note: Note, asker: Option<&Asker>, answer: &[u8], now: Instant) {
         for change in note.changes(answer) {
             match change {
-                note::Change::Set(what) => self.set(&what, asker),
-                note::Change::Removed(item) => self.forget(&item),
+                note::Change::Set(what) => self.set(&what, asker, now),
+                note::Change::Removed(item) => {
+                    self.forget(&item);
+                    // Tor may do what it was asked for after it has removed it.
+                    if self.awaits(&item)
+                        && let Some(removal) = item.removal()
+                    {
+                        self.ask(&removal, Task::Drop);
+                    }
+                }
                 note::Change::KeysLost => self.handle_keys_lost(),
                 note::Change::Leased(session, agreed) => {
                     self.handle_lease_answered(session, agreed);
@@ -388,17 +435,33 @@ impl Keeper {
         }
     }
 
-    fn set(&mut self, what: &What, asker: Option<&Asker>) {
-        let kept = asker.map(|asker| Kept {
+    fn set(&mut self, what: &What, asker: Option<&Asker>, now: Instant) {
+        let item = what.item();
+        // Tor may do what it was asked for before this, and then this must come again.
+        if self.awaits(&item) {
+            let is_kept = asker.is_some() && !what.is_permanent();
+            let task = if is_kept {
+                Task::Restore(item.clone(), false, false)
+            } else {
+                Task::Drop
+            };
+            self.ask(&what.command(), task);
+        }
+        self.items.retain(|kept| !kept.is(&item));
+        // What Tor itself keeps needs nobody else to.
+        let Some(asker) = asker.filter(|_| !what.is_permanent()) else {
+            return;
+        };
+        // Who has sent it may have left since.
+        let is_present = self.present.values().any(|owner| *owner == asker.owner);
+        let kept = Kept {
             what: what.clone(),
             owner: asker.owner.clone(),
             grace: asker.grace,
-            until: None,
+            until: (!is_present).then(|| now + asker.grace),
             state: State::There,
             is_leaving: false,
-        });
-        self.items.retain(|kept| kept.item() != what.item());
-        let Some(kept) = kept else { return };
+        };
         let is_of_owner =
             |other: &&Kept| other.owner == kept.owner && !matches!(other.what, What::Onion(_));
         if self.items.iter().filter(is_of_owner).count() < MOST_NOTED {

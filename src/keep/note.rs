@@ -29,12 +29,13 @@ pub(super) enum Change {
 }
 
 impl Note {
-    pub(super) fn of(fields: &Fields, has_keys: bool) -> Option<Self> {
+    pub(super) fn of(fields: &Fields) -> Option<Self> {
         match fields {
             Fields::ClientAuthAdd(key) => Some(Self::AddKey(Box::new(key.clone()))),
             Fields::ClientAuthRemove(onion) => Some(Self::RemoveKey(onion.clone())),
             Fields::MapAddress(_) => Some(Self::Map),
-            Fields::SetConf(_) | Fields::ResetConf(_) | Fields::LoadConf(_) if has_keys => {
+            // A key may be on its way that Tor has not taken yet.
+            Fields::SetConf(_) | Fields::ResetConf(_) | Fields::LoadConf(_) => {
                 Some(Self::Configuration)
             }
             Fields::GetInfo(keys) if keys.iter().any(|key| is_list(key).is_some()) => {
@@ -47,9 +48,6 @@ impl Note {
     pub(super) fn changes(self, answer: &[u8]) -> Vec<Change> {
         let agreed = answer.starts_with(b"25");
         match self {
-            Self::AddKey(key) if agreed && key.permanent => {
-                vec![Change::Removed(Item::Key(key.onion.lower()))]
-            }
             Self::AddKey(key) if agreed => vec![Change::Set(What::Key(*key))],
             Self::RemoveKey(onion) if agreed => vec![Change::Removed(Item::Key(onion.lower()))],
             Self::Configuration if agreed => vec![Change::KeysLost],

@@ -15,20 +15,31 @@ use crate::tor::leg::Leg;
 impl Keeper {
     /// Tor is there, and has forgotten everything. Returns whether commands must wait.
     pub fn handle_tor_up(&mut self, now: Instant) -> bool {
-        self.restore(now, true);
+        self.ends = 0;
+        self.hold = (!self.items.is_empty()).then(|| now + HOLD);
+        self.restore(now);
         self.is_restoring()
     }
 
-    pub(super) fn restore(&mut self, now: Instant, is_told: bool) {
-        self.stage = Stage::There;
-        let mut asked = Vec::new();
+    fn restore(&mut self, now: Instant) {
+        let is_told = self.hold.is_some();
         self.items.sort_by_key(Kept::rank);
-        for kept in &mut self.items {
-            kept.state = State::Asked;
-            asked.push((kept.command(), kept.item()));
+        let mut asked = Vec::new();
+        for kept in &self.items {
+            let item = kept.item();
+            // Its owner has asked for it anew already.
+            if !self.awaits(&item) {
+                asked.push((kept.command(), item));
+            }
         }
-        if !asked.is_empty() {
-            self.stage = Stage::Restoring(asked.len(), now + HOLD, is_told);
+        for (_, item) in &asked {
+            if let Some(kept) = self.find(item) {
+                kept.state = State::Asked;
+            }
+        }
+        self.stage = Stage::Restoring(asked.len(), self.hold.unwrap_or(now + HOLD));
+        if asked.is_empty() {
+            self.finish_restoring();
         }
         for (command, item) in asked {
             self.ask(&command, Task::Restore(item, is_told, true));
@@ -41,12 +52,17 @@ impl Keeper {
 
     /// Tor has answered a try to restore something.
     pub(super) fn restored(&mut self, item: &Item, is_told: bool, answer: &[u8], now: Instant) {
-        if let Item::Key(_) = item
-            && self.repairing > 0
-        {
-            self.repairing -= 1;
+        // Of several commands about it only the last says what Tor has.
+        if !self.awaits(item) {
+            self.note_answer(item, is_told, answer, now);
         }
-        let in_time = matches!(self.stage, Stage::Restoring(..));
+        if !self.awaits_keys() && std::mem::take(&mut self.repair_is_due) {
+            self.repair();
+        }
+    }
+
+    fn note_answer(&mut self, item: &Item, is_told: bool, answer: &[u8], now: Instant) {
+        let in_time = self.hold.is_some();
         let Some(kept) = self.find(item) else {
             return;
         };
@@ -67,11 +83,11 @@ impl Keeper {
                 State::Failed { tries, .. } | State::Tried(tries) => tries,
                 _ => 0,
             };
-            let is_collision = answer == COLLIDES && !is_told && tries < COLLISION.1;
-            let pause = if is_collision {
-                COLLISION.0
-            } else {
-                LONGEST.min(Duration::from_secs(1) * 2_u32.saturating_pow(tries.min(6)))
+            // Tor may not have noticed yet that the connection of before has ended.
+            let early = if answer == COLLIDES { COLLISION.1 } else { 0 };
+            let pause = match tries.checked_sub(early) {
+                None => COLLISION.0,
+                Some(tries) => LONGEST.min(Duration::from_secs(1) * 2_u32.pow(tries.min(6))),
             };
             let line = answer.split(|&octet| octet == b'\r').next();
             kept.state = State::Failed {
@@ -81,17 +97,13 @@ impl Keeper {
                 is_told,
             };
         }
-        if self.repairing == 0 && std::mem::take(&mut self.repair_is_due) {
-            self.repair();
-        }
     }
 
     pub(super) fn finish_restoring(&mut self) {
-        let Stage::Restoring(_, _, is_told) = self.stage else {
-            return;
-        };
-        self.stage = Stage::There;
-        if !is_told {
+        if let Stage::Restoring(..) = self.stage {
+            self.stage = Stage::There;
+        }
+        if self.hold.take().is_none() {
             return;
         }
         self.outputs.push_back(Output::Ready);
@@ -122,19 +134,19 @@ impl Keeper {
 
     /// Tor has dropped the temporary keys, as it does at a change of its configuration.
     pub fn handle_keys_lost(&mut self) {
-        if self.repairing > 0 {
+        if self.awaits_keys() {
             self.repair_is_due = true;
-        } else if matches!(self.stage, Stage::There) {
+        } else if matches!(self.stage, Stage::There | Stage::Restoring(..)) {
             self.repair();
         }
     }
 
     pub(super) fn repair(&mut self) {
-        let keys = self.items.iter().filter(|kept| {
-            matches!(kept.what, What::Key(_)) && kept.state == State::There && kept.until.is_none()
-        });
+        let keys = self
+            .items
+            .iter()
+            .filter(|kept| matches!(kept.what, What::Key(_)) && kept.state == State::There);
         let keys: Vec<_> = keys.map(|kept| (kept.command(), kept.item())).collect();
-        self.repairing = keys.len();
         for (command, item) in keys {
             self.ask(&command, Task::Restore(item, false, false));
         }
@@ -142,26 +154,28 @@ impl Keeper {
 
     /// The keeper's connection has ended; whether Tor has too, shows soon.
     pub fn handle_gone(&mut self, now: Instant) {
-        let is_told = matches!(self.stage, Stage::Restoring(_, _, true));
-        let was_away = matches!(self.stage, Stage::Away);
-        self.lose("it closed the connection");
-        if !was_away {
-            self.stage = Stage::Broken(now + GLANCE, is_told);
+        self.lose("it closed the connection", now);
+        if !matches!(self.stage, Stage::Away) {
+            // A Tor that is full closes each, and is not to be kept busy with that.
+            let pause = GLANCE * 4_u32.saturating_pow(self.ends.min(6));
+            self.ends = self.ends.saturating_add(1);
+            self.stage = Stage::Broken(now + pause.min(LONGEST));
         }
     }
 
     /// Tor has ended.
-    pub fn handle_tor_gone(&mut self, cause: &str) {
-        self.lose(cause);
+    pub fn handle_tor_gone(&mut self, cause: &str, now: Instant) {
+        self.lose(cause, now);
+        self.hold = None;
         self.leases.owed.clear();
         self.end_all_leases();
         self.stage = Stage::Away;
     }
 
-    pub(super) fn lose(&mut self, cause: &str) {
+    fn lose(&mut self, cause: &str, now: Instant) {
         self.leg.poll_transmit().zeroize();
         self.leg = Leg::default();
-        (self.repairing, self.repair_is_due) = (0, false);
+        self.repair_is_due = false;
         for task in std::mem::take(&mut self.tasks) {
             let asker = match task {
                 Task::Add(asker, ..) | Task::Delete(asker, _) => asker,
@@ -170,6 +184,9 @@ impl Keeper {
                         && let What::Onion(service) = &mut kept.what
                     {
                         service.holder = None;
+                        // It waits again.
+                        let waits = !service.is_detached;
+                        kept.until = waits.then(|| now + kept.grace);
                     }
                     asker
                 }
@@ -196,17 +213,6 @@ impl Keeper {
 
     /// Does what is due. `tor_is_there` says whether the daemon's other connection lives.
     pub fn handle_time(&mut self, now: Instant, tor_is_there: bool, write: &mut Write<'_>) {
-        match self.stage {
-            Stage::Broken(at, is_told) if at <= now => {
-                if tor_is_there {
-                    self.restore(now, is_told);
-                } else {
-                    self.stage = Stage::Away;
-                }
-            }
-            Stage::Restoring(_, until, _) if until <= now => self.finish_restoring(),
-            _ => {}
-        }
         let ended = |kept: &&Kept| kept.until.is_some_and(|until| until <= now);
         let ended: Vec<_> = self.items.iter().filter(ended).map(Kept::item).collect();
         for item in &ended {
@@ -214,6 +220,20 @@ impl Keeper {
         }
         if ended.iter().any(|item| matches!(item, Item::Onion(_))) {
             self.try_to_store(write);
+        }
+        match self.stage {
+            Stage::Broken(at) if at <= now => {
+                if tor_is_there {
+                    self.restore(now);
+                } else {
+                    self.handle_tor_gone("it closed the connection", now);
+                }
+            }
+            Stage::Restoring(_, until) if until <= now => self.finish_restoring(),
+            _ => {}
+        }
+        if self.hold.is_some_and(|until| until <= now) {
+            self.finish_restoring();
         }
         if !matches!(self.stage, Stage::There) {
             return;

@@ -1,5 +1,7 @@
 //! Keeping on a time of its own, with a Tor that says what the test wants.
 
+mod overlaps;
+
 use proptest::prelude::*;
 
 use super::service::tests::add;
@@ -133,10 +135,11 @@ impl Scene {
             permanent: false,
         };
         let note = self.keeper.note(&Fields::ClientAuthAdd(key)).unwrap();
-        self.keeper.handle_noted(note, Some(&asker), b"250 OK\r\n");
+        self.keeper
+            .handle_noted(note, Some(&asker), b"250 OK\r\n", self.now);
         let note = self.keeper.note(&Fields::MapAddress(Vec::new())).unwrap();
         self.keeper
-            .handle_noted(note, Some(&asker), b"250-a=b\r\n250 x=x\r\n");
+            .handle_noted(note, Some(&asker), b"250-a=b\r\n250 x=x\r\n", self.now);
         self.outputs();
         asker
     }
@@ -161,12 +164,12 @@ fn a_tor_that_ends_at_any_point_of_a_restore_is_begun_with_anew() {
     for answered in 0..=ALL.len() {
         let mut scene = Scene::new();
         scene.fill();
-        scene.keeper.handle_tor_gone("x");
+        scene.keeper.handle_tor_gone("x", scene.now);
         assert!(scene.up());
         let commands = scene.commands();
         are_all(&commands);
         scene.answer(&commands[..answered]);
-        scene.keeper.handle_tor_gone("x");
+        scene.keeper.handle_tor_gone("x", scene.now);
         scene.told();
         assert!(scene.up());
         let commands = scene.commands();
@@ -188,7 +191,7 @@ fn a_hundred_restarts_leave_what_was() {
     let mut scene = Scene::new();
     scene.fill();
     for _ in 0..100 {
-        scene.keeper.handle_tor_gone("x");
+        scene.keeper.handle_tor_gone("x", scene.now);
         assert!(scene.up() && scene.keeper.is_restoring());
         let commands = scene.commands();
         are_all(&commands);
@@ -203,7 +206,7 @@ fn a_hundred_restarts_leave_what_was() {
 fn commands_wait_for_a_silent_tor_for_a_while_only() {
     let mut scene = Scene::new();
     scene.fill();
-    scene.keeper.handle_tor_gone("x");
+    scene.keeper.handle_tor_gone("x", scene.now);
     scene.up();
     let commands = scene.commands();
     scene.answer(&commands[..1]);
@@ -221,7 +224,7 @@ fn commands_wait_for_a_silent_tor_for_a_while_only() {
 fn what_tor_refuses_is_tried_less_and_less_often() {
     let mut scene = Scene::new();
     scene.fill();
-    scene.keeper.handle_tor_gone("x");
+    scene.keeper.handle_tor_gone("x", scene.now);
     scene.up();
     let commands = scene.commands();
     scene.answer(&commands[..2]);
@@ -339,7 +342,7 @@ fn what_an_owner_who_has_left_set_is_not_restored_for_ever() {
     scene.fill();
     scene.asker(101);
     scene.keeper.handle_left(100, scene.now);
-    scene.keeper.handle_tor_gone("x");
+    scene.keeper.handle_tor_gone("x", scene.now);
     scene.pass(MINUTE);
     assert_eq!(
         scene.keeper.items.len(),
@@ -408,13 +411,13 @@ proptest! {
     ) {
         let mut scene = Scene::new();
         scene.fill();
-        scene.keeper.handle_tor_gone("x");
+        scene.keeper.handle_tor_gone("x", scene.now);
         scene.up();
         for (index, text) in says.iter().enumerate() {
             scene.hear(text, index % 7 == 0);
             scene.pass(Duration::from_millis(100));
         }
-        scene.keeper.handle_tor_gone("x");
+        scene.keeper.handle_tor_gone("x", scene.now);
         scene.outputs();
         scene.up();
         prop_assert!(scene.commands().len() <= ALL.len());

@@ -18,9 +18,11 @@ use crate::tor::fence::Fence;
 use crate::wire::event::{Event, EventKind, EventMask};
 use crate::wire::refusal::Refusal;
 
-/// The time between tries to reach a Tor because a command needs it, and to open the keeper's
-/// connection where none can be had.
+/// The time between tries to reach a Tor because a command needs it.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// The longest time between tries to reach a Tor that must be given something.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// The keeper, and its way to Tor.
 pub(super) struct Keeping {
@@ -226,7 +228,7 @@ impl Daemon {
         keeping.link = None;
         keeping.deadline = None;
         keeping.has_news = true;
-        keeping.keeper.handle_tor_gone(cause);
+        keeping.keeper.handle_tor_gone(cause, Instant::now());
         let was_untold = std::mem::take(&mut keeping.is_untold);
         self.take_keeper_outputs();
         was_untold
@@ -236,6 +238,13 @@ impl Daemon {
     pub(super) fn keeper_has_news(&mut self) {
         if let Some(keeping) = &mut self.keeping {
             keeping.has_news = true;
+            // Who has waited for it does not make it be tried again.
+            keeping.tried = Some(Instant::now());
+            if keeping.keeper.is_needed()
+                && let Some(tor) = &mut self.tor
+            {
+                tor.upstream.hasten(Instant::now() + LONGEST);
+            }
         }
     }
 
@@ -288,18 +297,18 @@ impl Daemon {
             zeroize::Zeroize::zeroize(octets);
         }
         if ended {
-            self.keeper_hung_up(Duration::ZERO);
+            self.keeper_hung_up();
         } else if again {
             self.queue.push_once(Source::Keeper);
         }
         self.flush_keeper();
     }
 
-    fn keeper_hung_up(&mut self, pause: Duration) {
+    fn keeper_hung_up(&mut self) {
         if let Some(keeping) = &mut self.keeping {
             keeping.link = None;
             keeping.deadline = None;
-            keeping.keeper.handle_gone(Instant::now() + pause);
+            keeping.keeper.handle_gone(Instant::now());
         }
     }
 
@@ -315,7 +324,7 @@ impl Daemon {
                 }
                 Err(cause) => {
                     log::warn!("what is kept cannot be given to Tor: {cause}");
-                    self.keeper_hung_up(PAUSE);
+                    self.keeper_hung_up();
                 }
             }
         }
@@ -414,7 +423,7 @@ impl Daemon {
         }
         if keeping.deadline.is_some_and(|deadline| deadline <= now) {
             log::warn!("Tor does not answer what is kept for it");
-            self.keeper_hung_up(Duration::ZERO);
+            self.keeper_hung_up();
         }
         if let Some(keeping) = &mut self.keeping {
             let mut write = writer(keeping.store.clone());

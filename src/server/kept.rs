@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::daemon::Daemon;
 use super::keeper::{Keeping, writer};
 use crate::command::Verb;
-use crate::controller::{Plan, Stage, Wait};
+use crate::controller::{Plan, Wait};
 use crate::keep::{Asker, ConfChange, Note, Outcome, concerns};
 use crate::policy::identity::{self, Identity, Owner};
 use crate::sys::{peer, process};
@@ -81,10 +81,10 @@ impl Daemon {
         if keeping.keeper.is_restoring() {
             return Some(Wait::Restore);
         }
-        if keeping.keeper.is_needed() && self.is_tor_coming() {
+        let is_made = matches!(verb_of(command), Some(Verb::AddOnion | Verb::DelOnion));
+        if (is_made || keeping.keeper.is_needed()) && self.is_tor_coming() {
             return Some(Wait::Restore);
         }
-        let is_made = matches!(verb_of(command), Some(Verb::AddOnion | Verb::DelOnion));
         if is_made && !connection.is_quiet() {
             return Some(Wait::Answers);
         }
@@ -155,6 +155,20 @@ impl Daemon {
         }
         let mut write = writer(keeping.store.clone());
         let keeper = &mut keeping.keeper;
+        // What is kept already can be taken up by its owner, though nothing new would be kept.
+        let asker = match (&fields, &owner, asker) {
+            (Fields::AddOnion(fields), Some(owner), None)
+                if keeper.has_service(&fields.key, owner) =>
+            {
+                Some(Asker {
+                    key: connection.key,
+                    session,
+                    owner: owner.clone(),
+                    grace: Duration::ZERO,
+                })
+            }
+            (.., asker) => asker,
+        };
         let outcome = match (fields, asker) {
             (Fields::AddOnion(fields), Some(asker)) => {
                 keeper.handle_add(asker, fields, most, Instant::now(), &mut write)
@@ -188,9 +202,7 @@ impl Daemon {
             Outcome::OfTor => Kept::Plan(plan),
             Outcome::Reply(reply) => Kept::Reply(reply),
             Outcome::Later => {
-                if connection.stage < Stage::Gone {
-                    connection.wait = Wait::Kept;
-                }
+                connection.wait = Wait::Kept;
                 Kept::Later
             }
         }
@@ -210,7 +222,10 @@ impl Daemon {
             let session = connection.conversation.id();
             keeping.keeper.with_own(session, owner, keys, reply)
         } else {
-            keeping.keeper.handle_noted(note, asker.as_ref(), &reply);
+            let now = Instant::now();
+            keeping
+                .keeper
+                .handle_noted(note, asker.as_ref(), &reply, now);
             reply
         };
         self.flush_keeper();

@@ -98,7 +98,9 @@ impl Daemon {
         let is_work_to_do = connection.wait == Wait::Work && !self.work.is_done();
         if connection.stage == Stage::Gone {
             let must_wait = matches!(connection.wait, Wait::Answers | Wait::Room);
-            let cannot = is_work_to_do || (must_wait && !connection.can_go_on());
+            let cannot = is_work_to_do
+                || connection.wait == Wait::Kept
+                || (must_wait && !connection.can_go_on());
             return cannot.then_some(Next::Close);
         }
         // Until the other thread has sent those, nobody knows how much of them will wait.

@@ -38,6 +38,10 @@ pub fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
 /// Puts a text in the place of a store, so that at every instant the path is the old one or the new
 /// one, whole.
 pub fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    // What cannot be read at the next start is of no use.
+    if text.len() as u64 > MOST {
+        return Err(io::Error::other("there is more than 16 MiB to be written"));
+    }
     let mut file = atomic_write_file::OpenOptions::new()
         .mode(0o600)
         .preserve_mode(false)

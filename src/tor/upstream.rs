@@ -159,6 +159,13 @@ impl Upstream {
         (Some(failure), Vec::new())
     }
 
+    /// It is tried at this time at the latest.
+    pub fn hasten(&mut self, latest: Instant) {
+        if let State::Away(Some(retry)) = &mut self.state {
+            *retry = latest.min(*retry);
+        }
+    }
+
     /// Something has happened where Tor's socket is: it is tried soon again, whatever was before.
     pub const fn handle_sign_of_life(&mut self) {
         self.wait = RETRY.0;
