@@ -2,6 +2,7 @@
 //! the ends of controllers, of Tor and of the daemon.
 
 mod leases;
+mod overlaps;
 #[path = "../policy/people.rs"]
 #[allow(dead_code, reason = "each file of tests uses a part of it")]
 mod people;

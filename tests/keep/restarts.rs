@@ -8,14 +8,14 @@ use nix::unistd::Pid;
 use super::*;
 
 /// The key of a client, and the service that it is for.
-const CLIENT: &str = "x25519:aPDX0zMYPlkNGdC+Zxnvl1T3pFmqVRdnTRBSJCMkvEg=";
+pub const CLIENT: &str = "x25519:aPDX0zMYPlkNGdC+Zxnvl1T3pFmqVRdnTRBSJCMkvEg=";
 
 /// Waits for the event that says so, and takes no notice of others.
 fn hears(controller: &mut Controller, event: &str) {
     while controller.line() != event {}
 }
 
-fn keys(home: &Home) -> String {
+pub fn keys(home: &Home) -> String {
     let mut tor = Controller::at(&home.socket());
     tor.ok("AUTHENTICATE");
     tor.ask("ONION_CLIENT_AUTH_VIEW")
@@ -52,11 +52,8 @@ fn everything_is_there_before_the_first_command() {
         hears(&mut owner, "650 TOR DOWN");
         let away = owner.ask("GETINFO version status/circuit-established");
         assert!(away.starts_with("551 Tor is not reachable: "), "{away}");
-        assert_eq!(
-            owner.ask(&add("Port=80")),
-            COLLIDES,
-            "it is this controller's"
-        );
+        let away = owner.ask(&add("Port=80"));
+        assert!(away.starts_with("551 Tor is not reachable: "), "{away}");
         pair.tor = pair.home.start();
         // Whatever comes first finds everything.
         let mut reply = owner.ask("ONION_CLIENT_AUTH_VIEW");
