@@ -3,6 +3,7 @@
 
 mod conf;
 mod live;
+mod onions;
 #[path = "../policy/people.rs"]
 #[allow(
     dead_code,

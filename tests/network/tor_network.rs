@@ -48,6 +48,8 @@ pub struct Network {
     pub exits: Vec<Node>,
     /// Where the client takes SOCKS.
     pub socks: SocketAddr,
+    /// The lines of a torrc that lead to it.
+    everywhere: String,
     _authority: Node,
     _names: Names,
 }
@@ -101,9 +103,20 @@ impl Network {
             client,
             exits,
             socks,
+            everywhere,
             _authority: authority,
             _names: names,
         }
+    }
+
+    /// One more client, without a proxy.
+    #[track_caller]
+    pub fn another(&self) -> Node {
+        let home = Home::bare();
+        home.add(&format!("{}SocksPort 0", self.everywhere));
+        let node = Node::start(home);
+        node.is_ready(self.exits.len() + 1);
+        node
     }
 }
 

@@ -237,7 +237,7 @@ fn it_is_told_that_tor_is_there_when_nothing_is_left_to_restore() {
     scene.fill();
     scene.keeper.handle_left(100, scene.now);
     scene.keeper.handle_tor_gone("x", scene.now);
-    scene.now += MINUTE - Duration::from_millis(10);
+    scene.now += MINUTE.saturating_sub(GLANCE / 2);
     assert!(scene.up());
     scene.keeper.handle_gone(scene.now);
     assert!(scene.keeper.is_restoring());
