@@ -2,10 +2,12 @@
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
+
+use super::process;
 
 /// The mode of the file.
 const MODE: u32 = 0o600;
@@ -39,8 +41,8 @@ impl Journal {
     /// Opens whatever file the path leads to by now; it is made if there is none.
     pub fn reopen(&mut self) -> io::Result<()> {
         self.file = None;
-        self.is_torn = false;
         let file = OpenOptions::new()
+            .read(true)
             .append(true)
             .create(true)
             .mode(MODE)
@@ -50,9 +52,17 @@ impl Journal {
         if !found.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }
+        if found.uid() != process::uid() {
+            return Err(io::Error::other("it belongs to another user"));
+        }
         if found.permissions().mode() & 0o777 != MODE {
             file.set_permissions(Permissions::from_mode(MODE))?;
         }
+        let mut last = [b'\n'];
+        if let Some(at) = found.len().checked_sub(1) {
+            file.read_exact_at(&mut last, at)?;
+        }
+        self.is_torn = last != [b'\n'];
         self.file = Some(file);
         Ok(())
     }
@@ -117,9 +127,20 @@ mod tests {
         assert_eq!(std::fs::read(&moved).unwrap(), b"old\none\ntwo\n");
         assert_eq!(moved.metadata().unwrap().permissions().mode() & 0o777, MODE);
         journal.reopen().unwrap();
-        journal.is_torn = true;
         journal.write(b"three\n").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"\nthree\n");
+        assert_eq!(std::fs::read(&path).unwrap(), b"three\n");
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_stays_alone_when_the_file_is_opened_anew() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("audit");
+        std::fs::write(&path, "old\ncut").unwrap();
+        let mut journal = Journal::new(&path);
+        journal.write(b"one\n").unwrap();
+        journal.reopen().unwrap();
+        journal.write(b"two\n").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"old\ncut\none\ntwo\n");
     }
 
     #[test]

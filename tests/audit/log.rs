@@ -113,6 +113,22 @@ fn a_log_that_cannot_be_written_is_told_once_and_stops_nothing() {
 }
 
 #[test]
+fn a_log_of_another_user_is_not_written() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new();
+    let path = place.path("audit");
+    fs::write(&path, "").expect("it is new");
+    std::os::unix::fs::chown(&path, Some(1), None).expect("root may");
+    let option = format!("BusAudit {}\nBusAuditRequired 1\n", path.display());
+    let daemon = place.configured(&option).ready();
+    let refused = daemon.connect().ask("SETCONF BusHistory=7");
+    assert_eq!(refused, "551 The audit log cannot be written");
+    assert!(fs::read(&path).expect("it is there").is_empty());
+}
+
+#[test]
 fn where_the_log_is_required_nothing_is_done_without_it() {
     let Some((home, _tor)) = home() else { return };
     let place = Place::new();
