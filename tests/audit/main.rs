@@ -267,6 +267,13 @@ fn what_the_keeper_does_for_a_controller_is_the_controllers() {
     );
     alice.ok("SIGNAL DUMP");
     assert_eq!(action(&mut watcher, 6, 2), line("SIGNAL", "DUMP"));
+    // Whoever leaves has done it all the same.
+    let mut bob = pair.daemon.connect();
+    bob.send("ADD_ONION NEW:BEST Port=80 Flags=Detach\r\nSIGNAL DUMP\r\n");
+    drop(bob);
+    let told = action(&mut watcher, 7, 3);
+    assert!(told.contains(" COMMAND=ADD_ONION ARGS="), "{told}");
+    assert!(action(&mut watcher, 8, 3).contains(" COMMAND=SIGNAL ARGS=DUMP "));
 }
 
 #[test]
