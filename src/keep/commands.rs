@@ -155,7 +155,7 @@ impl Keeper {
         let agreed = answer.starts_with(b"25");
         match task {
             Task::Drop | Task::SetBack(_) => {}
-            Task::BeforeLease => self.before_lease(answer),
+            Task::BeforeLease(number) => self.before_lease(number, answer),
             Task::AfterLease => self.after_lease(answer),
             Task::LookAtLeases => self.look_at_leases(answer),
             Task::Add(asker, fields, most) => {

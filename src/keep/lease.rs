@@ -17,6 +17,8 @@ pub(super) struct Leases {
     options: Vec<String>,
     held: Vec<Lease>,
     busy: Option<Busy>,
+    /// The number of the last command that was under way.
+    last: u64,
     /// What is to be set back, and was not before the keeper's connection ended.
     pub(super) owed: Vec<Fields>,
 }
@@ -33,6 +35,8 @@ struct Lease {
 /// The one command about leased options that is under way.
 #[derive(Debug)]
 struct Busy {
+    /// The number by which the answer about the values before it is known.
+    number: u64,
     session: SessionId,
     holder: String,
     touched: Vec<String>,
@@ -165,8 +169,11 @@ impl Keeper {
             (Stage::Broken(..), _) => true,
             (_, Some(busy)) => busy.session != session || busy.is_sent || busy.before.is_none(),
             (_, None) => {
-                self.ask(&ask_for(&touched), Task::BeforeLease);
+                self.leases.last += 1;
+                let number = self.leases.last;
+                self.ask(&ask_for(&touched), Task::BeforeLease(number));
                 self.leases.busy = Some(Busy {
+                    number,
                     session,
                     holder: holder.to_owned(),
                     touched,
@@ -239,8 +246,10 @@ impl Keeper {
         }
     }
 
-    pub(super) fn before_lease(&mut self, answer: &[u8]) {
-        if let Some(busy) = &mut self.leases.busy {
+    /// Tor has told the values before the command of this number, which may be no more.
+    pub(super) fn before_lease(&mut self, number: u64, answer: &[u8]) {
+        let busy = self.leases.busy.as_mut();
+        if let Some(busy) = busy.filter(|busy| busy.number == number) {
             busy.before = Some(values_in(answer, &busy.touched));
             self.outputs.push_back(Output::News);
         }

@@ -148,8 +148,8 @@ enum Task {
     Delete(Asker, Onion),
     /// Nobody waits for it.
     Drop,
-    /// The values before a change of leased options.
-    BeforeLease,
+    /// The values before the change of leased options that has this number.
+    BeforeLease(u64),
     /// The values after one.
     AfterLease,
     /// The values after a change of somebody's.

@@ -196,7 +196,7 @@ impl Keeper {
                 }
                 Task::Drop
                 | Task::Restore(..)
-                | Task::BeforeLease
+                | Task::BeforeLease(_)
                 | Task::AfterLease
                 | Task::LookAtLeases => continue,
             };

@@ -423,3 +423,37 @@ proptest! {
         prop_assert!(scene.commands().len() <= ALL.len());
     }
 }
+
+/// A change that sets one option.
+fn set(option: &str, value: &str) -> ConfChange {
+    ConfChange::Settings(vec![crate::wire::request::Setting {
+        name: option.into(),
+        value: Some(value.into()),
+    }])
+}
+
+impl Scene {
+    /// A controller begins a change; whether it must wait.
+    fn waits(&mut self, session: SessionId, change: &ConfChange) -> bool {
+        let keeper = &mut self.keeper;
+        keeper.must_wait_for_lease(session, "x", false, change)
+    }
+
+    fn with_leases() -> Self {
+        let mut scene = Self::new();
+        scene.keeper.set_leases(&["A".to_owned(), "B".to_owned()]);
+        scene
+    }
+}
+
+#[test]
+fn the_values_before_one_change_are_not_taken_for_those_of_another() {
+    let mut scene = Scene::with_leases();
+    assert!(scene.waits(1, &set("A", "1")));
+    scene.keeper.handle_left(1, scene.now);
+    assert!(scene.waits(2, &set("B", "1")));
+    scene.hear("250 A=0\r\n", false);
+    assert!(scene.waits(2, &set("B", "1")), "that was of the first");
+    scene.hear("250 B=0\r\n", false);
+    assert!(!scene.waits(2, &set("B", "1")));
+}
