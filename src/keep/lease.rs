@@ -326,6 +326,7 @@ impl Keeper {
             .position(|lease| lease.session == session)
         {
             let Lease { option, before, .. } = self.end_lease(at);
+            self.is_set_back(&option, &before);
             let name = option.into_bytes();
             let setting = |value: Option<Vec<u8>>| Setting {
                 name: name.clone(),
@@ -342,6 +343,23 @@ impl Keeper {
                 )
             };
             self.ask(&back, Task::SetBack(Box::new(back.clone())));
+        }
+    }
+
+    /// An option is set back while the command of somebody else may be under way, to whom it is as
+    /// before then. What was not sent yet asks again, behind that.
+    fn is_set_back(&mut self, option: &str, back: &Values) {
+        let Some(busy) = &mut self.leases.busy else {
+            return;
+        };
+        if !busy.is_sent {
+            self.end_busy();
+            return;
+        }
+        for (name, before) in busy.before.iter_mut().flatten() {
+            if name == option {
+                before.clone_from(back);
+            }
         }
     }
 

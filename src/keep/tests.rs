@@ -439,6 +439,28 @@ impl Scene {
         keeper.must_wait_for_lease(session, "x", false, change)
     }
 
+    /// A controller changes a leased option, which Tor has as `before`, and then as `after`.
+    fn change(&mut self, session: SessionId, option: &str, before: &str, after: &str) {
+        let change = set(option, after);
+        assert!(self.waits(session, &change));
+        self.hear(&format!("250 {option}={before}\r\n"), false);
+        assert!(!self.waits(session, &change));
+        assert_eq!(self.keeper.judge_lease(session, &change), Ok(true));
+        self.keeper.handle_lease_answered(session, true);
+        self.hear(&format!("250 {option}={after}\r\n"), false);
+    }
+
+    fn leased(&mut self) -> Vec<String> {
+        let told = self
+            .outputs()
+            .into_iter()
+            .filter_map(|output| match output {
+                Output::Lease(line) => Some(line),
+                _ => None,
+            });
+        told.collect()
+    }
+
     fn with_leases() -> Self {
         let mut scene = Self::new();
         scene.keeper.set_leases(&["A".to_owned(), "B".to_owned()]);
@@ -456,4 +478,35 @@ fn the_values_before_one_change_are_not_taken_for_those_of_another() {
     assert!(scene.waits(2, &set("B", "1")), "that was of the first");
     scene.hear("250 B=0\r\n", false);
     assert!(!scene.waits(2, &set("B", "1")));
+}
+
+#[test]
+fn what_is_set_back_meanwhile_is_not_the_value_before() {
+    for is_sent in [true, false] {
+        let mut scene = Scene::with_leases();
+        scene.change(1, "A", "0", "1");
+        let same = set("A", "1");
+        assert!(scene.waits(2, &same));
+        if is_sent {
+            scene.hear("250 A=1\r\n", false);
+            assert!(!scene.waits(2, &same));
+            assert_eq!(scene.keeper.judge_lease(2, &same), Ok(true));
+            scene.keeper.handle_left(1, scene.now);
+            scene.hear("250 OK\r\n", true);
+        } else {
+            scene.keeper.handle_left(1, scene.now);
+            scene.hear("250 A=1\r\n", false);
+            scene.hear("250 OK\r\n", true);
+            assert!(scene.waits(2, &same), "it is asked again");
+            scene.hear("250 A=0\r\n", false);
+            assert_eq!(scene.keeper.judge_lease(2, &same), Ok(true));
+        }
+        scene.keeper.handle_lease_answered(2, true);
+        scene.hear("250 A=1\r\n", false);
+        let told = ["TAKEN A 1 x", "ENDED A 1 x", "TAKEN A 2 x"];
+        assert_eq!(scene.leased(), told, "{is_sent}");
+        scene.commands();
+        scene.keeper.handle_left(2, scene.now);
+        assert_eq!(scene.commands(), ["SETCONF A=\"0\""], "{is_sent}");
+    }
 }
