@@ -240,6 +240,15 @@ impl Keeper {
         }
     }
 
+    /// A controller's command was carried out, or is no more. If it was not sent, it was refused
+    /// for a reason that is not the lease's.
+    pub fn end_unsent(&mut self, session: SessionId) {
+        let busy = self.leases.busy.as_ref();
+        if busy.is_some_and(|busy| busy.session == session && !busy.is_sent) {
+            self.end_busy();
+        }
+    }
+
     pub(super) fn end_busy(&mut self) {
         if self.leases.busy.take().is_some() {
             self.outputs.push_back(Output::News);
@@ -315,9 +324,7 @@ impl Keeper {
             .filter(|busy| busy.session == session)
         {
             busy.is_gone = true;
-            if !busy.is_sent {
-                self.end_busy();
-            }
+            self.end_unsent(session);
         }
         while let Some(at) = self
             .leases

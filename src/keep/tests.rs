@@ -469,6 +469,22 @@ impl Scene {
 }
 
 #[test]
+fn a_change_that_is_refused_before_tor_has_it_keeps_nobody_waiting() {
+    let mut scene = Scene::with_leases();
+    assert!(scene.waits(1, &set("A", "1")));
+    scene.hear("250 A=0\r\n", false);
+    assert!(!scene.waits(1, &set("A", "1")));
+    assert!(scene.waits(2, &set("A", "1")));
+    scene.outputs();
+    scene.keeper.end_unsent(2);
+    assert_eq!(scene.outputs(), []);
+    scene.keeper.end_unsent(1);
+    assert_eq!(scene.outputs(), [Output::News]);
+    scene.change(2, "A", "0", "1");
+    assert_eq!(scene.leased(), ["TAKEN A 2 x"]);
+}
+
+#[test]
 fn the_values_before_one_change_are_not_taken_for_those_of_another() {
     let mut scene = Scene::with_leases();
     assert!(scene.waits(1, &set("A", "1")));

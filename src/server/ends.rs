@@ -87,6 +87,8 @@ impl Server {
         if let Some(mut connection) = self.connections.try_remove(key) {
             self.daemon.timers.set_deadline(&mut connection, None);
             self.daemon.leg_has_ended(&mut connection);
+            let session = connection.conversation.id();
+            self.daemon.end_unsent_change(session);
             self.gone -= 1;
             self.resume_accepting();
         }

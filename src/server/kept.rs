@@ -238,6 +238,15 @@ impl Daemon {
         self.keeping.as_deref().is_some_and(has_leases)
     }
 
+    /// A controller's command was carried out, which may have been refused with a change of leased
+    /// options under way.
+    pub(super) fn end_unsent_change(&mut self, session: u64) {
+        if let Some(keeping) = &mut self.keeping {
+            keeping.keeper.end_unsent(session);
+            self.take_keeper_outputs();
+        }
+    }
+
     /// Notes of a controller's will never come to anything.
     pub(super) fn drop_notes(&mut self, notes: impl IntoIterator<Item = Note>) {
         for note in notes {

@@ -264,7 +264,9 @@ impl Daemon {
                 continue;
             }
             let command = rest.get(..ask.length).unwrap_or_default();
-            if self.carry_out(connection, ask.plan, ask.judgement, command) {
+            let is_last = self.carry_out(connection, ask.plan, ask.judgement, command);
+            self.end_unsent_change(connection.conversation.id());
+            if is_last {
                 self.finish(connection);
                 return octets.len();
             }

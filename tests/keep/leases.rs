@@ -168,3 +168,22 @@ fn many_at_once_hold_one_after_the_other() {
         );
     }
 }
+
+#[test]
+fn a_refusal_for_another_reason_keeps_nobody_waiting() {
+    if !has_tor() {
+        return;
+    }
+    let pair = Pair::with(&[
+        LEASE,
+        "BusAudit /dev/full",
+        "BusAuditRequired 1",
+        "BusConfine 0",
+    ]);
+    let mut first = pair.daemon.connect();
+    let mut second = pair.daemon.connect();
+    for controller in [&mut first, &mut second] {
+        let refused = controller.ask("SETCONF __LeaveStreamsUnattached=1");
+        assert_eq!(refused, "551 The audit log cannot be written");
+    }
+}
