@@ -124,8 +124,10 @@ impl Keeper {
     /// Takes the options that are leased.
     pub fn set_leases(&mut self, options: &[String]) {
         self.leases.options = options.to_vec();
-        let is_leased = |lease: &Lease| options.contains(&lease.option);
-        self.leases.held.retain(is_leased);
+        let is_not = |lease: &Lease| !options.contains(&lease.option);
+        while let Some(at) = self.leases.held.iter().position(is_not) {
+            self.end_lease(at);
+        }
     }
 
     /// Whether any option is leased.

@@ -526,3 +526,13 @@ fn what_is_set_back_meanwhile_is_not_the_value_before() {
         assert_eq!(scene.commands(), ["SETCONF A=\"0\""], "{is_sent}");
     }
 }
+
+#[test]
+fn an_option_that_is_leased_no_more_ends_with_its_lease() {
+    let mut scene = Scene::with_leases();
+    scene.change(1, "A", "0", "1");
+    scene.commands();
+    scene.keeper.set_leases(&["B".to_owned()]);
+    assert_eq!(scene.leased(), ["TAKEN A 1 x", "ENDED A 1 x"]);
+    assert!(scene.commands().is_empty() && scene.keeper.leases().is_empty());
+}

@@ -125,6 +125,7 @@ impl Daemon {
     pub(super) fn begin_keeping(&mut self) {
         if let Some(keeping) = &mut self.keeping {
             keeping.keeper.set_leases(&self.options.settings().lease);
+            self.take_keeper_outputs();
         }
         let policy_keeps = self
             .court
