@@ -103,6 +103,15 @@ impl Action {
         Self::new(Some(request.verb()), args, Told::Already)
     }
 
+    /// A request that is a change of options, without the lines that would allow it.
+    #[must_use]
+    pub fn of_settings<B>(request: &RequestOf<B>, names: &Names) -> Self {
+        Self {
+            is_parsed: true,
+            ..Self::of_request(request, names)
+        }
+    }
+
     fn new(verb: Option<Verb>, args: Vec<Vec<u8>>, told: Told) -> Self {
         Self {
             verb,
@@ -237,7 +246,13 @@ pub fn shown<'a>(names: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
 }
 
 fn options(settings: &[Setting], names: &Names) -> Vec<Vec<u8>> {
-    unique(settings.iter().map(|one| names.spell(&one.name)))
+    // Each is looked for among all options: no command may take the time of others with it.
+    let first = settings.iter().take(MOST);
+    let mut told = unique(first.map(|one| names.spell(&one.name)));
+    if settings.len() > MOST {
+        told.push(REST.to_vec());
+    }
+    told
 }
 
 /// The names in their order, each once.
@@ -257,8 +272,16 @@ fn args(fields: &Fields, names: &Names) -> (Vec<Vec<u8>>, Told) {
             let name = |key: &'_ [u8]| match key {
                 [b'+' | b'/', name @ ..] | name => name.to_vec(),
             };
-            let keys: Vec<_> = lines.iter().map(|line| name(&line.key)).collect();
-            unique(keys.iter().map(|key| names.spell(key)))
+            let keys: Vec<_> = lines
+                .iter()
+                .take(MOST)
+                .map(|line| name(&line.key))
+                .collect();
+            let mut told = unique(keys.iter().map(|key| names.spell(key)));
+            if lines.len() > MOST {
+                told.push(REST.to_vec());
+            }
+            told
         }
         Fields::Signal(name) => match Signal::parse(name) {
             Some(signal) => vec![signal.name().into()],

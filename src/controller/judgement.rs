@@ -132,6 +132,12 @@ pub(super) fn action(
     request: &Result<Request<'_>, Refusal>,
 ) -> Action {
     let own = judge.map(|(guard, law)| (law.ledger, &*guard.grants));
+    if let (Ok(request @ (Request::SetConf(_) | Request::ResetConf(_))), false, Some(_)) =
+        (request, watch.is_written, command)
+    {
+        // Its names are known already, and it may be as long as a file.
+        return Action::of_settings(request, watch.names);
+    }
     let fields = match (command, request) {
         (Some(command), _) => {
             let verb = Verb::parse(command.keyword);
