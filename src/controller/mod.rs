@@ -376,6 +376,10 @@ impl Controller {
             self.wait,
             Wait::Answers | Wait::Room | Wait::Work | Wait::Turn | Wait::Kept | Wait::Restore
         );
+        let is_kept = |owed: &Owed| !owed.kept_actions.is_empty();
+        if self.owed.as_deref().is_some_and(is_kept) {
+            return false;
+        }
         let leg = self.leg.as_mut();
         !waits && leg.is_none_or(|leg| leg.is_quiet() && leg.poll_transmit().is_empty())
     }

@@ -21,6 +21,8 @@ pub(super) struct Leases {
     last: u64,
     /// What is to be set back, and was not before the keeper's connection ended.
     pub(super) owed: Vec<Fields>,
+    /// The values after the change under way are to be asked for again.
+    pub(super) after_is_due: bool,
 }
 
 #[derive(Debug)]
@@ -224,20 +226,25 @@ impl Keeper {
         Ok(true)
     }
 
-    /// A change that concerns a lease was answered, or will never be.
-    pub fn handle_lease_answered(&mut self, session: SessionId, agreed: bool) {
-        let Some(busy) = self
-            .leases
-            .busy
-            .as_ref()
-            .filter(|busy| busy.session == session)
-        else {
-            return;
-        };
-        if agreed {
+    /// A change that concerns a lease was answered, or its answer will never come. What Tor has made
+    /// of it, the values say.
+    pub fn handle_lease_answered(&mut self, session: SessionId) {
+        let busy = self.leases.busy.as_ref();
+        if busy.is_some_and(|busy| busy.session == session) {
+            self.ask_after_lease();
+        }
+    }
+
+    pub(super) fn ask_after_lease(&mut self) {
+        if let Some(busy) = &self.leases.busy {
             let fields = ask_for(&busy.touched);
             self.ask(&fields, Task::AfterLease);
-        } else {
+        }
+    }
+
+    /// The keeper's connection has ended: a change that Tor has not got begins anew.
+    pub(super) fn end_unless_sent(&mut self) {
+        if self.leases.busy.as_ref().is_some_and(|busy| !busy.is_sent) {
             self.end_busy();
         }
     }
@@ -259,11 +266,29 @@ impl Keeper {
 
     /// Tor has told the values before the command of this number, which may be no more.
     pub(super) fn before_lease(&mut self, number: u64, answer: &[u8]) {
+        if answer.starts_with(b"552") {
+            return self.forget_unknown(answer);
+        }
         let busy = self.leases.busy.as_mut();
         if let Some(busy) = busy.filter(|busy| busy.number == number) {
             busy.before = Some(values_in(answer, &busy.touched));
             self.outputs.push_back(Output::News);
         }
+    }
+
+    /// Tor does not know some of the leased options, and so has told nothing of the others.
+    fn forget_unknown(&mut self, answer: &[u8]) {
+        let is_quoted = |name: &String| {
+            let quoted = format!("\"{name}\"").to_ascii_lowercase();
+            memchr::memmem::find(&answer.to_ascii_lowercase(), quoted.as_bytes()).is_some()
+        };
+        let options = std::mem::take(&mut self.leases.options);
+        let (unknown, known) = options.into_iter().partition(is_quoted);
+        self.leases.options = known;
+        for name in unknown {
+            self.outputs.push_back(Output::UnknownLease(name));
+        }
+        self.end_busy();
     }
 
     pub(super) fn after_lease(&mut self, answer: &[u8]) {
@@ -381,6 +406,9 @@ impl Keeper {
     }
 
     pub(super) fn look_at_leases(&mut self, answer: &[u8]) {
+        if !answer.starts_with(b"250") {
+            return;
+        }
         let busy = self.leases.busy.as_ref();
         let busy = busy.filter(|busy| busy.is_sent).map(|busy| busy.session);
         let options: Vec<_> = self

@@ -116,6 +116,8 @@ pub enum Output {
     Restored(Owner, String),
     /// The store cannot be written, for this reason.
     NotStored(String),
+    /// Tor has no option of this name, which was to be leased.
+    UnknownLease(String),
 }
 
 /// What becomes of a command.
@@ -428,9 +430,7 @@ impl Keeper {
                     }
                 }
                 note::Change::KeysLost => self.handle_keys_lost(),
-                note::Change::Leased(session, agreed) => {
-                    self.handle_lease_answered(session, agreed);
-                }
+                note::Change::Leased(session) => self.handle_lease_answered(session),
             }
         }
     }

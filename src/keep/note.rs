@@ -25,7 +25,7 @@ pub(super) enum Change {
     Set(What),
     Removed(Item),
     KeysLost,
-    Leased(SessionId, bool),
+    Leased(SessionId),
 }
 
 impl Note {
@@ -53,7 +53,7 @@ impl Note {
             Self::Configuration if agreed => vec![Change::KeysLost],
             Self::Leased(session) => {
                 let keys = agreed.then_some(Change::KeysLost);
-                let leased = Change::Leased(session, agreed);
+                let leased = Change::Leased(session);
                 keys.into_iter().chain([leased]).collect()
             }
             Self::Map => answer

@@ -44,6 +44,9 @@ impl Keeper {
         for (command, item) in asked {
             self.ask(&command, Task::Restore(item, is_told, true));
         }
+        if std::mem::take(&mut self.leases.after_is_due) {
+            self.ask_after_lease();
+        }
         for fields in std::mem::take(&mut self.leases.owed) {
             self.ask(&fields, Task::SetBack(Box::new(fields.clone())));
         }
@@ -168,6 +171,8 @@ impl Keeper {
         self.lose(cause, now);
         self.hold = None;
         self.leases.owed.clear();
+        self.leases.after_is_due = false;
+        self.end_busy();
         self.end_all_leases();
         self.stage = Stage::Away;
     }
@@ -194,16 +199,18 @@ impl Keeper {
                     self.leases.owed.push(*fields);
                     continue;
                 }
-                Task::Drop
-                | Task::Restore(..)
-                | Task::BeforeLease(_)
-                | Task::AfterLease
-                | Task::LookAtLeases => continue,
+                Task::Drop | Task::Restore(..) | Task::BeforeLease(_) | Task::LookAtLeases => {
+                    continue;
+                }
+                Task::AfterLease => {
+                    self.leases.after_is_due = true;
+                    continue;
+                }
             };
             let reply = failed(&format!("Tor is not reachable: {cause}"));
             self.outputs.push_back(Output::Reply(asker, reply));
         }
-        self.end_busy();
+        self.end_unless_sent();
         // What was to be deleted is not there any more.
         self.items.retain(|kept| !kept.is_leaving);
         for kept in &mut self.items {

@@ -446,7 +446,7 @@ impl Scene {
         self.hear(&format!("250 {option}={before}\r\n"), false);
         assert!(!self.waits(session, &change));
         assert_eq!(self.keeper.judge_lease(session, &change), Ok(true));
-        self.keeper.handle_lease_answered(session, true);
+        self.keeper.handle_lease_answered(session);
         self.hear(&format!("250 {option}={after}\r\n"), false);
     }
 
@@ -517,7 +517,7 @@ fn what_is_set_back_meanwhile_is_not_the_value_before() {
             scene.hear("250 A=0\r\n", false);
             assert_eq!(scene.keeper.judge_lease(2, &same), Ok(true));
         }
-        scene.keeper.handle_lease_answered(2, true);
+        scene.keeper.handle_lease_answered(2);
         scene.hear("250 A=1\r\n", false);
         let told = ["TAKEN A 1 x", "ENDED A 1 x", "TAKEN A 2 x"];
         assert_eq!(scene.leased(), told, "{is_sent}");

@@ -397,6 +397,9 @@ impl Daemon {
                 }
                 Output::Restored(owner, line) => self.tell_restored(&owner, &line),
                 Output::NotStored(cause) => log::error!("{cause}"),
+                Output::UnknownLease(name) => {
+                    log::warn!("BusLease {name}: this Tor has no such option");
+                }
             }
         }
     }

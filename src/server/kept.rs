@@ -88,7 +88,8 @@ impl Daemon {
         if is_made && !connection.is_quiet() {
             return Some(Wait::Answers);
         }
-        let change = change_of(command).filter(|_| self.has_leases())?;
+        let has_leases = self.has_leases();
+        let change = has_leases.then(|| change_of(command)).flatten()?;
         if !connection.is_quiet() {
             return Some(Wait::Answers);
         }
@@ -251,10 +252,10 @@ impl Daemon {
     pub(super) fn drop_notes(&mut self, notes: impl IntoIterator<Item = Note>) {
         for note in notes {
             if let (Note::Leased(session), Some(keeping)) = (note, &mut self.keeping) {
-                keeping.keeper.handle_lease_answered(session, false);
+                keeping.keeper.handle_lease_answered(session);
             }
         }
-        self.take_keeper_outputs();
+        self.flush_keeper();
     }
 
     /// The value of `GETINFO kept-onions`: one's own services; those of all for root and for the

@@ -187,3 +187,24 @@ fn a_refusal_for_another_reason_keeps_nobody_waiting() {
         assert_eq!(refused, "551 The audit log cannot be written");
     }
 }
+
+#[test]
+fn an_option_that_tor_does_not_have_hides_no_other() {
+    if !has_tor() {
+        return;
+    }
+    let pair = Pair::with(&["BusLease NoSuchOption __LeaveStreamsUnattached"]);
+    let mut holder = pair.daemon.named("holder");
+    holder.ok("SETCONF __LeaveStreamsUnattached=1");
+    let taken = "__LeaveStreamsUnattached 1 holder";
+    eventually("it is held", || holder.info("leases") == taken);
+    let mut other = pair.daemon.connect();
+    let refused = other.ask("+LOADCONF\r\nDisableNetwork 1\r\n.");
+    assert!(
+        refused.starts_with("553 Transition not allowed: "),
+        "{refused}"
+    );
+    pair.daemon
+        .logs("BusLease NoSuchOption: this Tor has no such option");
+    assert_eq!(holder.info("leases"), taken);
+}
