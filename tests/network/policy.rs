@@ -37,13 +37,18 @@ fn stream(proxy: SocketAddr, user: &str, host: &str, port: u16) -> TcpStream {
 /// Reads events until one begins so, and returns all of them.
 #[track_caller]
 fn until(controller: &mut Controller, start: &str) -> Vec<String> {
-    let mut events = Vec::new();
-    loop {
+    until_after(Vec::new(), controller, start)
+}
+
+/// As [`until`], with what has come already: a reply and the events of its cause are sent by Tor on
+/// two connections, and either can be first.
+#[track_caller]
+fn until_after(seen: Vec<String>, controller: &mut Controller, start: &str) -> Vec<String> {
+    let mut events = seen;
+    while !events.iter().any(|event| event.starts_with(start)) {
         events.push(controller.reply());
-        if events.last().is_some_and(|event| event.starts_with(start)) {
-            return events;
-        }
     }
+    events
 }
 
 /// Asks, and passes over events that come before the reply.
@@ -134,11 +139,11 @@ fn each_sees_and_reaches_its_own() {
         .take(2)
         .map(|exit| exit.id.as_str())
         .collect();
-    let (built, mut seen) = ask(&mut bob, &format!("EXTENDCIRCUIT 0 {}", path.join(",")));
+    let (built, seen) = ask(&mut bob, &format!("EXTENDCIRCUIT 0 {}", path.join(",")));
     let own = built
         .strip_prefix("250 EXTENDED ")
         .unwrap_or_else(|| panic!("{built}"));
-    seen.extend(until(&mut bob, &format!("650 CIRC {own} BUILT ")));
+    let seen = until_after(seen, &mut bob, &format!("650 CIRC {own} BUILT "));
     let of_own = |event: &String| event.split(' ').nth(2) == Some(own);
     assert!(seen.iter().all(of_own), "{seen:?}");
     let (status, _) = ask(&mut bob, "GETINFO circuit-status");
@@ -146,12 +151,12 @@ fn each_sees_and_reaches_its_own() {
         status.starts_with(&format!("250-circuit-status={own} BUILT ")),
         "{status}"
     );
-    let (made, mut events) = ask(
+    let (made, events) = ask(
         &mut alice,
         "ADD_ONION NEW:BEST Flags=DiscardPK Port=80,17600",
     );
     let service = made.split(['=', '\n']).nth(1).expect("an id").to_owned();
-    events.extend(until(&mut alice, "650 HS_DESC UPLOADED "));
+    let events = until_after(events, &mut alice, "650 HS_DESC UPLOADED ");
     let is_of_alice =
         |event: &String| !event.starts_with("650 HS_DESC ") || event.contains(&service);
     assert!(events.iter().all(is_of_alice), "{events:?}");
@@ -159,11 +164,11 @@ fn each_sees_and_reaches_its_own() {
     assert_eq!(reply, format!("552 Unknown circuit \"{own}\""));
     // A stream of nobody's, and what bob is told after all that.
     streams.push(stream(network.socks, "carol", NAME, server.port()));
-    let (reply, mut seen) = ask(&mut bob, &format!("CLOSECIRCUIT {own}"));
+    let (reply, seen) = ask(&mut bob, &format!("CLOSECIRCUIT {own}"));
     assert_eq!(reply, "250 OK");
-    seen.extend(until(&mut bob, &format!("650 CIRC {own} CLOSED ")));
+    let seen = until_after(seen, &mut bob, &format!("650 CIRC {own} CLOSED "));
     assert!(seen.iter().all(of_own), "{seen:?}");
-    let (reply, _) = ask(&mut alice, &format!("CLOSESTREAM {id} 1"));
+    let (reply, seen) = ask(&mut alice, &format!("CLOSESTREAM {id} 1"));
     assert_eq!(reply, "250 OK");
-    until(&mut alice, &format!("650 STREAM {id} CLOSED "));
+    until_after(seen, &mut alice, &format!("650 STREAM {id} CLOSED "));
 }
