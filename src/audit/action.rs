@@ -229,7 +229,7 @@ fn bounded(mut names: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     names
 }
 
-/// Names as they are told: words without a blank or a comma, and no more than [`MOST`] octets.
+/// Names as they are told: words without a blank or a comma, and no more than a thousand octets.
 pub fn shown<'a>(names: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
     let (mut shown, mut room) = (Vec::new(), MOST);
     for name in names {
