@@ -146,7 +146,9 @@ fn a_page_is_reachable_again_after_each_end_of_tor() {
     let network = Network::start();
     let mut node = network.another();
     let server = web("here it is");
-    for keeps_controllers in [false, true] {
+    // Each takes five seconds: the ways to end are shared between the two.
+    let (one, others) = ENDS.split_at(1);
+    for (keeps_controllers, ends) in [(false, one), (true, others)] {
         let place = Place::new();
         let daemon = serve(&place, &node.home)
             .set("BusKeepOnions 600")
@@ -167,7 +169,7 @@ fn a_page_is_reachable_again_after_each_end_of_tor() {
         let (onion, key) = (value("250-ServiceID="), value("250-PrivateKey="));
         is_published(&mut heard, &onion);
         is_reachable(network.socks, &onion, "here it is");
-        for end in ENDS {
+        for &end in ends {
             let begun = restart(&mut node, end);
             if keeps_controllers {
                 // What it is told after this is of the next Tor.
@@ -254,7 +256,7 @@ fn onionshare(place: &Place, home: &Path) -> (Program, String) {
 }
 
 #[test]
-fn onionshare_lives_through_the_ends_of_tor() {
+fn onionshare_lives_through_an_end_of_tor() {
     if !has_network() || !has("onionshare-cli") {
         return;
     }
@@ -269,7 +271,7 @@ fn onionshare_lives_through_the_ends_of_tor() {
     let home = tempfile::tempdir().expect("a directory");
     let (mut program, onion) = onionshare(&place, home.path());
     is_reachable(network.socks, &onion, "shared with all");
-    for end in ENDS {
+    for end in ENDS.into_iter().take(1) {
         let begun = restart(&mut node, end);
         let mut heard = listener(&daemon);
         is_published(&mut heard, &onion);
