@@ -339,7 +339,8 @@ impl Keeper {
         self.services().filter(of_user).count()
     }
 
-    pub(super) fn store(&self, write: &mut Write<'_>) -> Result<(), String> {
+    /// Writes the store as it is, where there is one.
+    pub fn store(&self, write: &mut Write<'_>) -> Result<(), String> {
         if self.is_stored {
             write(&store::text(&self.items))
         } else {
@@ -351,11 +352,6 @@ impl Keeper {
         if let Err(cause) = self.store(write) {
             self.outputs.push_back(Output::NotStored(cause));
         }
-    }
-
-    /// Writes the store as it is.
-    pub fn handle_stored(&self, write: &mut Write<'_>) -> Result<(), String> {
-        self.store(write)
     }
 
     /// Takes what a store has, which is kept up to date from now on. Its services wait for their

@@ -394,7 +394,7 @@ fn a_store_is_read_as_it_was_written() {
         again = Some(text.to_vec());
         Ok(())
     };
-    other.keeper.handle_stored(&mut write).unwrap();
+    other.keeper.store(&mut write).unwrap();
     assert_eq!(again, Some(text.clone()));
     // Without its last line end it is whole.
     for end in 1..text.len() - 1 {

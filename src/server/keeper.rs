@@ -69,7 +69,7 @@ pub(super) fn open(
             .map_err(|cause| unusable(cause.to_string()))?;
         // What cannot be written at the first service is better known now.
         keeper
-            .handle_stored(&mut |text| onions::write(path, text).map_err(|cause| cause.to_string()))
+            .store(&mut |text| onions::write(path, text).map_err(|cause| cause.to_string()))
             .map_err(unusable)?;
     }
     Ok(Some(Box::new(Keeping {

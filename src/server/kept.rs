@@ -30,6 +30,14 @@ pub(super) enum Kept<'a> {
 }
 
 impl Daemon {
+    /// The owner of what a connection makes, as the keeper knows it or the kernel says.
+    fn owner(&self, connection: &Connection) -> Option<Owner> {
+        let session = connection.conversation.id();
+        let known = self.keeping.as_ref();
+        let known = known.and_then(|keeping| keeping.keeper.owner(session));
+        known.cloned().or_else(|| Self::owner_of(connection))
+    }
+
     /// The owner of what a connection makes; none if it owns nothing.
     pub(super) fn owner_of(connection: &Connection) -> Option<Owner> {
         if let Some(guard) = &connection.guard {
@@ -56,13 +64,8 @@ impl Daemon {
             Some(seconds) => Duration::from_secs(seconds),
             None => self.options.settings().keep_onions,
         };
-        let owner = owner.filter(|_| !grace.is_zero())?.clone();
-        Some(Asker {
-            key: connection.key,
-            session: connection.conversation.id(),
-            owner,
-            grace,
-        })
+        let owner = owner.filter(|_| !grace.is_zero())?;
+        Some(asker(connection, owner, grace))
     }
 
     /// The reason why a command for Tor must wait for the keeper, if it must.
@@ -73,11 +76,7 @@ impl Daemon {
         command: &[u8],
     ) -> Option<Wait> {
         let keeping = self.keeping.as_ref()?;
-        let command = match plan {
-            Plan::Relay { .. } => command,
-            Plan::Ask(query) => &query.command,
-            Plan::Bus(_) | Plan::Refuse(_) | Plan::Reply(_) => return None,
-        };
+        let command = for_tor(plan, command)?;
         if keeping.keeper.is_restoring() {
             return Some(Wait::Restore);
         }
@@ -112,13 +111,9 @@ impl Daemon {
         plan: Plan<'a>,
         command: &[u8],
     ) -> Kept<'a> {
-        if self.keeping.is_none() {
+        let text = for_tor(&plan, command).filter(|_| self.keeping.is_some());
+        let Some(text) = text else {
             return Kept::Plan(plan);
-        }
-        let text = match &plan {
-            Plan::Relay { .. } => command,
-            Plan::Ask(query) => &query.command,
-            Plan::Bus(_) | Plan::Refuse(_) | Plan::Reply(_) => return Kept::Plan(plan),
         };
         if let Some(keeping) = &mut self.keeping
             && keeping.keeper.has_leases()
@@ -141,8 +136,8 @@ impl Daemon {
         let Some(fields) = fields_of(text) else {
             return Kept::Plan(plan);
         };
-        let owner = Self::owner_of(connection);
-        let asker = self.asker(connection, owner.as_ref());
+        let owner = self.owner(connection);
+        let keeps = self.asker(connection, owner.as_ref());
         let most = self.options.settings().max_onions;
         let session = connection.conversation.id();
         let Some(keeping) = &mut self.keeping else {
@@ -157,20 +152,15 @@ impl Daemon {
         let mut write = writer(keeping.store.clone());
         let keeper = &mut keeping.keeper;
         // What is kept already can be taken up by its owner, though nothing new would be kept.
-        let asker = match (&fields, &owner, asker) {
+        let keeps = match (&fields, &owner, keeps) {
             (Fields::AddOnion(fields), Some(owner), None)
                 if keeper.has_service(&fields.key, owner) =>
             {
-                Some(Asker {
-                    key: connection.key,
-                    session,
-                    owner: owner.clone(),
-                    grace: Duration::ZERO,
-                })
+                Some(asker(connection, owner, Duration::ZERO))
             }
-            (.., asker) => asker,
+            (.., keeps) => keeps,
         };
-        let outcome = match (fields, asker) {
+        let outcome = match (fields, keeps) {
             (Fields::AddOnion(fields), Some(asker)) => {
                 keeper.handle_add(asker, fields, most, Instant::now(), &mut write)
             }
@@ -179,12 +169,7 @@ impl Daemon {
             }
             (Fields::DelOnion(onion), _) => {
                 let owner = owner.as_ref();
-                let asker = owner.map(|owner| Asker {
-                    key: connection.key,
-                    session,
-                    owner: owner.clone(),
-                    grace: Duration::ZERO,
-                });
+                let asker = owner.map(|owner| asker(connection, owner, Duration::ZERO));
                 keeper.handle_delete(asker, owner, &onion, &mut write)
             }
             (fields, _) => {
@@ -214,7 +199,7 @@ impl Daemon {
         let Some(note) = connection.controller.owed().notes.pop_front() else {
             return reply;
         };
-        let owner = Self::owner_of(connection);
+        let owner = self.owner(connection);
         let asker = self.asker(connection, owner.as_ref());
         let Some(keeping) = &mut self.keeping else {
             return reply;
@@ -281,6 +266,24 @@ impl Daemon {
         // It does not end with the connection, as the sequel thinks.
         connection.controller.owed().onions.clear();
         shown
+    }
+}
+
+fn asker(connection: &Connection, owner: &Owner, grace: Duration) -> Asker {
+    Asker {
+        key: connection.key,
+        session: connection.conversation.id(),
+        owner: owner.clone(),
+        grace,
+    }
+}
+
+/// The command that a plan has for Tor, of which this is the one that came.
+fn for_tor<'a>(plan: &'a Plan<'_>, command: &'a [u8]) -> Option<&'a [u8]> {
+    match plan {
+        Plan::Relay { .. } => Some(command),
+        Plan::Ask(query) => Some(&query.command),
+        Plan::Bus(_) | Plan::Refuse(_) | Plan::Reply(_) => None,
     }
 }
 
