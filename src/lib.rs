@@ -50,7 +50,7 @@
 //! - [`account`]: the octets that each user makes the daemon hold, and their bounds. Not who loses
 //!   what when one is exceeded: `server::memory`, and for what comes faster than the loop has its
 //!   turns, the subscribers of [`bus`].
-//! - [`auth`]: the cookie and the proofs of who knows it. Not who asks for them.
+//! - [`auth`]: cookies, passwords, and the proofs of who knows one. Not who asks for them.
 //! - [`policy`]: what each controller may do: identity, the files' blocks, and the verdict on a
 //!   command by its [fields](wire::fields). No sockets, no files, nothing of Tor's but whose it is.
 //! - [`audit`]: who did what: actions by their names, and what came from outside the bus. No files:

@@ -38,6 +38,14 @@ Examples:
   onionbus post --as bob @alice -- --not-an-option
   tail -f log | onionbus post --as log @all";
 
+const HASH_HELP: &str = "\
+On a terminal the password is asked for and not shown; else it is the first line of standard
+input. Tor takes the hash too, as HashedControlPassword.
+
+Examples:
+  onionbus hash-password
+  onionbus hash-password < file-with-the-password";
+
 const WATCH_HELP: &str = "\
 Examples:
   onionbus watch                             every message to all
@@ -145,6 +153,13 @@ pub enum Command {
     /// Say what a policy grants, without a daemon
     #[command(subcommand)]
     Policy(Policy),
+    /// Hash a password as Tor does, for an option file
+    #[command(after_help = HASH_HELP)]
+    HashPassword {
+        // Taken so that it can be refused with the reason.
+        #[arg(hide = true, value_hint = ValueHint::Other)]
+        password: Option<OsString>,
+    },
     /// Print the completions for a shell
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {

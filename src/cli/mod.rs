@@ -8,6 +8,7 @@ mod command;
 mod completions;
 mod conf;
 mod controllers;
+mod hash_password;
 mod info;
 mod learn;
 mod login;
@@ -75,6 +76,7 @@ fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Policy(Policy::Try(arguments)) => policy::try_command(arguments, out),
         Command::Policy(Policy::Show(arguments)) => policy::show(arguments, out),
         Command::Policy(Policy::Learn(arguments)) => learn::run(arguments, out),
+        Command::HashPassword { password } => hash_password::run(password.as_deref(), out),
         Command::Completions { shell } => completions::run(*shell, out),
     }
 }
