@@ -20,6 +20,7 @@ fn item(spec: &Spec) -> String {
         Kind::Words => "Ar option ...",
         Kind::Tor => "Cm unix: Ns Ar path | Ar host : Ns Ar port | Cm none",
         Kind::Secret => "Ar text",
+        Kind::Passwords => "Ar hash",
         Kind::User => "Ar user",
         Kind::Severity => "Cm debug | info | notice | warn | err",
         Kind::Sockets => "Ar socket",

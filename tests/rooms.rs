@@ -44,7 +44,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("lib", &[]),
     ("logging", &["command", "wire", "sys::process"]),
     ("main", &["cli"]),
-    ("options", &["command", "wire", "sys"]),
+    ("options", &["command", "wire", "auth", "sys"]),
     ("outbox", &["command", "sys", "account"]),
     ("policy", &["command", "wire"]),
     ("server", ALL),

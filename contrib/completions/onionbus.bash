@@ -34,6 +34,9 @@ _onionbus() {
             onionbus,controllers)
                 cmd="onionbus__subcmd__controllers"
                 ;;
+            onionbus,hash-password)
+                cmd="onionbus__subcmd__hash__subcmd__password"
+                ;;
             onionbus,help)
                 cmd="onionbus__subcmd__help"
                 ;;
@@ -93,6 +96,9 @@ _onionbus() {
                 ;;
             onionbus__subcmd__help,controllers)
                 cmd="onionbus__subcmd__help__subcmd__controllers"
+                ;;
+            onionbus__subcmd__help,hash-password)
+                cmd="onionbus__subcmd__help__subcmd__hash__subcmd__password"
                 ;;
             onionbus__subcmd__help,help)
                 cmd="onionbus__subcmd__help__subcmd__help"
@@ -164,7 +170,7 @@ _onionbus() {
 
     case "${cmd}" in
         onionbus)
-            opts="-h -V --socket --help --version serve post watch controllers onions recent actions info conf command check policy completions help"
+            opts="-h -V --socket --help --version serve post watch controllers onions recent actions info conf command check policy hash-password completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -520,8 +526,22 @@ _onionbus() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        onionbus__subcmd__hash__subcmd__password)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         onionbus__subcmd__help)
-            opts="serve post watch controllers onions recent actions info conf command check policy completions help"
+            opts="serve post watch controllers onions recent actions info conf command check policy hash-password completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -633,6 +653,20 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__help__subcmd__controllers)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        onionbus__subcmd__help__subcmd__hash__subcmd__password)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -201,7 +201,10 @@ impl Command {
             | Self::Info(Info { bus, .. })
             | Self::Conf(Conf::Get(ConfGet { bus, .. }) | Conf::Set(ConfSet { bus, .. }))
             | Self::Raw(Raw { bus, .. }) => Some(&mut bus.socket),
-            Self::Check(_) | Self::Policy(_) | Self::Completions { .. } => None,
+            Self::Check(_)
+            | Self::Policy(_)
+            | Self::HashPassword { .. }
+            | Self::Completions { .. } => None,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::auth::Cookie;
+use crate::auth::{Cookie, HashedPassword};
 use crate::command::Verb;
 use crate::sys::peer::Peer;
 use crate::wire::Dialect;
@@ -44,8 +44,13 @@ pub enum Entry {
     Open,
     /// AUTHENTICATE is needed and always succeeds, as at a Tor without authentication.
     Explicit,
-    /// AUTHENTICATE must prove that the controller knows the cookie.
-    Cookie(Arc<Cookie>),
+    /// AUTHENTICATE must prove that the controller knows one of these.
+    Secret {
+        /// The cookie, where it counts.
+        cookie: Option<Arc<Cookie>>,
+        /// The passwords that count.
+        passwords: Arc<[HashedPassword]>,
+    },
 }
 
 #[derive(Debug)]
@@ -130,9 +135,14 @@ impl Conversation {
         matches!(self.login, Login::Done)
     }
 
-    /// Whether it must still prove that it knows the cookie.
+    /// Whether it must still prove that it knows a secret.
     pub const fn must_log_in(&self) -> bool {
-        matches!(self.entry, Entry::Cookie(_)) && !self.is_logged_in()
+        matches!(self.entry, Entry::Secret { .. }) && !self.is_logged_in()
+    }
+
+    /// The way in that its socket has.
+    pub const fn entry(&self) -> &Entry {
+        &self.entry
     }
 
     /// The next command in `octets`: those that were not consumed, and what has come since.
@@ -296,7 +306,11 @@ impl Conversation {
         client_nonce: Result<Vec<u8>, Refusal>,
         server_nonce: [u8; 32],
     ) -> Result<Reply, Refusal> {
-        let Entry::Cookie(cookie) = &self.entry else {
+        let Entry::Secret {
+            cookie: Some(cookie),
+            ..
+        } = &self.entry
+        else {
             return Err(Refusal::CookieDisabled);
         };
         let client_nonce = client_nonce?;
@@ -311,7 +325,7 @@ impl Conversation {
 
     /// AUTHENTICATE: `true` if the controller was not logged in before.
     pub fn authenticate(&mut self, proof: &[u8]) -> Result<bool, Refusal> {
-        if let Entry::Cookie(cookie) = &self.entry {
+        if let Entry::Secret { cookie, passwords } = &self.entry {
             match &self.login {
                 Login::Before {
                     expected: Some(expected),
@@ -322,13 +336,31 @@ impl Conversation {
                     "Wrong length for safe cookie response.",
                     "Safe cookie response did not match expected value.",
                 ),
-                _ => cookie.matches(proof),
+                _ => prove(cookie.as_deref(), passwords, proof),
             }
             .map_err(Refusal::AuthenticationFailed)?;
         }
         let newly = !self.is_logged_in();
         self.login = Login::Done;
         Ok(newly)
+    }
+}
+
+/// Whether the cookie or one of the passwords is proved; why not, as Tor says.
+fn prove(
+    cookie: Option<&Cookie>,
+    passwords: &[HashedPassword],
+    proof: &[u8],
+) -> Result<(), &'static str> {
+    let by_cookie = cookie.map(|cookie| cookie.matches(proof));
+    match by_cookie {
+        Some(Ok(())) => Ok(()),
+        Some(Err(why)) if passwords.is_empty() => Err(why),
+        _ if passwords.iter().any(|password| password.is_of(proof)) => Ok(()),
+        Some(Err(_)) => {
+            Err("Password did not match HashedControlPassword *or* authentication cookie.")
+        }
+        None => Err("Password did not match HashedControlPassword value from configuration"),
     }
 }
 
@@ -343,8 +375,9 @@ mod tests {
     };
 
     fn entry(cookie: Option<[u8; 32]>) -> Entry {
-        cookie.map_or(Entry::Open, |octets| {
-            Entry::Cookie(Arc::new(Cookie::from(octets)))
+        cookie.map_or(Entry::Open, |octets| Entry::Secret {
+            cookie: Some(Arc::new(Cookie::from(octets))),
+            passwords: Arc::new([]),
         })
     }
 
@@ -472,5 +505,30 @@ mod tests {
         let mut session = session(None);
         session.authenticate(b"").unwrap();
         assert!(refusal(&mut session, b"GET / HTTP/1.1\r\n").is_some());
+    }
+
+    #[test]
+    fn a_password_or_the_cookie_gets_in() {
+        let tried = |cookie: Option<[u8; 32]>, proof: &[u8]| {
+            let hash = |text: &[u8]| HashedPassword::new(text, [3; 8]);
+            let entry = Entry::Secret {
+                cookie: cookie.map(|octets| Arc::new(Cookie::from(octets))),
+                passwords: [hash(b"one"), hash(b"two")].into(),
+            };
+            Conversation::new(1, PEER, None, entry).authenticate(proof)
+        };
+        for cookie in [None, Some([7; 32])] {
+            for right in [&b"one"[..], b"two"] {
+                assert_eq!(tried(cookie, right), Ok(true));
+            }
+            for wrong in [&b""[..], b"onetwo", &[8; 32]] {
+                let Err(Refusal::AuthenticationFailed(why)) = tried(cookie, wrong) else {
+                    panic!("{wrong:?} gets in");
+                };
+                assert_eq!(why.contains("cookie"), cookie.is_some(), "{why}");
+            }
+        }
+        assert_eq!(tried(Some([7; 32]), &[7; 32]), Ok(true));
+        assert!(tried(None, &[7; 32]).is_err());
     }
 }

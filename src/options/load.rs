@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::problem::{Problem, shown_path};
-use super::table::{find, nearest};
+use super::table::{Kind, find, nearest};
 use super::value::Value;
 use crate::wire::shown::shown;
 use crate::wire::torrc::{self, Line, MAX_TEXT};
@@ -85,7 +85,12 @@ pub(super) fn group<'a, Origin>(
         match value {
             Ok(value) => values.push(value),
             Err(why) => {
-                let what = format!("{} cannot be '{}': {why}", spec.name, shown(text));
+                // Somebody may have written the password itself there.
+                let what = if spec.kind == Kind::Passwords {
+                    format!("{} cannot be what it is: {why}", spec.name)
+                } else {
+                    format!("{} cannot be '{}': {why}", spec.name, shown(text))
+                };
                 faults.push((origin, Fault::Invalid(what)));
             }
         }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
+use crate::auth::HashedPassword;
 use crate::wire::reply::OptionValue;
 use crate::wire::request::Setting;
 use crate::wire::torrc;
@@ -103,6 +104,8 @@ pub struct Settings {
     pub confine: bool,
     /// `BusCookieAuthentication`.
     pub cookie_authentication: bool,
+    /// `BusHashedPassword`.
+    pub hashed_passwords: Vec<HashedPassword>,
     /// `BusHistory`, in messages.
     pub history: usize,
     /// `BusMaxMessageLength`, in octets.
@@ -187,8 +190,13 @@ impl Options {
             }
         };
         load::overlay(&mut values, overrides.clone());
+        let settings = Settings::of(&values, &defaults);
+        if let Some(text) = settings.contradiction() {
+            let line = None;
+            return Err(Problems(vec![Problem { file, line, text }]));
+        }
         Ok(Self {
-            settings: Settings::of(&values, &defaults),
+            settings,
             defaults,
             file,
             overrides,
@@ -403,6 +411,7 @@ impl Settings {
             user: None,
             confine: false,
             cookie_authentication: false,
+            hashed_passwords: Vec::new(),
             history: 0,
             max_message_length: 0,
             max_queue: 0,
@@ -444,6 +453,19 @@ impl Settings {
         }
     }
 
+    /// Options that cannot be meant together, in words.
+    fn contradiction(&self) -> Option<String> {
+        let by_password = |socket: &&SocketSpec| socket.login == Login::Password;
+        let socket = self.sockets.iter().find(by_password)?;
+        self.hashed_passwords.is_empty().then(|| {
+            let socket = crate::wire::shown::shown(&socket.to_value());
+            format!(
+                "BusSocket {socket} lets nobody in: there is no BusHashedPassword (make one with \
+                 'onionbus hash-password')"
+            )
+        })
+    }
+
     fn put(&mut self, name: &str, value: Value) {
         match (name, value) {
             ("BusSocket", Value::Socket(socket)) => self.sockets.push(socket),
@@ -453,6 +475,7 @@ impl Settings {
             }
             ("BusConfine", Value::Boolean(on)) => self.confine = on,
             ("BusCookieAuthentication", Value::Boolean(on)) => self.cookie_authentication = on,
+            ("BusHashedPassword", Value::Password(hash)) => self.hashed_passwords.extend(hash),
             ("BusHistory", Value::Number(n)) => self.history = size(n),
             ("BusMaxMessageLength", Value::Number(n)) => self.max_message_length = size(n),
             ("BusMaxQueue", Value::Number(n)) => self.max_queue = size(n),

@@ -62,11 +62,16 @@ pub enum Login {
     Implicit,
     /// AUTHENTICATE must come first, as at a Tor without authentication.
     Explicit,
+    /// AUTHENTICATE must come first, with a password of `BusHashedPassword`.
+    Password,
 }
 
 impl Login {
-    const ALL: [(&'static str, Self); 2] =
-        [("implicit", Self::Implicit), ("explicit", Self::Explicit)];
+    const ALL: [(&'static str, Self); 3] = [
+        ("implicit", Self::Implicit),
+        ("explicit", Self::Explicit),
+        ("password", Self::Password),
+    ];
 }
 
 /// One `BusSocket`.
@@ -104,7 +109,7 @@ impl SocketSpec {
     }
 
     /// Reads `PATH [Mode=OCTAL] [Owner=USER] [Group=GROUP] [Protocol=auto|text|tc|v0]
-    /// [Login=implicit|explicit]` or `fd:NAME [Protocol=...] [Login=...]`; the path or `fd:NAME`
+    /// [Login=implicit|explicit|password]` or `fd:NAME [Protocol=...] [Login=...]`; the path or `fd:NAME`
     /// may be in quotes. Fails with what is wrong and what would be right.
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
         let (address, rest) = if text.starts_with(b"\"") {
@@ -181,7 +186,7 @@ impl SocketSpec {
             self.login = of_name
                 .ok_or_else(|| {
                     let value = shown(value);
-                    format!("Login= cannot be '{value}': it takes implicit or explicit")
+                    format!("Login= cannot be '{value}': it takes implicit, explicit or password")
                 })?
                 .1;
             Ok("Login")
@@ -212,8 +217,10 @@ impl SocketSpec {
         if self.protocol != Protocol::Auto || (inherited && quoted) {
             value.extend_from_slice(format!(" Protocol={}", self.protocol.name()).as_bytes());
         }
-        if self.login == Login::Explicit {
-            value.extend_from_slice(b" Login=explicit");
+        match self.login {
+            Login::Implicit => {}
+            Login::Explicit => value.extend_from_slice(b" Login=explicit"),
+            Login::Password => value.extend_from_slice(b" Login=password"),
         }
         value
     }
@@ -368,9 +375,9 @@ mod tests {
             ("/a Protocol=v1", "takes auto, text, tc or v0"),
             (
                 "/a Login=no",
-                "Login= cannot be 'no': it takes implicit or explicit",
+                "Login= cannot be 'no': it takes implicit, explicit or password",
             ),
-            ("/a Login=", "takes implicit or explicit"),
+            ("/a Login=", "takes implicit, explicit or password"),
             ("/a Login=explicit login=implicit", "Login= is given twice"),
             ("\"/a", "no closing"),
             ("\"/a\"Mode=0600", "a blank belongs after"),
@@ -398,7 +405,7 @@ mod tests {
             owner in proptest::option::of("[a-z0-9_=\"#]{1,8}"),
             group in proptest::option::of("[a-z]{1,8}"),
             protocol in 0_usize..4,
-            login in 0_usize..2,
+            login in 0_usize..3,
         ) {
             let mut spec = SocketSpec::at(path.trim_end());
             spec.protocol = Protocol::ALL[protocol].1;

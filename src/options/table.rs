@@ -52,6 +52,8 @@ pub enum Kind {
     Tor,
     /// A password, or `file:` and where it is.
     Secret,
+    /// The hash of a password; the option can be given several times, for several passwords.
+    Passwords,
     /// The name of a user.
     User,
     /// A socket; the option can be given several times, for several sockets.
@@ -61,7 +63,7 @@ pub enum Kind {
 impl Kind {
     /// Whether an option of this kind can be given several times.
     pub fn repeatable(self) -> bool {
-        matches!(self, Self::Sockets | Self::Paths)
+        matches!(self, Self::Sockets | Self::Paths | Self::Passwords)
     }
 
     /// What Tor calls this kind in `GETINFO config/names` (control-spec 3.9).
@@ -74,7 +76,7 @@ impl Kind {
             Self::Path => "Filename",
             Self::Ports | Self::Words => "CommaList",
             Self::Severity | Self::Tor | Self::Secret | Self::User => "String",
-            Self::Sockets | Self::Paths => "LineList",
+            Self::Sockets | Self::Paths | Self::Passwords => "LineList",
         }
     }
 
@@ -95,6 +97,7 @@ impl Kind {
             Self::Words => "names of options, such as DisableNetwork".into(),
             Self::Tor => "unix:PATH, HOST:PORT with an IP address or localhost, or none".into(),
             Self::Secret => "a text".into(),
+            Self::Passwords => "16: and 58 hexadecimal digits".into(),
             Self::User => "the name of a user".into(),
             Self::Severity => "debug, info, notice, warn or err".into(),
             Self::Sockets => "a socket".into(),
@@ -175,11 +178,20 @@ pub const TABLE: &[Spec] = &[
               every start, in the state directory.",
     },
     Spec {
+        name: "BusHashedPassword",
+        kind: Kind::Passwords,
+        default: "",
+        change: Changeable::AtStart,
+        doc: "The hash of a password that gets in where a socket has Login=password, as 'onionbus \
+              hash-password' prints it, or 'tor --hash-password'. Each further line is one more \
+              password.",
+    },
+    Spec {
         name: "BusLoginTimeout",
         kind: Kind::Seconds { min: 1, max: 3600 },
         default: "30",
         change: Changeable::Running,
-        doc: "How long a controller that must prove that it knows the cookie may take for that. \
+        doc: "How long a controller that must prove that it knows cookie or password may take for that. \
               Then it is told so with 514 and disconnected. Before, a command of it has less than \
               8 KB.",
     },

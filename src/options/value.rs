@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use log::LevelFilter;
 
+use crate::auth::HashedPassword;
+
 use super::address::Address;
 use super::socket::{SocketSpec, absolute_path};
 use super::table::Kind;
@@ -56,6 +58,7 @@ pub(super) enum Value {
     Severity(LevelFilter),
     Tor(Option<Address>),
     Secret(Vec<u8>),
+    Password(Option<HashedPassword>),
     /// Empty is none.
     User(String),
     Socket(SocketSpec),
@@ -65,7 +68,11 @@ impl Value {
     /// Whether the value itself is a secret, and not only the place of one.
     pub(super) fn is_secret(&self) -> bool {
         let is_text = |text: &[u8]| !text.is_empty() && !text.starts_with(b"file:");
-        matches!(self, Self::Secret(text) if is_text(text))
+        match self {
+            Self::Secret(text) => is_text(text),
+            Self::Password(hash) => hash.is_some(),
+            _ => false,
+        }
     }
 
     /// What controllers are shown: of a password, only that there is one.
@@ -98,6 +105,10 @@ impl Value {
                 None => b"none".to_vec(),
             },
             Self::Secret(text) => text.clone(),
+            Self::Password(hash) => hash
+                .as_ref()
+                .map(|hash| hash.to_string().into_bytes())
+                .unwrap_or_default(),
             Self::User(name) => name.clone().into_bytes(),
             Self::Socket(spec) => spec.to_value(),
         }
@@ -140,6 +151,10 @@ impl Kind {
                 .and_then(Address::parse)
                 .map(|address| Value::Tor(Some(address))),
             Self::Secret => Some(Value::Secret(text.to_vec())),
+            Self::Passwords if text.is_empty() => Some(Value::Password(None)),
+            Self::Passwords => {
+                return HashedPassword::parse(text).map(|hash| Value::Password(Some(hash)));
+            }
             Self::User => std::str::from_utf8(text)
                 .ok()
                 .filter(|name| !name.contains(|c: char| c.is_whitespace() || c.is_control()))

@@ -211,7 +211,14 @@ impl Server {
         daemon.last_session += 1;
         let id = daemon.last_session;
         let way_in = match (&daemon.cookie, login) {
-            (Some((cookie, _)), _) => Entry::Cookie(Arc::clone(cookie)),
+            (cookie, Login::Password) => Entry::Secret {
+                cookie: cookie.as_ref().map(|(cookie, _)| Arc::clone(cookie)),
+                passwords: Arc::clone(&daemon.passwords),
+            },
+            (Some((cookie, _)), _) => Entry::Secret {
+                cookie: Some(Arc::clone(cookie)),
+                passwords: Arc::new([]),
+            },
             (None, Login::Explicit) => Entry::Explicit,
             (None, Login::Implicit) => Entry::Open,
         };

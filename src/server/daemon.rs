@@ -17,7 +17,7 @@ use super::timers::Timers;
 use super::tor_side::TorSide;
 use super::work::WorkQueue;
 use crate::account::Accounts;
-use crate::auth::Cookie;
+use crate::auth::{Cookie, HashedPassword};
 use crate::bus::fanout::{Fanout, Item};
 use crate::bus::{Bus, SessionId, To};
 use crate::controller::Controller;
@@ -44,6 +44,8 @@ pub(super) struct Daemon {
     pub(super) options: Options,
     pub(super) state: StateDirectory,
     pub(super) cookie: Option<(Arc<Cookie>, std::path::PathBuf)>,
+    /// The passwords that get in where `Login=password`.
+    pub(super) passwords: Arc<[HashedPassword]>,
     /// The daemon's number among buses that stand behind each other.
     pub(super) number: Box<str>,
     /// What the process has given up, as `GETINFO process/confinement` says it.

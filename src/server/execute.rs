@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::connection::Connection;
 use super::daemon::Daemon;
 use crate::bus::To;
-use crate::controller::{Stage, Wait};
+use crate::controller::{Entry, Stage, Wait};
 use crate::sys::state::BLOCK;
 use crate::wire::Dialect;
 use crate::wire::binary;
@@ -59,7 +59,7 @@ impl Daemon {
                     .map_err(|cause| Refusal::Failed(format!("No randomness: {cause}")))?;
                 connection.conversation.challenge(nonce, server_nonce)?
             }
-            RequestOf::ProtocolInfo => self.protocol_info(),
+            RequestOf::ProtocolInfo => self.protocol_info(connection.conversation.entry()),
             RequestOf::TakeOwnership => own(connection, true),
             RequestOf::DropOwnership => own(connection, false),
             RequestOf::Quit => Reply::Closing,
@@ -195,10 +195,19 @@ impl Daemon {
         Ok(None)
     }
 
-    fn protocol_info(&self) -> Reply {
+    fn protocol_info(&self, entry: &Entry) -> Reply {
+        let (with_cookie, password) = match entry {
+            Entry::Open | Entry::Explicit => (false, false),
+            Entry::Secret { cookie, passwords } => (cookie.is_some(), !passwords.is_empty()),
+        };
         let tor = self.tor.as_ref().and_then(|tor| tor.upstream.version());
         Reply::ProtocolInfo {
-            cookie_file: self.cookie.as_ref().map(|(_, path)| path.clone()),
+            cookie_file: self
+                .cookie
+                .as_ref()
+                .filter(|_| with_cookie)
+                .map(|(_, path)| path.clone()),
+            password,
             version: tor.unwrap_or(super::info::VERSION).to_owned(),
         }
     }

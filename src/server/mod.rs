@@ -144,6 +144,7 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
         Some(tor) => keeper::open(settings, policy_keeps, &tor.upstream.fence)?,
         None => None,
     };
+    let passwords = settings.hashed_passwords.clone().into();
     let mut number = [0; 8];
     getrandom::fill(&mut number).map_err(|cause| ServeError::Start(io::Error::other(cause)))?;
     let confinement = confinement::confine(&options);
@@ -162,6 +163,7 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
         options,
         state,
         cookie,
+        passwords,
         number: hex::encode_upper(number).into(),
         confinement,
         tor,

@@ -22,6 +22,8 @@ pub enum Reply {
     ProtocolInfo {
         /// Where the cookie lies, if one is required.
         cookie_file: Option<PathBuf>,
+        /// Whether a password gets in.
+        password: bool,
         /// The `VERSION` line's value.
         version: String,
     },

@@ -25,17 +25,21 @@ pub fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
         Reply::Closing => line(out, "250 ", b"closing connection"),
         Reply::ProtocolInfo {
             cookie_file,
+            password,
             version,
         } => {
             line(out, "250-", b"PROTOCOLINFO 1");
-            match cookie_file {
-                None => line(out, "250-", b"AUTH METHODS=NULL"),
-                Some(path) => {
-                    out.extend_from_slice(b"250-AUTH METHODS=COOKIE,SAFECOOKIE COOKIEFILE=");
-                    write_c_string(path.as_os_str().as_bytes(), out);
-                    out.extend_from_slice(END);
-                }
+            out.extend_from_slice(match (cookie_file, password) {
+                (None, false) => b"250-AUTH METHODS=NULL",
+                (None, true) => b"250-AUTH METHODS=HASHEDPASSWORD",
+                (Some(_), false) => b"250-AUTH METHODS=COOKIE,SAFECOOKIE",
+                (Some(_), true) => b"250-AUTH METHODS=COOKIE,SAFECOOKIE,HASHEDPASSWORD",
+            });
+            if let Some(path) = cookie_file {
+                out.extend_from_slice(b" COOKIEFILE=");
+                write_c_string(path.as_os_str().as_bytes(), out);
             }
+            out.extend_from_slice(END);
             line(out, "250-", format!("VERSION Tor=\"{version}\"").as_bytes());
             line(out, "250 ", b"OK");
         }

@@ -1,0 +1,104 @@
+//! HASHEDPASSWORD: a socket that asks for a password, in Tor's own form.
+
+mod support;
+
+use onionbus::auth::HashedPassword;
+use support::{Controller, Daemon, Place, python_with, run};
+
+fn hash(password: &[u8]) -> String {
+    format!(
+        "BusHashedPassword {}",
+        HashedPassword::new(password, *b"saltsalt")
+    )
+}
+
+/// A daemon with two passwords, whose socket asks for one of them.
+fn daemon(place: &Place, more: &[&str]) -> Daemon {
+    let socket = format!("BusSocket {} Login=password", place.socket().display());
+    let (one, two) = (hash(b"a \"b\"\\"), hash(b"two"));
+    let file = format!("{socket}\n{one}\n{two}\n{}\n", more.join("\n"));
+    place.configured(&file).ready()
+}
+
+/// Connects without a login.
+fn stranger(place: &Place) -> Controller {
+    Controller::at(&place.socket())
+}
+
+#[test]
+fn a_password_gets_in_quoted_or_in_base_16_and_nothing_else_does() {
+    let place = Place::new();
+    let daemon = daemon(&place, &[]);
+    assert!(
+        stranger(&place)
+            .ask("PROTOCOLINFO 1")
+            .contains("METHODS=HASHEDPASSWORD\n")
+    );
+    for right in ["\"two\"", "74776f", "61202262225C", "\"a \\\"b\\\"\\\\\""] {
+        let mut controller = stranger(&place);
+        controller.ok(&format!("AUTHENTICATE {right}"));
+        controller.ok("CONTROLLERNAME x");
+        let text = controller.ask("GETINFO config-text");
+        assert!(text.contains("\nBusHashedPassword (hidden)\n"), "{text}");
+    }
+    for wrong in ["", " \"\"", " \"twotwo\"", " 00"] {
+        let mut controller = stranger(&place);
+        let said = controller.ask(&format!("AUTHENTICATE{wrong}"));
+        assert!(
+            said.starts_with("515 Authentication failed: Password did not match"),
+            "{said}"
+        );
+        assert!(controller.rest().is_empty(), "it closes");
+    }
+    let said = stranger(&place).ask("GETINFO version");
+    assert!(said.starts_with("514 Authentication required."), "{said}");
+    assert!(!daemon.log().contains("two"));
+}
+
+#[test]
+fn the_cookie_gets_in_beside_it() {
+    let place = Place::new();
+    let _daemon = daemon(&place, &["BusCookieAuthentication 1"]);
+    let said = stranger(&place).ask("PROTOCOLINFO 1");
+    assert!(
+        said.contains("METHODS=COOKIE,SAFECOOKIE,HASHEDPASSWORD COOKIEFILE="),
+        "{said}"
+    );
+    stranger(&place).ok("AUTHENTICATE \"two\"");
+    let said = stranger(&place).ask("AUTHENTICATE \"three\"");
+    assert!(said.contains("*or* authentication cookie"), "{said}");
+}
+
+#[test]
+fn a_socket_that_lets_nobody_in_is_refused_and_no_password_is_told() {
+    let place = Place::new();
+    let socket = format!("BusSocket {} Login=password\n", place.socket().display());
+    let said = place.configured(&socket).fails(1);
+    assert!(
+        said.contains("lets nobody in: there is no BusHashedPassword"),
+        "{said}"
+    );
+    let said = place
+        .configured(&format!("{socket}BusHashedPassword geheim\n"))
+        .fails(1);
+    assert!(
+        said.contains("onionbus hash-password") && !said.contains("geheim"),
+        "{said}"
+    );
+}
+
+#[test]
+fn stem_logs_in_with_the_password() {
+    let Some(python) = python_with("stem") else {
+        return;
+    };
+    let place = Place::new();
+    let _daemon = daemon(&place, &[]);
+    let script = "import sys, stem.control\n\
+                  c = stem.control.Controller.from_socket_file(sys.argv[1])\n\
+                  c.authenticate(password='two')\n\
+                  print(c.is_authenticated())\n";
+    let mut command = std::process::Command::new(python);
+    let said = run(command.args(["-c", script]).arg(place.socket()));
+    assert_eq!(said, "True\n");
+}
