@@ -11,13 +11,13 @@ use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use mio::net::UnixStream;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token, Waker};
 use parking_lot::Mutex;
 
 use crate::account::{Account, Bound, Buffer};
 use crate::sys::pages::Pages;
+use crate::sys::stream::Stream;
 
 /// Events of a socket that the loop reads. Urgent octets are among them since a read ends before
 /// them.
@@ -62,7 +62,7 @@ impl Outlet {
 /// The write half of one connection.
 #[derive(Debug)]
 pub struct Outbox {
-    stream: UnixStream,
+    stream: Stream,
     token: Token,
     outlet: Arc<Outlet>,
     behind: AtomicUsize,
@@ -100,13 +100,13 @@ impl Outbox {
     /// charged to `account`.
     #[must_use]
     pub fn new(
-        stream: UnixStream,
+        stream: impl Into<Stream>,
         token: Token,
         outlet: Arc<Outlet>,
         account: Arc<Account>,
     ) -> Self {
         Self {
-            stream,
+            stream: stream.into(),
             token,
             outlet,
             behind: AtomicUsize::new(0),
@@ -122,7 +122,7 @@ impl Outbox {
     }
 
     /// The socket, to be read from.
-    pub const fn stream(&self) -> &UnixStream {
+    pub const fn stream(&self) -> &Stream {
         &self.stream
     }
 
@@ -381,6 +381,8 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
+
+    use mio::net::UnixStream;
 
     use super::*;
     use crate::account::Accounts;

@@ -196,12 +196,12 @@ impl Options {
             return Err(Problems(vec![Problem { file, line, text }]));
         }
         Ok(Self {
-            settings,
             defaults,
             file,
             overrides,
             values,
             included,
+            settings,
         })
     }
 

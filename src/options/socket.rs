@@ -1,6 +1,7 @@
 //! The value of `BusSocket`: where controllers connect, and who may.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,20 @@ pub enum SocketAddress {
     Path(PathBuf),
     /// The service manager passes it under this name (its `FileDescriptorName`).
     Inherited(String),
+    /// The daemon listens at this port of a loopback address.
+    Port(SocketAddr),
+}
+
+/// As a `BusSocket` line has it, without quotes.
+impl SocketAddress {
+    /// Its octets.
+    pub fn to_octets(&self) -> Vec<u8> {
+        match self {
+            Self::Path(path) => path.as_os_str().as_bytes().to_vec(),
+            Self::Inherited(name) => format!("fd:{name}").into_bytes(),
+            Self::Port(address) => address.to_string().into_bytes(),
+        }
+    }
 }
 
 /// What a connection to a socket speaks.
@@ -109,8 +124,9 @@ impl SocketSpec {
     }
 
     /// Reads `PATH [Mode=OCTAL] [Owner=USER] [Group=GROUP] [Protocol=auto|text|tc|v0]
-    /// [Login=implicit|explicit|password]` or `fd:NAME [Protocol=...] [Login=...]`; the path or `fd:NAME`
-    /// may be in quotes. Fails with what is wrong and what would be right.
+    /// [Login=implicit|explicit|password]`, `fd:NAME [Protocol=...] [Login=...]`, or `ADDRESS:PORT
+    /// [Protocol=...]`; what comes first may be in quotes. Fails with what is wrong and what would
+    /// be right.
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
         let (address, rest) = if text.starts_with(b"\"") {
             let (address, length) = unquote(text)?;
@@ -135,18 +151,22 @@ impl SocketSpec {
             }
             seen.push(keyword);
         }
-        if let (SocketAddress::Inherited(_), Some(keyword)) = (
-            &spec.address,
-            seen.iter()
-                .find(|&&keyword| !matches!(keyword, "Protocol" | "Login")),
-        ) {
-            return Err(format!(
-                "{keyword}= means nothing for a socket that the service manager passes: it made \
-                 the socket and decides who may connect (SocketMode=, SocketUser= and \
-                 SocketGroup= of its socket unit)"
-            ));
+        let (taken, why): (&[_], _) = match spec.address {
+            SocketAddress::Path(_) => return Ok(spec),
+            SocketAddress::Inherited(_) => (
+                &["Protocol", "Login"],
+                "a socket that the service manager passes: it made the socket and decides who may \
+                 connect (SocketMode=, SocketUser= and SocketGroup= of its socket unit)",
+            ),
+            SocketAddress::Port(_) => (
+                &["Protocol"],
+                "a port, which has no file and always asks for a login",
+            ),
+        };
+        match seen.iter().find(|keyword| !taken.contains(keyword)) {
+            Some(keyword) => Err(format!("{keyword}= means nothing for {why}")),
+            None => Ok(spec),
         }
-        Ok(spec)
     }
 
     /// Takes one `Keyword=Value` and gives the keyword in its own spelling.
@@ -198,15 +218,13 @@ impl SocketSpec {
     /// The value of `BusSocket` that means this one, without what is so by default. A path of
     /// any octets but control ones can so be put into an override of the command line.
     pub fn to_value(&self) -> Vec<u8> {
-        let (bare, inherited) = match &self.address {
-            SocketAddress::Path(path) => (path.as_os_str().as_bytes().to_vec(), false),
-            SocketAddress::Inherited(name) => (format!("fd:{name}").into_bytes(), true),
-        };
+        let bare = self.address.to_octets();
+        let has_file = matches!(self.address, SocketAddress::Path(_));
         let quoted = bare.starts_with(b"\"") || bare.iter().any(|&octet| is_blank(octet));
         let mut value = if quoted { quote(&bare) } else { bare };
         // A quoted path is never the whole value: the file would take its quotes for those
         // of the value, and need a second pair.
-        if !inherited && (quoted || self.mode != DEFAULT_MODE) {
+        if has_file && (quoted || self.mode != DEFAULT_MODE) {
             value.extend_from_slice(format!(" Mode={:04o}", self.mode).as_bytes());
         }
         for (keyword, account) in [("Owner", &self.owner), ("Group", &self.group)] {
@@ -214,7 +232,7 @@ impl SocketSpec {
                 value.extend_from_slice(format!(" {keyword}={account}").as_bytes());
             }
         }
-        if self.protocol != Protocol::Auto || (inherited && quoted) {
+        if self.protocol != Protocol::Auto || (!has_file && quoted) {
             value.extend_from_slice(format!(" Protocol={}", self.protocol.name()).as_bytes());
         }
         match self.login {
@@ -242,6 +260,9 @@ fn parse_address(address: Vec<u8>) -> Result<SocketAddress, String> {
             )),
         };
     }
+    if let Some(port) = port(&address) {
+        return port.map(SocketAddress::Port);
+    }
     if address.len() > MAX_SOCKET_PATH {
         return Err(format!(
             "the path of a socket has at most {MAX_SOCKET_PATH} octets, this one has {}",
@@ -251,10 +272,30 @@ fn parse_address(address: Vec<u8>) -> Result<SocketAddress, String> {
     absolute_path(address)
         .map(SocketAddress::Path)
         .ok_or_else(|| {
-            "it takes an absolute path or fd:NAME, then any of Mode=, Owner=, Group=, Protocol= \
-             and Login="
+            "it takes an absolute path, fd:NAME or a loopback ADDRESS:PORT such as \
+             127.0.0.1:9051, then any of Mode=, Owner=, Group=, Protocol= and Login="
                 .into()
         })
+}
+
+/// The port of this machine alone that an address names, if it is one of a port.
+fn port(address: &[u8]) -> Option<Result<SocketAddr, String>> {
+    let text = std::str::from_utf8(address).ok()?;
+    let named = text.strip_prefix("localhost:");
+    let named = named.map(|port| format!("127.0.0.1:{port}"));
+    let address: SocketAddr = named.as_deref().unwrap_or(text).parse().ok()?;
+    if !address.ip().to_canonical().is_loopback() {
+        return Some(Err(format!(
+            "{address} could be reached from other machines, whose users nothing keeps out but a \
+             secret that everybody on the way can read: it takes a loopback address, such as \
+             127.0.0.1:{}",
+            address.port()
+        )));
+    }
+    let is_port = address.port() != 0;
+    Some(is_port.then_some(address).ok_or_else(|| {
+        "port 0 would be another one each time: it takes a number from 1 to 65535".into()
+    }))
 }
 
 /// A path that begins with `/` and that no message, reply or file is broken by.
@@ -351,13 +392,35 @@ mod tests {
     }
 
     #[test]
+    fn a_port_of_this_machine_has_an_address_and_a_protocol() {
+        for (text, written) in [
+            ("127.0.0.1:9051", "127.0.0.1:9051"),
+            ("localhost:9051", "127.0.0.1:9051"),
+            ("[::1]:9051 protocol=text", "[::1]:9051 Protocol=text"),
+            ("\"127.1.2.3:1\"", "127.1.2.3:1"),
+        ] {
+            let spec = parse(text).unwrap();
+            assert!(matches!(spec.address, SocketAddress::Port(_)), "{text}");
+            assert_eq!(String::from_utf8(spec.to_value()).unwrap(), written);
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_what_would_be_right() {
         let long = format!("/{}", "x".repeat(107));
         for (text, part) in [
-            ("relative", "takes an absolute path or fd:NAME"),
-            ("\"\"", "takes an absolute path or fd:NAME"),
-            ("@abstract", "takes an absolute path or fd:NAME"),
-            ("/a\nb", "takes an absolute path or fd:NAME"),
+            ("relative", "takes an absolute path, fd:NAME or"),
+            ("\"\"", "takes an absolute path, fd:NAME or"),
+            ("@abstract", "takes an absolute path, fd:NAME or"),
+            ("/a\nb", "takes an absolute path, fd:NAME or"),
+            ("127.0.0.1:", "takes an absolute path, fd:NAME or"),
+            ("127.0.0.1:65536", "takes an absolute path, fd:NAME or"),
+            ("127.0.0.1:0", "from 1 to 65535"),
+            ("0.0.0.0:9051", "such as 127.0.0.1:9051"),
+            ("[::]:9051", "such as 127.0.0.1:9051"),
+            ("192.0.2.1:9051", "could be reached from other machines"),
+            ("127.0.0.1:9051 Mode=0600", "Mode= means nothing for a port"),
+            ("127.0.0.1:9051 Login=explicit", "always asks for a login"),
             (&long, "at most 107 octets, this one has 108"),
             (
                 "/a b",

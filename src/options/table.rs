@@ -182,17 +182,17 @@ pub const TABLE: &[Spec] = &[
         kind: Kind::Passwords,
         default: "",
         change: Changeable::AtStart,
-        doc: "The hash of a password that gets in where a socket has Login=password, as 'onionbus \
-              hash-password' prints it, or 'tor --hash-password'. Each further line is one more \
-              password.",
+        doc: "The hash of a password that gets in at a port, and where a socket has \
+              Login=password, as 'onionbus hash-password' prints it, or 'tor --hash-password'. \
+              Each further line is one more password.",
     },
     Spec {
         name: "BusLoginTimeout",
         kind: Kind::Seconds { min: 1, max: 3600 },
         default: "30",
         change: Changeable::Running,
-        doc: "How long a controller that must prove that it knows cookie or password may take for that. \
-              Then it is told so with 514 and disconnected. Before, a command of it has less than \
+        doc: "How long a controller that must prove that it knows cookie or password may take for \
+              that. Then it is told so with 514 and disconnected. Before, a command of it has less than \
               8 KB.",
     },
     Spec {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::identity::{Identity, UNMAPPED};
+use super::identity::{Identity, NOBODY, UNMAPPED};
 use super::ledger::OwnSocks;
 use super::pattern::is_match;
 use super::table::{Table, numbers};
@@ -70,7 +70,8 @@ enum Word {
 
 impl Word {
     fn holds(&self, identity: &Identity) -> bool {
-        let is_within = |id: u32, low, high| id != UNMAPPED && (low..=high).contains(&id);
+        let is_known = |id| id != UNMAPPED && id != NOBODY;
+        let is_within = |id: u32, low, high| is_known(id) && (low..=high).contains(&id);
         match self {
             Self::Any => true,
             Self::User(low, high) => is_within(identity.uid, *low, *high),

@@ -5,6 +5,9 @@ use crate::wire::fields::number;
 /// The user and group that a failed mapping of a user namespace shows as.
 pub const UNMAPPED: u32 = 65534;
 
+/// The user and group of who comes over TCP: the kernel tells none.
+pub const NOBODY: u32 = u32::MAX;
+
 /// What a connection's peer was when it was accepted; it never changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Identity {
@@ -34,10 +37,15 @@ pub struct Owner {
 }
 
 impl Identity {
-    /// The owner of what it makes. A user that may be a failed mapping owns nothing.
+    /// The owner of what it makes. A user that may be a failed mapping owns nothing. Those who come
+    /// over TCP have proved that they know a secret, and are one owner for each port.
     #[must_use]
     pub fn owner(&self) -> Option<Owner> {
-        let label = self.label.clone();
+        let label = if self.uid == NOBODY {
+            self.socket.clone()
+        } else {
+            self.label.clone()
+        };
         (self.uid != UNMAPPED).then_some(Owner {
             uid: self.uid,
             label,
@@ -157,6 +165,23 @@ mod tests {
         assert!(identity.owner().is_some());
         identity.uid = UNMAPPED;
         assert_eq!(identity.owner(), None);
+    }
+
+    #[test]
+    fn each_port_is_an_owner() {
+        let of = |socket: &[u8]| {
+            let socket = socket.to_vec();
+            let uid = NOBODY;
+            Identity {
+                uid,
+                socket,
+                ..Identity::default()
+            }
+            .owner()
+            .unwrap()
+        };
+        assert_eq!(of(b"127.0.0.1:1"), of(b"127.0.0.1:1"));
+        assert_ne!(of(b"127.0.0.1:1"), of(b"127.0.0.1:2"));
     }
 
     #[test]

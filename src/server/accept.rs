@@ -2,25 +2,27 @@
 
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mio::net::{UnixListener, UnixStream};
+use mio::net::TcpListener;
+use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 
 use super::Server;
 use super::connection::Connection;
+use super::daemon::Daemon;
 use super::error::ServeError;
 use super::files::SocketFile;
 use super::places::Most;
 use super::source::Source;
 use crate::controller::{Controller, Conversation, Entry};
-use crate::options::{Login, Options, Protocol, SocketAddress, SocketSpec};
+use crate::options::{Address, Login, Options, Protocol, Settings, SocketAddress, SocketSpec};
 use crate::outbox::{Outbox, RECEIVING};
 use crate::sys::activation::{self, Inherited};
 use crate::sys::peer::{self, Peer};
 use crate::sys::socket;
+use crate::sys::stream::{self, Stream};
 use crate::wire::Dialect;
 use crate::wire::refusal::Refusal;
 
@@ -29,10 +31,11 @@ const ACCEPT: usize = 64;
 
 /// A socket that controllers connect to.
 pub(super) struct Listener {
-    /// Its file, unless the service manager made it. Before the socket, so that it goes first:
-    /// once nobody listens another daemon may replace it, with a file of the same inode number.
+    /// Its file, unless it has none or the service manager made it. Before the socket, so that it
+    /// goes first: once nobody listens another daemon may replace it, with a file of the same
+    /// inode number.
     pub(super) file: Option<SocketFile>,
-    pub(super) socket: UnixListener,
+    pub(super) socket: stream::Listener,
     /// Its address, as a `BusSocket` line has it.
     address: Arc<[u8]>,
     /// What connections to it speak, if it was declared.
@@ -41,6 +44,34 @@ pub(super) struct Listener {
     login: Login,
     /// It waits for its turn.
     pub(super) queued: bool,
+}
+
+impl Listener {
+    fn new(
+        address: &SocketAddress,
+        socket: stream::Listener,
+        protocol: Protocol,
+        login: Login,
+    ) -> Self {
+        Self {
+            file: None,
+            socket,
+            address: address.to_octets().into(),
+            dialect: match protocol {
+                Protocol::Auto => None,
+                Protocol::Text => Some(Dialect::Text),
+                Protocol::Tc => Some(Dialect::Tc),
+                Protocol::V0 => Some(Dialect::V0),
+            },
+            login,
+            queued: false,
+        }
+    }
+
+    /// Whether it is a TCP port, to which every program of this machine can connect.
+    pub(super) const fn is_port(&self) -> bool {
+        matches!(self.socket, stream::Listener::Tcp(_))
+    }
 }
 
 /// Opens every socket of the options, and takes those that the service manager passed on.
@@ -55,74 +86,91 @@ pub(super) fn listen(options: &Options, registry: &Registry) -> Result<Vec<Liste
     };
     let mut listeners = Vec::new();
     for spec in sockets {
+        let listener = |socket| Listener::new(&spec.address, socket, spec.protocol, spec.login);
         // A socket unit gives all its sockets one name.
         let taken: Vec<_> = inherited
             .extract_if(.., |socket| is_for(socket, spec))
+            .map(|inherited| listener(inherited.listener))
             .collect();
-        let address: Arc<[u8]> = match &spec.address {
-            SocketAddress::Path(path) => path.as_os_str().as_bytes().into(),
-            SocketAddress::Inherited(name) => format!("fd:{name}").into_bytes().into(),
-        };
-        match &spec.address {
-            SocketAddress::Inherited(name) if taken.is_empty() => {
-                return Err(ServeError::NotInherited(name.clone()));
-            }
-            SocketAddress::Path(path) if taken.is_empty() => {
+        if taken.iter().any(Listener::is_port) && spec.login != Login::Implicit {
+            let line = String::from_utf8_lossy(&spec.to_value()).into_owned();
+            return Err(ServeError::LoginOfPort(line));
+        }
+        if !taken.is_empty() {
+            listeners.extend(taken);
+            continue;
+        }
+        listeners.push(match &spec.address {
+            SocketAddress::Inherited(name) => return Err(ServeError::NotInherited(name.clone())),
+            SocketAddress::Path(path) => {
                 let (socket, file) = SocketFile::make(path, spec, socket::PATIENCE)?;
-                let address = Arc::clone(&address);
-                listeners.push((Some(file), socket, address, spec.protocol, spec.login));
+                Listener {
+                    file: Some(file),
+                    ..listener(stream::Listener::Unix(socket))
+                }
             }
-            _ => {}
-        }
-        log::info!("listening at {}", String::from_utf8_lossy(&address));
-        for Inherited { listener, .. } in taken {
-            let address = Arc::clone(&address);
-            listeners.push((None, listener, address, spec.protocol, spec.login));
-        }
+            &SocketAddress::Port(address) => {
+                let socket = TcpListener::bind(address);
+                let socket = socket.map_err(|cause| ServeError::Port { address, cause })?;
+                listener(stream::Listener::Tcp(socket))
+            }
+        });
     }
     for Inherited { name, listener } in inherited {
-        log::info!("listening at fd:{name}");
-        let address: Arc<[u8]> = format!("fd:{name}").into_bytes().into();
-        listeners.push((None, listener, address, Protocol::Auto, Login::Implicit));
+        let address = SocketAddress::Inherited(name);
+        let (protocol, login) = (Protocol::Auto, Login::Implicit);
+        listeners.push(Listener::new(&address, listener, protocol, login));
     }
-    listeners
-        .into_iter()
-        .enumerate()
-        .map(|(index, (file, socket, address, protocol, login))| {
-            socket.set_nonblocking(true).map_err(ServeError::Start)?;
-            let mut socket = UnixListener::from_std(socket);
-            registry
-                .register(
-                    &mut socket,
-                    Source::Listener(index).into(),
-                    Interest::READABLE,
-                )
-                .map_err(ServeError::Start)?;
-            Ok(Listener {
-                file,
-                socket,
-                address,
-                dialect: match protocol {
-                    Protocol::Auto => None,
-                    Protocol::Text => Some(Dialect::Text),
-                    Protocol::Tc => Some(Dialect::Tc),
-                    Protocol::V0 => Some(Dialect::V0),
-                },
-                login,
-                queued: false,
-            })
-        })
-        .collect()
+    for (index, listener) in listeners.iter().enumerate() {
+        log::info!(
+            "listening at {}",
+            String::from_utf8_lossy(&listener.address)
+        );
+        register(&listener.socket, index, registry).map_err(ServeError::Start)?;
+    }
+    Ok(listeners)
 }
 
-/// Whether a socket was passed on for `spec`: under its name, or bound to its path.
+/// Has the loop told when somebody waits at a listener.
+pub(super) fn register(
+    socket: &stream::Listener,
+    index: usize,
+    registry: &Registry,
+) -> io::Result<()> {
+    let source = Source::Listener(index).into();
+    registry.register(
+        &mut SourceFd(&socket.as_raw_fd()),
+        source,
+        Interest::READABLE,
+    )
+}
+
+/// The daemon's own ports and that of Tor, as far as the options say.
+pub(super) fn ports(listeners: &[Listener], settings: &Settings) -> Vec<u16> {
+    let own = listeners
+        .iter()
+        .filter_map(|listener| match &listener.socket {
+            stream::Listener::Tcp(socket) => socket.local_addr().ok(),
+            stream::Listener::Unix(_) => None,
+        });
+    let tor = match settings.tor {
+        Some(Address::Tcp(address)) => Some(address),
+        Some(Address::Unix(_)) | None => None,
+    };
+    own.chain(tor).map(|address| address.port()).collect()
+}
+
+/// Whether a socket was passed on for `spec`: under its name, or bound to its address.
 fn is_for(socket: &Inherited, spec: &SocketSpec) -> bool {
-    match &spec.address {
-        SocketAddress::Inherited(name) => socket.name == *name,
-        SocketAddress::Path(path) => socket
-            .listener
+    match (&spec.address, &socket.listener) {
+        (SocketAddress::Inherited(name), _) => socket.name == *name,
+        (SocketAddress::Path(path), stream::Listener::Unix(socket)) => socket
             .local_addr()
             .is_ok_and(|address| address.as_pathname() == Some(path)),
+        (SocketAddress::Port(port), stream::Listener::Tcp(socket)) => {
+            socket.local_addr().is_ok_and(|address| address == *port)
+        }
+        (SocketAddress::Path(_) | SocketAddress::Port(_), _) => false,
     }
 }
 
@@ -135,7 +183,7 @@ impl Server {
             };
             listener.queued = false;
             match listener.socket.accept() {
-                Ok((stream, _)) => {
+                Ok(stream) => {
                     let (dialect, login) = (listener.dialect, listener.login);
                     let address = Arc::clone(&listener.address);
                     self.daemon.timers.accepted();
@@ -178,7 +226,7 @@ impl Server {
     /// Begins a session for a connection, if there is room for it.
     fn admit(
         &mut self,
-        stream: UnixStream,
+        stream: Stream,
         dialect: Option<Dialect>,
         login: Login,
         address: Arc<[u8]>,
@@ -202,7 +250,7 @@ impl Server {
         let key = entry.key();
         let token = Source::Controller(key).into();
         let fd = stream.as_raw_fd();
-        let mut source = mio::unix::SourceFd(&fd);
+        let mut source = SourceFd(&fd);
         let daemon = &mut self.daemon;
         if let Err(error) = daemon.registry.register(&mut source, token, RECEIVING) {
             log::warn!("a connection of uid {} was closed: {error}", peer.uid);
@@ -210,18 +258,7 @@ impl Server {
         }
         daemon.last_session += 1;
         let id = daemon.last_session;
-        let way_in = match (&daemon.cookie, login) {
-            (cookie, Login::Password) => Entry::Secret {
-                cookie: cookie.as_ref().map(|(cookie, _)| Arc::clone(cookie)),
-                passwords: Arc::clone(&daemon.passwords),
-            },
-            (Some((cookie, _)), _) => Entry::Secret {
-                cookie: Some(Arc::clone(cookie)),
-                passwords: Arc::new([]),
-            },
-            (None, Login::Explicit) => Entry::Explicit,
-            (None, Login::Implicit) => Entry::Open,
-        };
+        let way_in = daemon.way_in(&stream, login);
         let mut controller = Controller::new(Conversation::new(id, peer, dialect, way_in));
         controller.guard = daemon.guard(id, &stream, peer, &address);
         let identity = daemon.audited_identity(&controller, &stream, &address);
@@ -245,8 +282,32 @@ impl Server {
     }
 }
 
+impl Daemon {
+    /// What a connection must do to get in.
+    fn way_in(&self, stream: &Stream, login: Login) -> Entry {
+        let cookie = || self.cookie.as_ref().map(|(cookie, _)| Arc::clone(cookie));
+        let by_cookie = self.options.settings().cookie_authentication;
+        match (stream, login) {
+            (Stream::Tcp(_), _) => Entry::Secret {
+                cookie: cookie(),
+                passwords: Arc::clone(&self.passwords),
+            },
+            (Stream::Unix(_), Login::Password) => Entry::Secret {
+                cookie: cookie().filter(|_| by_cookie),
+                passwords: Arc::clone(&self.passwords),
+            },
+            (Stream::Unix(_), Login::Implicit | Login::Explicit) if by_cookie => Entry::Secret {
+                cookie: cookie(),
+                passwords: Arc::default(),
+            },
+            (Stream::Unix(_), Login::Explicit) => Entry::Explicit,
+            (Stream::Unix(_), Login::Implicit) => Entry::Open,
+        }
+    }
+}
+
 /// Tells a connection why there is no room for it, and closes it.
-fn turn_away(mut stream: &UnixStream, dialect: Option<Dialect>, peer: Peer, limit: &'static str) {
+fn turn_away(mut stream: &Stream, dialect: Option<Dialect>, peer: Peer, limit: &'static str) {
     log::warn!(
         "uid {}, pid {} was turned away: {limit}",
         peer.uid,

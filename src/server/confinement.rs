@@ -70,7 +70,7 @@ fn socket_directories(settings: &Settings) -> impl Iterator<Item = PathBuf> {
         .iter()
         .filter_map(|spec| match &spec.address {
             SocketAddress::Path(path) => directory(path),
-            SocketAddress::Inherited(_) => None,
+            SocketAddress::Inherited(_) | SocketAddress::Port(_) => None,
         })
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Court {
     pub(super) has_news: bool,
     /// The daemon's own sockets, and Tor's as the daemon knows it.
     pub(super) sockets: Vec<Vec<u8>>,
+    /// The daemon's own ports, and those of Tor's control listeners.
+    pub(super) ports: Vec<u16>,
     pub(super) members: BTreeMap<SessionId, Member>,
     /// The number of members that are judged by whose circuits and streams there are.
     about_own: usize,
@@ -66,7 +68,7 @@ fn is_safe(path: &[u8]) -> bool {
 }
 
 impl Court {
-    pub(super) fn new(policy: Policy, settings: &Settings) -> Self {
+    pub(super) fn new(policy: Policy, settings: &Settings, ports: &[u16]) -> Self {
         Self {
             policy,
             known: HashMap::new(),
@@ -74,6 +76,7 @@ impl Court {
             facts: None,
             has_news: false,
             sockets: sockets(settings),
+            ports: ports.to_vec(),
             members: BTreeMap::new(),
             about_own: 0,
             groups: HashMap::new(),
@@ -117,10 +120,7 @@ impl Court {
             ledger: &self.ledger,
             behind: Behind {
                 options: self.facts.as_ref().map(|facts| &facts.options),
-                control_ports: self
-                    .facts
-                    .as_ref()
-                    .map_or(&[], |facts| &facts.control_ports),
+                control_ports: &self.ports,
                 control_paths: &self.sockets,
                 ports: self.facts.as_ref().map_or(&[], |facts| &facts.ports),
                 protected: &settings.protected_ports,
@@ -197,7 +197,7 @@ fn sockets(settings: &Settings) -> Vec<Vec<u8>> {
         .iter()
         .filter_map(|spec| match &spec.address {
             SocketAddress::Path(path) => Some(path.clone()),
-            SocketAddress::Inherited(_) => None,
+            SocketAddress::Inherited(_) | SocketAddress::Port(_) => None,
         });
     let tor = match &settings.tor {
         Some(Address::Unix(path)) => Some(PathBuf::from(path)),

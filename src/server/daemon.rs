@@ -43,9 +43,12 @@ pub(super) struct Daemon {
     pub(super) policy_has_changed: bool,
     pub(super) options: Options,
     pub(super) state: StateDirectory,
+    /// The cookie and its file, where some socket asks for one.
     pub(super) cookie: Option<(Arc<Cookie>, std::path::PathBuf)>,
-    /// The passwords that get in where `Login=password`.
+    /// The passwords that get in at a port and where `Login=password`.
     pub(super) passwords: Arc<[HashedPassword]>,
+    /// The daemon's own ports and that of Tor, where no onion service may end.
+    pub(super) ports: Vec<u16>,
     /// The daemon's number among buses that stand behind each other.
     pub(super) number: Box<str>,
     /// What the process has given up, as `GETINFO process/confinement` says it.

@@ -27,6 +27,23 @@ pub enum ServeError {
     /// The service manager's sockets are not what they should be.
     #[error("cannot use the sockets that were passed on: {0}")]
     Activation(io::Error),
+    /// A port cannot be listened at.
+    #[error(
+        "cannot listen at {address}: {cause} (a Tor has its ControlPort there, perhaps: choose \
+         another port for one of the two)"
+    )]
+    Port {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why it failed.
+        cause: io::Error,
+    },
+    /// A socket that was passed on is a port, and its `BusSocket` line has a login of its own.
+    #[error(
+        "BusSocket {0}: it is a port, which always asks for the cookie or a password: leave \
+         Login= out"
+    )]
+    LoginOfPort(String),
     /// A `BusSocket fd:NAME` line without a socket.
     #[error(
         "BusSocket fd:{0}: no socket of this FileDescriptorName was passed on; it needs a socket \

@@ -7,18 +7,19 @@
 //! second.
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use mio::net::UnixListener;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use super::Server;
 use super::source::Source;
+use super::{Server, accept};
 use crate::options::SocketSpec;
 use crate::sys::socket::{Bound, Permissions, Place, SocketError, listen_at};
+use crate::sys::stream;
 
 /// The time before a removed file is made again: whoever removes its directory with it must find
 /// that empty.
@@ -55,7 +56,7 @@ impl SocketFile {
             spec: spec.clone(),
             is_lost: false,
         };
-        Ok((socket, file))
+        Ok((UnixListener::from_std(socket), file))
     }
 }
 
@@ -162,10 +163,8 @@ impl Server {
         file: SocketFile,
     ) -> std::io::Result<()> {
         self.accept_all(index);
-        let mut socket = mio::net::UnixListener::from_std(socket);
-        let source = Source::Listener(index).into();
-        let registry = &self.daemon.registry;
-        registry.register(&mut socket, source, Interest::READABLE)?;
+        let socket = stream::Listener::Unix(socket);
+        accept::register(&socket, index, &self.daemon.registry)?;
         log::info!(
             "listening again at {}, which was removed",
             file.path.display()

@@ -1,7 +1,7 @@
 //! One connection to Tor: connected without waiting, logged in, then octets of others.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -15,6 +15,7 @@ use crate::options::Address;
 use crate::sys::file::read_small_if;
 use crate::sys::peer;
 use crate::sys::state::StateDirectory;
+use crate::sys::stream::Stream;
 use crate::tor::login::{Login, LoginError};
 
 /// The octets of Tor's cookie.
@@ -34,11 +35,6 @@ pub(super) struct Link {
     failed: Option<io::Error>,
     /// There may be more to read.
     pub(super) readable: Readable,
-}
-
-enum Stream {
-    Unix(UnixStream),
-    Tcp(TcpStream),
 }
 
 /// How reading has ended.
@@ -73,7 +69,7 @@ impl Link {
             Address::Tcp(address) => Stream::Tcp(TcpStream::connect(*address)?),
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut SourceFd(&stream.fd()), source.into(), interest)?;
+        registry.register(&mut SourceFd(&stream.as_raw_fd()), source.into(), interest)?;
         let mut link = Self {
             stream,
             source,
@@ -111,10 +107,8 @@ impl Link {
 
     /// Why the connection has failed, in words.
     pub(super) fn failure(&mut self) -> String {
-        let failed = self.failed.take().or_else(|| match &self.stream {
-            Stream::Unix(stream) => stream.take_error().unwrap_or_else(Some),
-            Stream::Tcp(stream) => stream.take_error().unwrap_or_else(Some),
-        });
+        let pending = || self.stream.take_error().unwrap_or_else(Some);
+        let failed = self.failed.take().or_else(pending);
         failed.map_or("it closed the connection".into(), |error| error.to_string())
     }
 
@@ -142,7 +136,7 @@ impl Link {
                 sent = waiting.len();
                 break;
             }
-            match self.stream.write(rest) {
+            match (&self.stream).write(rest) {
                 Ok(taken) => sent += taken,
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
@@ -170,7 +164,7 @@ impl Link {
             && let Some(room) = buffer.get_mut(length..).filter(|room| !room.is_empty())
         {
             let wanted = room.len();
-            match self.stream.read(room) {
+            match (&self.stream).read(room) {
                 Ok(0) => return (length, Read::Ended),
                 Ok(read) => {
                     length += read;
@@ -221,7 +215,7 @@ impl Link {
     }
 
     fn register(&self, registry: &Registry) {
-        let fd = self.stream.fd();
+        let fd = self.stream.as_raw_fd();
         let interest = if self.wants_writable {
             Interest::READABLE | Interest::WRITABLE
         } else {
@@ -254,29 +248,4 @@ fn read_cookie(path: &Path, stream: &Stream, state: &StateDirectory) -> io::Resu
             ))),
         }
     })
-}
-
-impl Stream {
-    fn fd(&self) -> RawFd {
-        match self {
-            Self::Unix(stream) => stream.as_raw_fd(),
-            Self::Tcp(stream) => stream.as_raw_fd(),
-        }
-    }
-}
-
-impl Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Unix(stream) => stream.read(buffer),
-            Self::Tcp(stream) => stream.read(buffer),
-        }
-    }
-
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Unix(stream) => stream.write(octets),
-            Self::Tcp(stream) => stream.write(octets),
-        }
-    }
 }

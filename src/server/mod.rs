@@ -111,8 +111,7 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
     let limit = process::raise_descriptor_limit();
     confinement::become_user(settings)?;
     let state = StateDirectory::open(&settings.state_directory)?;
-    let court = policy::read(settings, process::uid())?
-        .map(|policy| Box::new(Court::new(policy, settings)));
+    let policy = policy::read(settings, process::uid())?;
     let bus = Bus::new(state.last_id()?, settings.history);
     let poll = Poll::new().map_err(ServeError::Start)?;
     let delivered = Source::Delivered.into();
@@ -120,6 +119,8 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
     let outlet = Arc::new(outlet.map_err(ServeError::Start)?);
     let signals = Signals::start(poll.registry()).map_err(ServeError::Start)?;
     let listeners = accept::listen(&options, poll.registry())?;
+    let ports = accept::ports(&listeners, settings);
+    let court = policy.map(|policy| Box::new(Court::new(policy, settings, &ports)));
     let files_watch = files::start_watch(poll.registry());
     let audit = Audit::new(settings);
     let places = Places::new(process::uid(), limit, each);
@@ -132,7 +133,8 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
         );
     }
     state.remove_cookie();
-    let cookie = if settings.cookie_authentication {
+    let asks_for_cookie = settings.cookie_authentication || listeners.iter().any(Listener::is_port);
+    let cookie = if asks_for_cookie {
         Some(new_cookie(&state)?)
     } else {
         None
@@ -164,6 +166,7 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
         state,
         cookie,
         passwords,
+        ports,
         number: hex::encode_upper(number).into(),
         confinement,
         tor,

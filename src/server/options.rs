@@ -64,7 +64,9 @@ impl Daemon {
         self.policy_has_changed |= policy.is_some() || self.court.is_some();
         match (policy, &mut self.court) {
             (Some(policy), Some(court)) => court.replace(policy),
-            (Some(policy), court) => *court = Some(Box::new(Court::new(policy, settings))),
+            (Some(policy), court) => {
+                *court = Some(Box::new(Court::new(policy, settings, &self.ports)));
+            }
             (None, court) => *court = None,
         }
         self.apply(change);

@@ -90,7 +90,8 @@ impl Daemon {
         socket: &[u8],
     ) -> Option<Box<Guard>> {
         let court = self.court.as_mut()?;
-        if !std::mem::replace(&mut court.has_told_missing, true) {
+        let is_local = peer.uid != identity::NOBODY;
+        if is_local && !std::mem::replace(&mut court.has_told_missing, true) {
             let missing = peer::missing(stream);
             if !missing.is_empty() {
                 log::info!("this kernel does not tell {}", missing.join(", "));
@@ -266,6 +267,9 @@ impl Daemon {
             court.sockets.extend(facts.control_paths.iter().cloned());
             court.sockets.sort_unstable();
             court.sockets.dedup();
+            court.ports.extend(&facts.control_ports);
+            court.ports.sort_unstable();
+            court.ports.dedup();
             court.facts = Some(facts);
         } else {
             log::warn!("Tor does not say which options and listeners it has");

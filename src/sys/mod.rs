@@ -18,5 +18,6 @@ pub mod receive;
 mod seccomp;
 pub mod socket;
 pub mod state;
+pub mod stream;
 pub mod user;
 pub mod users;
