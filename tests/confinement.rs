@@ -229,6 +229,7 @@ fn a_confined_thread_executes_writes_connects_and_signals_nothing() {
         sockets: vec![place.path("sockets")],
         files: vec![place.path("files")],
         port: Some(allowed.local_addr().expect("it is bound").port()),
+        names: false,
     });
     let words = measures.iter().filter(|measure| measure.missing.is_none());
     let words: Vec<_> = words.map(|measure| measure.name).collect();

@@ -95,7 +95,7 @@ impl Kind {
             Self::Path | Self::Paths => "an absolute path".into(),
             Self::Ports => "ports from 1 to 65535, such as 8332 18332".into(),
             Self::Words => "names of options, such as DisableNetwork".into(),
-            Self::Tor => "unix:PATH, HOST:PORT with an IP address or localhost, or none".into(),
+            Self::Tor => "unix:PATH, HOST:PORT or none".into(),
             Self::Secret => "a text".into(),
             Self::Passwords => "16: and 58 hexadecimal digits".into(),
             Self::User => "the name of a user".into(),
@@ -236,10 +236,11 @@ pub const TABLE: &[Spec] = &[
         kind: Kind::Tor,
         default: "none",
         change: Changeable::AtStart,
-        doc: "The control port of the Tor behind the bus: unix:PATH, HOST:PORT with an IP address \
-              or localhost, or none. As with Tor's own tools an absolute path alone is a socket, \
-              and a port alone one on this machine. Controllers then have all of Tor's control \
-              protocol too.",
+        doc: "The control port of the Tor behind the bus: unix:PATH, HOST:PORT or none. As with \
+              Tor's own tools an absolute path alone is a socket, and a port alone one on this \
+              machine. A host with a name is looked up whenever the daemon connects to it anew, \
+              within BusTorTimeout; each of its addresses has its turn. Controllers then have all \
+              of Tor's control protocol too.",
     },
     Spec {
         name: "BusTorPassword",

@@ -153,11 +153,8 @@ pub(super) fn ports(listeners: &[Listener], settings: &Settings) -> Vec<u16> {
             stream::Listener::Tcp(socket) => socket.local_addr().ok(),
             stream::Listener::Unix(_) => None,
         });
-    let tor = match settings.tor {
-        Some(Address::Tcp(address)) => Some(address),
-        Some(Address::Unix(_)) | None => None,
-    };
-    own.chain(tor).map(|address| address.port()).collect()
+    let tor = settings.tor.as_ref().and_then(Address::port);
+    own.map(|address| address.port()).chain(tor).collect()
 }
 
 /// Whether a socket was passed on for `spec`: under its name, or bound to its address.

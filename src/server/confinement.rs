@@ -43,10 +43,8 @@ pub(super) fn confine(options: &Options) -> String {
     let measures = confinement::confine(&Needs {
         sockets: socket_directories(settings).collect(),
         files,
-        port: match &settings.tor {
-            Some(Address::Tcp(address)) => Some(address.port()),
-            Some(Address::Unix(_)) | None => None,
-        },
+        port: settings.tor.as_ref().and_then(Address::port),
+        names: matches!(settings.tor, Some(Address::Name(..))),
     });
     let (mut done, mut missing) = (Vec::new(), Vec::new());
     for measure in measures {

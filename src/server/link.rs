@@ -1,6 +1,7 @@
 //! One connection to Tor: connected without waiting, logged in, then octets of others.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -11,7 +12,6 @@ use mio::{Interest, Registry};
 
 use super::readable::Readable;
 use super::source::Source;
-use crate::options::Address;
 use crate::sys::file::read_small_if;
 use crate::sys::peer;
 use crate::sys::state::StateDirectory;
@@ -37,6 +37,12 @@ pub(super) struct Link {
     pub(super) readable: Readable,
 }
 
+/// Where Tor listens now.
+pub(super) enum Place<'a> {
+    Path(&'a Path),
+    Port(SocketAddr),
+}
+
 /// How reading has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Read {
@@ -59,14 +65,14 @@ pub(super) struct Welcome {
 impl Link {
     /// Begins to connect and to log in.
     pub(super) fn open(
-        address: &Address,
+        address: &Place<'_>,
         login: Login,
         registry: &Registry,
         source: Source,
     ) -> io::Result<Self> {
         let stream = match address {
-            Address::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
-            Address::Tcp(address) => Stream::Tcp(TcpStream::connect(*address)?),
+            Place::Path(path) => Stream::Unix(UnixStream::connect(path)?),
+            Place::Port(address) => Stream::Tcp(TcpStream::connect(*address)?),
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut SourceFd(&stream.as_raw_fd()), source.into(), interest)?;

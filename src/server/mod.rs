@@ -20,6 +20,7 @@ mod keeper;
 mod kept;
 mod leg;
 mod link;
+mod lookup;
 mod memory;
 mod options;
 mod places;
@@ -282,6 +283,7 @@ impl Server {
                 Source::TorSocket => self.daemon.tor_socket_changed(),
                 Source::Files => self.files_changed(),
                 Source::Delivered => {
+                    self.daemon.hear_lookup();
                     for source in self.daemon.queue.delivered() {
                         self.ready(source);
                     }

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -16,7 +17,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use super::audit::outside_events;
 use super::connection::Connection;
 use super::daemon::Daemon;
-use super::link::{Link, Read, Welcome};
+use super::link::{Link, Place, Read, Welcome};
+use super::lookup::Lookup;
 use super::source::Source;
 use crate::options::Address;
 use crate::sys::file::read_small;
@@ -35,6 +37,10 @@ pub(super) struct TorSide {
     pub(super) upstream: Upstream,
     /// Where Tor listens.
     address: Address,
+    lookup: Lookup,
+    /// The address that the host of [`Self::address`] has, while the daemon is connected or
+    /// connecting to it.
+    looked_up: Option<SocketAddr>,
     /// The daemon's own connection.
     link: Option<Link>,
     /// The connection that the next controller gets.
@@ -58,6 +64,8 @@ impl TorSide {
         Ok(Self {
             upstream: Upstream::new(random),
             address,
+            lookup: Lookup::default(),
+            looked_up: None,
             link: None,
             spare: None,
             spare_is_due: false,
@@ -99,7 +107,15 @@ impl Daemon {
         };
         let login = Login::new(means, nonce, &self.number, &tor.upstream.fence);
         let address = &tor.address;
-        Link::open(address, login, &self.registry, source)
+        let place = match address {
+            Address::Unix(path) => Place::Path(path),
+            Address::Tcp(address) => Place::Port(*address),
+            Address::Name(..) => Place::Port(
+                tor.looked_up
+                    .ok_or_else(|| format!("{address} is being looked up"))?,
+            ),
+        };
+        Link::open(&place, login, &self.registry, source)
             .map_err(|error| format!("{address}: {error}"))
     }
 
@@ -133,10 +149,43 @@ impl Daemon {
         if self.tor.as_ref().is_none_or(|tor| !tor.upstream.is_away()) {
             return;
         }
-        let opened = self.open_link(Source::Watcher);
         let patience = self.options.settings().tor_timeout;
         let Some(tor) = &mut self.tor else { return };
         tor.upstream.handle_connecting(Instant::now(), patience);
+        let Address::Name(host, port) = &tor.address else {
+            return self.open_watcher();
+        };
+        if let Err(cause) = tor.lookup.begin(host, *port, &self.outlet) {
+            let cause = format!("{}: {cause}", tor.address);
+            self.watcher_failed(&cause);
+        }
+    }
+
+    /// Connects to the address of Tor's host, if it has come.
+    pub(super) fn hear_lookup(&mut self) {
+        let Some(tor) = &mut self.tor else { return };
+        let Some(found) = tor.lookup.poll() else {
+            return;
+        };
+        // The time for it may be over.
+        if tor.link.is_some() || !tor.upstream.is_coming() {
+            return;
+        }
+        match found {
+            Ok(address) => {
+                tor.looked_up = Some(address);
+                self.open_watcher();
+            }
+            Err(cause) => {
+                let cause = format!("{}: {cause}", tor.address);
+                self.watcher_failed(&cause);
+            }
+        }
+    }
+
+    fn open_watcher(&mut self) {
+        let opened = self.open_link(Source::Watcher);
+        let Some(tor) = &mut self.tor else { return };
         match opened {
             Ok(link) => tor.link = Some(link),
             Err(cause) => self.watcher_failed(&cause),
@@ -147,8 +196,9 @@ impl Daemon {
     pub(super) fn watcher_failed(&mut self, cause: &str) {
         let Some(tor) = &mut self.tor else { return };
         tor.link = None;
-        // It leads to the Tor that has gone.
+        // It leads to the Tor that has gone, and the address may be another's by now.
         tor.spare = None;
+        tor.looked_up = None;
         let (failure, waiting) = tor.upstream.handle_gone(Instant::now(), cause);
         let refusal = Refusal::Failed(format!("Tor is not reachable: {cause}"));
         let refused = |one| (one, Err(refusal.clone()));

@@ -25,6 +25,8 @@ pub struct Needs {
     pub files: Vec<PathBuf>,
     /// The only TCP port that it connects to.
     pub port: Option<u16>,
+    /// It asks name servers.
+    pub names: bool,
 }
 
 /// One thing that was given up, or not.
@@ -60,7 +62,7 @@ pub fn confine(needs: &Needs) -> Vec<Measure> {
         });
         measures.push(measure(name, has_it));
     }
-    measures.push(measure("seccomp", filter(needs.port)));
+    measures.push(measure("seccomp", filter(needs)));
     measures
 }
 
@@ -104,11 +106,11 @@ fn ruleset(needs: &Needs) -> Result<RestrictionStatus, RulesetError> {
 
 /// Denies system calls.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-fn filter(port: Option<u16>) -> Result<(), String> {
-    super::seccomp::install(port.is_some()).map_err(|error| error.to_string())
+fn filter(needs: &Needs) -> Result<(), String> {
+    super::seccomp::install(needs.port.is_some(), needs.names).map_err(|error| error.to_string())
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn filter(_port: Option<u16>) -> Result<(), String> {
+fn filter(_: &Needs) -> Result<(), String> {
     Err("there is no list of system calls for this processor".into())
 }

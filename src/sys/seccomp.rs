@@ -134,17 +134,18 @@ const X32: u32 = 0x4000_0000;
 /// One comparison: the argument, how, and with what.
 type Condition = (u8, SeccompCmpOp, c_int);
 
-/// Denies the calls to this thread and to those that it starts. `tcp` leaves sockets for TCP.
-pub(super) fn install(tcp: bool) -> Result<(), Error> {
+/// Denies the calls to this thread and to those that it starts. `tcp` leaves sockets for TCP, and
+/// `names` those for UDP besides.
+pub(super) fn install(tcp: bool, names: bool) -> Result<(), Error> {
     // Both are made before the first is in force.
-    let denied = denied(tcp)?;
+    let denied = denied(tcp, names)?;
     // The C library then makes a thread with clone(2), whose flags a filter can look at.
     let unknown = program(Rules::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)?;
     apply_filter(&unknown)?;
     apply_filter(&denied)
 }
 
-fn denied(tcp: bool) -> Result<BpfProgram, Error> {
+fn denied(tcp: bool, names: bool) -> Result<BpfProgram, Error> {
     let always = DENIED.iter().chain(DENIED_HERE);
     let mut rules: Rules = always.map(|call| (*call, Vec::new())).collect();
     // What is made is a process, and no thread.
@@ -164,24 +165,33 @@ fn denied(tcp: bool) -> Result<BpfProgram, Error> {
         let executable = rule(&[(2, MaskedEq(mask(execute)), execute)])?;
         rules.insert(call, vec![executable]);
     }
-    rules.insert(libc::SYS_socket, sockets(tcp)?);
+    rules.insert(libc::SYS_socket, sockets(tcp, names)?);
     let program = program(rules, libc::EPERM)?;
     #[cfg(target_arch = "x86_64")]
     let program = [&without_x32()[..], &program].concat();
     Ok(program)
 }
 
-/// Denies sockets that are neither Unix nor, with `tcp`, for TCP.
-fn sockets(tcp: bool) -> Result<Vec<SeccompRule>, Error> {
+/// Denies sockets that are neither Unix nor, with `tcp`, for TCP, nor, with `names` too, for UDP.
+fn sockets(tcp: bool, names: bool) -> Result<Vec<SeccompRule>, Error> {
     let not_unix = || (0, Ne, libc::AF_UNIX);
     if !tcp {
         return Ok(vec![rule(&[not_unix()])?]);
     }
     let mut rules = vec![
         rule(&[not_unix(), (0, Ne, libc::AF_INET), (0, Ne, libc::AF_INET6)])?,
-        rule(&[not_unix(), (2, Ne, 0), (2, Ne, libc::IPPROTO_TCP)])?,
+        rule(&[
+            not_unix(),
+            (2, Ne, 0),
+            (2, Ne, libc::IPPROTO_TCP),
+            (2, Ne, if names { libc::IPPROTO_UDP } else { 0 }),
+        ])?,
     ];
-    for kind in [libc::SOCK_DGRAM, libc::SOCK_RAW, libc::SOCK_SEQPACKET] {
+    let datagrams = (!names).then_some(libc::SOCK_DGRAM);
+    for kind in [libc::SOCK_RAW, libc::SOCK_SEQPACKET]
+        .into_iter()
+        .chain(datagrams)
+    {
         // Its flags stand above the number of the type.
         rules.push(rule(&[not_unix(), (1, MaskedEq(0xf), kind)])?);
     }

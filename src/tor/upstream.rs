@@ -10,6 +10,9 @@ use super::watcher::{Subscription, Watcher};
 /// The first and the longest time until Tor is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
+/// The most reasons that are told apart while it is not there.
+const MISSED: usize = 8;
+
 /// One Tor.
 #[derive(Debug)]
 pub struct Upstream {
@@ -26,8 +29,9 @@ pub struct Upstream {
     state: State,
     /// The next wait before it is tried again.
     wait: Duration,
-    /// Why it is not there, as was said.
-    missed: Option<String>,
+    /// Why it is not there, as was said: an unreachable host with several addresses has a reason
+    /// for each.
+    missed: Vec<String>,
     /// It was said that fences do not get through.
     is_filtered: bool,
 }
@@ -63,7 +67,7 @@ impl Upstream {
             chain: Vec::new(),
             state: State::Away(None),
             wait: RETRY.0,
-            missed: None,
+            missed: Vec::new(),
             is_filtered: false,
         }
     }
@@ -133,7 +137,7 @@ impl Upstream {
         self.version = Some(version);
         self.chain = chain;
         self.wait = RETRY.0;
-        self.missed = None;
+        self.missed.clear();
         self.state = State::There(Box::default());
         is_filtered && !std::mem::replace(&mut self.is_filtered, true)
     }
@@ -150,10 +154,13 @@ impl Upstream {
             return (None, watcher.handle_gone().collect());
         }
         self.wait = (self.wait * 2).min(RETRY.1);
-        let failure = if self.missed.as_deref() == Some(cause) {
+        let failure = if self.missed.iter().any(|missed| missed == cause) {
             Failure::Again
         } else {
-            self.missed = Some(cause.to_owned());
+            if self.missed.len() == MISSED {
+                self.missed.clear();
+            }
+            self.missed.push(cause.to_owned());
             Failure::First
         };
         (Some(failure), Vec::new())
@@ -216,6 +223,8 @@ mod tests {
             Some(Failure::First),
             "otherwise"
         );
+        tor.handle_connecting(now, Duration::from_secs(30));
+        assert_eq!(tor.handle_gone(now, "x").0, Some(Failure::Again), "as said");
         tor.handle_connecting(now, Duration::from_secs(30));
         assert!(tor.is_awaited());
         assert!(!tor.handle_up("0.4.9".into(), Vec::new(), false));
