@@ -485,3 +485,87 @@ fn a_path_that_no_socket_can_have_is_told() {
     assert!(said.contains(&limit), "{said}");
     assert!(!place.path("state").exists());
 }
+
+/// The name that a controller of this test gets by its program.
+fn own_program() -> String {
+    let program = fs::read_to_string("/proc/self/comm").expect("it is this process");
+    let legal = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    program.trim_end().chars().map(legal).collect()
+}
+
+#[test]
+fn who_connects_is_named_after_the_program_where_the_socket_asks_for_it() {
+    let place = Place::new();
+    let (own, socket) = (own_program(), place.socket());
+    let path = place.path("named");
+    let text = format!(
+        "BusSocket {}\nBusSocket {} Name=*{}\nBusSocket {} Name=x*\n",
+        socket.display(),
+        path.display(),
+        &own[1..],
+        place.path("others").display()
+    );
+    let daemon = place.configured(&text).ready();
+    let mut watcher = daemon.named("watcher");
+    watcher.ok("SETEVENTS CONTROLLER");
+    let mut first = Controller::at(&path);
+    first.ok("SETEVENTS POSTMESSAGE");
+    let change = |line: String| line.split(" UID=").next().unwrap_or_default().to_owned();
+    assert_eq!(change(watcher.line()), "650 CONTROLLER CONNECTED 2 unset");
+    assert_eq!(
+        change(watcher.line()),
+        format!("650 CONTROLLER NAMED 2 {own}")
+    );
+    // It is as if it had taken the name itself.
+    watcher.ok(&format!("POSTMESSAGE @{own} hello"));
+    assert_eq!(first.next_message().1, format!("watcher @{own} hello"));
+
+    let (mut second, mut third) = (Controller::at(&path), Controller::at(&path));
+    second.ok("SETEVENTS");
+    third.ok("SETEVENTS");
+    let (two, three) = (format!("{own}_2"), format!("{own}_3"));
+    let mut asker = daemon.connect();
+    assert_eq!(listed(&mut asker), [&own, &two, &three, "unset", "watcher"]);
+    second.ok("CONTROLLERNAME alice");
+    drop(first);
+    while !watcher.line().starts_with("650 CONTROLLER DISCONNECTED") {}
+    let mut fourth = Controller::at(&path);
+    fourth.ok("SETEVENTS");
+    let mut fifth = Controller::at(&path);
+    fifth.ok("SETEVENTS");
+    let mut sixth = Controller::at(&place.path("others"));
+    sixth.ok("SETEVENTS");
+    // The two that came since have the names that were free again.
+    let mut names = vec![&own[..], &two, &three, "alice", "unset", "unset", "watcher"];
+    names.sort_unstable();
+    assert_eq!(listed(&mut asker), names);
+}
+
+#[test]
+fn a_program_has_no_name_that_the_policy_does_not_grant() {
+    let place = Place::new();
+    let own = own_program();
+    let policy = format!("Profile any\nMatch any\nAllow name {own}\nAllow list\n");
+    let policy = place.file("some.policy", &policy);
+    let socket = place.socket();
+    let text = format!(
+        "BusSocket {} Name=*\nBusPolicy {}\n",
+        socket.display(),
+        policy.display()
+    );
+    let _daemon = place.configured(&text).ready();
+    let (mut first, mut second) = (Controller::at(&socket), Controller::at(&socket));
+    first.ok("SETEVENTS");
+    assert_eq!(listed(&mut second), [&own, "unset"]);
+}
+
+/// The names on the bus, in order.
+fn listed(controller: &mut Controller) -> Vec<String> {
+    let said = controller.ask("GETINFO list-controllers");
+    let names = said
+        .lines()
+        .filter(|line| !line.starts_with("250") && *line != ".");
+    let mut names: Vec<_> = names.map(str::to_owned).collect();
+    names.sort_unstable();
+    names
+}

@@ -187,6 +187,19 @@ impl Bus {
         Ok(old)
     }
 
+    /// `name` if it is free, else the first of `name_2`, `name_3` ... that is.
+    #[must_use]
+    pub fn free_name(&self, name: &ControllerId) -> Option<ControllerId> {
+        let is_free = |name: &ControllerId| !name.is_reserved() && !self.names.contains_key(name);
+        if is_free(name) {
+            return Some(name.clone());
+        }
+        // One of them is: there are more than names in use.
+        (2..self.names.len() + 3)
+            .filter_map(|number| ControllerId::parse(format!("{name}_{number}").as_bytes()))
+            .find(is_free)
+    }
+
     /// POSTMESSAGE of `source`: gives the message its id and its place in the order. As long as it
     /// can be asked for, it is charged to `account`.
     ///

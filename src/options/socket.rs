@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use crate::wire::message::ControllerId;
 use crate::wire::shown::shown;
 use crate::wire::torrc::{is_blank, quote, unquote};
 
@@ -104,6 +105,9 @@ pub struct SocketSpec {
     pub protocol: Protocol,
     /// Whether its connections must log in.
     pub login: Login,
+    /// The programs that are named when they connect, a `*` standing for any octets; none are
+    /// where it is empty.
+    pub names: Vec<u8>,
 }
 
 impl SocketSpec {
@@ -112,7 +116,8 @@ impl SocketSpec {
         Self::new(SocketAddress::Path(path.into()))
     }
 
-    fn new(address: SocketAddress) -> Self {
+    /// A socket with everything but its address as it is by default.
+    pub fn new(address: SocketAddress) -> Self {
         Self {
             address,
             mode: DEFAULT_MODE,
@@ -120,13 +125,14 @@ impl SocketSpec {
             group: None,
             protocol: Protocol::Auto,
             login: Login::Implicit,
+            names: Vec::new(),
         }
     }
 
     /// Reads `PATH [Mode=OCTAL] [Owner=USER] [Group=GROUP] [Protocol=auto|text|tc|v0]
-    /// [Login=implicit|explicit|password]`, `fd:NAME [Protocol=...] [Login=...]`, or `ADDRESS:PORT
-    /// [Protocol=...]`; what comes first may be in quotes. Fails with what is wrong and what would
-    /// be right.
+    /// [Login=implicit|explicit|password] [Name=GLOB]`, `fd:NAME` with the last three, or
+    /// `ADDRESS:PORT [Protocol=...]`; what comes first may be in quotes. Fails with what is wrong
+    /// and what would be right.
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
         let (address, rest) = if text.starts_with(b"\"") {
             let (address, length) = unquote(text)?;
@@ -154,13 +160,14 @@ impl SocketSpec {
         let (taken, why): (&[_], _) = match spec.address {
             SocketAddress::Path(_) => return Ok(spec),
             SocketAddress::Inherited(_) => (
-                &["Protocol", "Login"],
+                &["Protocol", "Login", "Name"],
                 "a socket that the service manager passes: it made the socket and decides who may \
                  connect (SocketMode=, SocketUser= and SocketGroup= of its socket unit)",
             ),
             SocketAddress::Port(_) => (
                 &["Protocol"],
-                "a port, which has no file and always asks for a login",
+                "a port: it has no file, it always asks for a login, and nothing is known of \
+                 the programs that connect",
             ),
         };
         match seen.iter().find(|keyword| !taken.contains(keyword)) {
@@ -171,7 +178,7 @@ impl SocketSpec {
 
     /// Takes one `Keyword=Value` and gives the keyword in its own spelling.
     fn keyword(&mut self, word: &[u8]) -> Result<&'static str, String> {
-        let known = "Mode=, Owner=, Group=, Protocol= or Login=";
+        let known = "Mode=, Owner=, Group=, Protocol=, Login= or Name=";
         let Some(equals) = memchr::memchr(b'=', word) else {
             return Err(format!(
                 "'{}' is not {known} (a path with blanks is written \"/like this\" Mode=0600)",
@@ -210,6 +217,9 @@ impl SocketSpec {
                 })?
                 .1;
             Ok("Login")
+        } else if keyword.eq_ignore_ascii_case(b"name") {
+            self.names = parse_names(value)?;
+            Ok("Name")
         } else {
             Err(format!("'{}=' is not {known}", shown(keyword)))
         }
@@ -240,8 +250,25 @@ impl SocketSpec {
             Login::Explicit => value.extend_from_slice(b" Login=explicit"),
             Login::Password => value.extend_from_slice(b" Login=password"),
         }
+        if !self.names.is_empty() {
+            value.extend_from_slice(b" Name=");
+            value.extend_from_slice(&self.names);
+        }
         value
     }
+}
+
+/// The value of `Name=`: a pattern that a name can match.
+fn parse_names(value: &[u8]) -> Result<Vec<u8>, String> {
+    let is_of_names = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'_' | b'*');
+    if value.is_empty() || value.len() > ControllerId::MAX || !value.iter().all(is_of_names) {
+        return Err(format!(
+            "Name= cannot be '{}': it takes up to {} letters, digits, _ and *, such as nyx or *",
+            shown(value),
+            ControllerId::MAX
+        ));
+    }
+    Ok(value.to_vec())
 }
 
 fn parse_address(address: Vec<u8>) -> Result<SocketAddress, String> {
@@ -273,7 +300,7 @@ fn parse_address(address: Vec<u8>) -> Result<SocketAddress, String> {
         .map(SocketAddress::Path)
         .ok_or_else(|| {
             "it takes an absolute path, fd:NAME or a loopback ADDRESS:PORT such as \
-             127.0.0.1:9051, then any of Mode=, Owner=, Group=, Protocol= and Login="
+             127.0.0.1:9051, then any of Mode=, Owner=, Group=, Protocol=, Login= and Name="
                 .into()
         })
 }
@@ -421,10 +448,13 @@ mod tests {
             ("192.0.2.1:9051", "could be reached from other machines"),
             ("127.0.0.1:9051 Mode=0600", "Mode= means nothing for a port"),
             ("127.0.0.1:9051 Login=explicit", "always asks for a login"),
+            ("127.0.0.1:9051 Name=*", "nothing is known of the programs"),
+            ("/a Name=", "letters, digits, _ and *"),
+            ("/a Name=a-b", "letters, digits, _ and *"),
             (&long, "at most 107 octets, this one has 108"),
             (
                 "/a b",
-                "'b' is not Mode=, Owner=, Group=, Protocol= or Login= (a path with blanks",
+                "'b' is not Mode=, Owner=, Group=, Protocol=, Login= or Name= (a path with blanks",
             ),
             ("/a Mod=0660", "'Mod=' is not Mode="),
             ("/a Mode=888", "such as 0660"),
@@ -469,10 +499,12 @@ mod tests {
             group in proptest::option::of("[a-z]{1,8}"),
             protocol in 0_usize..4,
             login in 0_usize..3,
+            names in "[A-Z0-9_*]{0,4}",
         ) {
             let mut spec = SocketSpec::at(path.trim_end());
             spec.protocol = Protocol::ALL[protocol].1;
             spec.login = Login::ALL[login].1;
+            spec.names = names.into_bytes();
             if inherited {
                 let name = path.replace(|c: char| c == ':' || !c.is_ascii(), "");
                 spec.address = SocketAddress::Inherited(name);

@@ -9,7 +9,7 @@ use super::ledger::OwnSocks;
 use super::table::{Form, Table, Values, What};
 use crate::command::{is_own_option, keys};
 use crate::wire::fields::AddOnion;
-use crate::wire::message::Message;
+use crate::wire::message::{ControllerId, Message};
 
 /// The keys of GETINFO that only their own name grants, never `*`, and with their `*` those of
 /// which each is a secret.
@@ -210,6 +210,12 @@ impl Grants {
             .get(&What::Read)
             .is_some_and(|words| !words.is_empty());
         !denies && !self.denies_all() && (allows || self.has_all())
+    }
+
+    /// Whether a controller may have this name.
+    #[must_use]
+    pub fn may_be_named(&self, name: &ControllerId) -> bool {
+        self.has_word(What::Name, name.as_str().as_bytes())
     }
 
     /// Whether messages to `@all`, or to a name with its `@`, may be read.

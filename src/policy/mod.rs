@@ -31,5 +31,6 @@ pub use identity::{Identity, Owner};
 pub use judge::{Allowed, Refused, Verdict, Views, judge};
 pub use ledger::{Delivery, Ledger, OwnSocks};
 pub use need::{Known, kind_of_key, learn, needed};
+pub use pattern::is_match;
 pub use sequel::{Change, Sequel};
 pub use table::Form;

@@ -19,11 +19,13 @@ use super::source::Source;
 use crate::controller::{Controller, Conversation, Entry};
 use crate::options::{Address, Login, Options, Protocol, Settings, SocketAddress, SocketSpec};
 use crate::outbox::{Outbox, RECEIVING};
+use crate::policy::is_match;
 use crate::sys::activation::{self, Inherited};
 use crate::sys::peer::{self, Peer};
 use crate::sys::socket;
 use crate::sys::stream::{self, Stream};
 use crate::wire::Dialect;
+use crate::wire::message::ControllerId;
 use crate::wire::refusal::Refusal;
 
 /// Connections accepted in one turn.
@@ -42,30 +44,37 @@ pub(super) struct Listener {
     dialect: Option<Dialect>,
     /// Whether they must log in.
     login: Login,
+    /// The programs that are named when they connect.
+    names: Arc<[u8]>,
     /// It waits for its turn.
     pub(super) queued: bool,
 }
 
 impl Listener {
-    fn new(
-        address: &SocketAddress,
-        socket: stream::Listener,
-        protocol: Protocol,
-        login: Login,
-    ) -> Self {
+    fn new(spec: &SocketSpec, socket: stream::Listener) -> Self {
         Self {
             file: None,
             socket,
-            address: address.to_octets().into(),
-            dialect: match protocol {
+            address: spec.address.to_octets().into(),
+            dialect: match spec.protocol {
                 Protocol::Auto => None,
                 Protocol::Text => Some(Dialect::Text),
                 Protocol::Tc => Some(Dialect::Tc),
                 Protocol::V0 => Some(Dialect::V0),
             },
-            login,
+            login: spec.login,
+            names: spec.names.as_slice().into(),
             queued: false,
         }
+    }
+
+    /// The name for the program of a peer, if it is one that is named.
+    fn name_of(&self, peer: Peer) -> Option<ControllerId> {
+        if self.names.is_empty() {
+            return None;
+        }
+        let name = peer::program(peer.pid).and_then(|program| ControllerId::of_program(&program));
+        name.filter(|name| is_match(&self.names, name.as_str().as_bytes(), false))
     }
 
     /// Whether it is a TCP port, to which every program of this machine can connect.
@@ -86,7 +95,7 @@ pub(super) fn listen(options: &Options, registry: &Registry) -> Result<Vec<Liste
     };
     let mut listeners = Vec::new();
     for spec in sockets {
-        let listener = |socket| Listener::new(&spec.address, socket, spec.protocol, spec.login);
+        let listener = |socket| Listener::new(spec, socket);
         // A socket unit gives all its sockets one name.
         let taken: Vec<_> = inherited
             .extract_if(.., |socket| is_for(socket, spec))
@@ -117,9 +126,8 @@ pub(super) fn listen(options: &Options, registry: &Registry) -> Result<Vec<Liste
         });
     }
     for Inherited { name, listener } in inherited {
-        let address = SocketAddress::Inherited(name);
-        let (protocol, login) = (Protocol::Auto, Login::Implicit);
-        listeners.push(Listener::new(&address, listener, protocol, login));
+        let spec = SocketSpec::new(SocketAddress::Inherited(name));
+        listeners.push(Listener::new(&spec, listener));
     }
     for (index, listener) in listeners.iter().enumerate() {
         log::info!(
@@ -181,10 +189,8 @@ impl Server {
             listener.queued = false;
             match listener.socket.accept() {
                 Ok(stream) => {
-                    let (dialect, login) = (listener.dialect, listener.login);
-                    let address = Arc::clone(&listener.address);
                     self.daemon.timers.accepted();
-                    self.admit(stream, dialect, login, address);
+                    self.admit(stream, index);
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => return,
@@ -221,13 +227,11 @@ impl Server {
     }
 
     /// Begins a session for a connection, if there is room for it.
-    fn admit(
-        &mut self,
-        stream: Stream,
-        dialect: Option<Dialect>,
-        login: Login,
-        address: Arc<[u8]>,
-    ) {
+    fn admit(&mut self, stream: Stream, index: usize) {
+        let Some(listener) = self.listeners.get(index) else {
+            return;
+        };
+        let (dialect, login) = (listener.dialect, listener.login);
         let peer = match peer::credentials(&stream) {
             Ok(peer) => peer,
             Err(error) => {
@@ -243,6 +247,8 @@ impl Server {
         if let Some(limit) = self.daemon.places.refusal(peer.uid, self.gone, most) {
             return turn_away(&stream, dialect, peer, limit);
         }
+        let address = Arc::clone(&listener.address);
+        let program = listener.name_of(peer);
         let entry = self.connections.vacant_entry();
         let key = entry.key();
         let token = Source::Controller(key).into();
@@ -266,6 +272,7 @@ impl Server {
         log::debug!("{controller} has connected");
         let connection = entry.insert(Connection::new(key, controller, outbox, address));
         connection.identity = identity;
+        connection.program = program;
         connection.since = daemon.started.elapsed().as_secs();
         if connection.conversation.must_log_in() {
             let deadline = Instant::now() + daemon.options.settings().login_timeout;

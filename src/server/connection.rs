@@ -11,6 +11,7 @@ use crate::bus::Left;
 use crate::controller::{Controller, Stage};
 use crate::outbox::Outbox;
 use crate::policy::Identity;
+use crate::wire::message::ControllerId;
 
 /// One controller with its sockets.
 pub(super) struct Connection {
@@ -22,6 +23,8 @@ pub(super) struct Connection {
     pub(super) charge: Charge,
     /// The address that it came to.
     pub(super) socket: Arc<[u8]>,
+    /// The name of its program, if it shall be called by it once it has logged in.
+    pub(super) program: Option<ControllerId>,
     /// What the kernel says of who it is, where that is written down and no policy asks for it.
     pub(super) identity: Option<Arc<Identity>>,
     /// Its own connection to Tor, once it needs one: the socket of its leg.
@@ -56,6 +59,7 @@ impl Connection {
             outbox,
             charge,
             socket,
+            program: None,
             identity: None,
             link: None,
             deadline: None,

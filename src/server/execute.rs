@@ -147,6 +147,19 @@ impl Daemon {
         Ok(())
     }
 
+    /// Names a controller as its socket asks for, if a free name and the policy allow that.
+    pub(super) fn name_by_program(&mut self, connection: &mut Connection) {
+        let free = |program| self.bus.free_name(&program);
+        let Some(name) = connection.program.take().and_then(free) else {
+            return;
+        };
+        let guard = connection.controller.guard.as_ref();
+        if guard.is_none_or(|guard| guard.grants.may_be_named(&name)) {
+            // It was free a moment ago.
+            let _ = self.name(connection, name.as_str().as_bytes());
+        }
+    }
+
     fn name(&mut self, connection: &mut Connection, name: &[u8]) -> Result<Reply, Refusal> {
         let session = connection.conversation.id();
         let old = self.bus.register(session, name)?;

@@ -492,6 +492,7 @@ impl Daemon {
         self.bus.log_in(connection.conversation.id());
         self.enter_keeping(connection);
         self.tell_of(&connection.controller, ControllerChange::Connected);
+        self.name_by_program(connection);
     }
 
     /// SETEVENTS. Its reply goes through the fan-out, behind every event of before.

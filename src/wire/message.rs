@@ -32,6 +32,17 @@ impl ControllerId {
             .map(|name| Self(Arc::from(name)))
     }
 
+    /// The name for a program with this name: every octet that a `ControllerID` cannot have is a
+    /// `_` in it.
+    #[must_use]
+    pub fn of_program(program: &[u8]) -> Option<Self> {
+        let legal = |octet: &u8| match octet {
+            octet if octet.is_ascii_alphanumeric() => *octet,
+            _ => b'_',
+        };
+        Self::parse(&program.iter().map(legal).collect::<Vec<_>>())
+    }
+
     /// `all` and `unset`, in any letter case, mean something else than a controller.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
