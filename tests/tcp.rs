@@ -1,5 +1,7 @@
 //! A TCP port of this machine: for programs that know no Unix sockets, and never without a login.
 
+#[path = "relay/tor.rs"]
+mod real_tor;
 mod support;
 
 use std::fs;
@@ -9,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use onionbus::auth::HashedPassword;
+use real_tor::{Home, has_tor};
 use support::{Controller, Daemon, Place, python_with, run};
 
 /// A port that nobody had a moment ago.
@@ -234,4 +237,30 @@ fn stem_logs_in_at_the_port() {
     let mut command = std::process::Command::new(python);
     let said = run(command.args(["-c", script]).arg(port.port().to_string()));
     assert_eq!(said, "True\nTrue\n");
+}
+
+/// Its own way from `PROTOCOLINFO` to a look at everything that Tor has.
+#[test]
+fn txtorcon_logs_in_at_the_port() {
+    if !has_tor() {
+        return;
+    }
+    let Some(python) = python_with("txtorcon") else {
+        return;
+    };
+    let (home, place) = (Home::new(), Place::new());
+    let _tor = home.start();
+    let (daemon, port) = daemon(&place, &format!("BusTor {}", home.address()));
+    real_tor::is_connected(&daemon);
+    let script = "import sys, txtorcon\n\
+                  from twisted.internet import task, endpoints\n\
+                  @task.react\n\
+                  async def main(reactor):\n\
+                  \x20 port = endpoints.TCP4ClientEndpoint(reactor, '127.0.0.1', int(sys.argv[1]))\n\
+                  \x20 tor = await txtorcon.connect(reactor, port)\n\
+                  \x20 state = await tor.create_state()\n\
+                  \x20 print(len(state.circuits))\n";
+    let mut command = std::process::Command::new(python);
+    let said = run(command.args(["-c", script]).arg(port.port().to_string()));
+    assert_eq!(said, "0\n");
 }
