@@ -23,7 +23,7 @@ use crate::names;
 use crate::nats::{NatsError, Session};
 use crate::neighbours::{Elder, Neighbours};
 use crate::outgoing;
-use crate::parcel::{OVERHEAD, Target};
+use crate::parcel::{self, OVERHEAD, Run, Target};
 use crate::position::Position;
 use crate::presence::Instance;
 use crate::state::{State, StateError};
@@ -103,7 +103,7 @@ pub async fn run(arguments: Arguments) -> Result<(), BridgeError> {
     let (stop, stopped) = watch::channel(false);
 
     let first = tokio::select! {
-        first = first_session(&arguments, &state, &mut marks) => first,
+        first = first_session(&arguments, &state, &mut marks) => first?,
         () = signals.end(&state) => return Ok(()),
     };
     let (sessions, _) = watch::channel(Some(first));
@@ -137,11 +137,10 @@ pub async fn run(arguments: Arguments) -> Result<(), BridgeError> {
     let incoming = Incoming::new(arguments.clone(), state.clone(), Arc::clone(&local));
     let running = incoming.run(sessions.subscribe(), stopped.clone());
     tasks.spawn(async move { Ok(running.await?) });
-    let publishing = tokio::spawn(outgoing::run(
+    let mut publishing = tokio::spawn(outgoing::run(
         queue,
         sessions.subscribe(),
         Arc::clone(&local),
-        state.clone(),
     ));
     let connecting = tokio::spawn(connect(
         arguments.clone(),
@@ -168,28 +167,44 @@ pub async fn run(arguments: Arguments) -> Result<(), BridgeError> {
             Some(Err(failure)) => Err(failure.into()),
             None => Ok(()),
         },
+        ended = &mut publishing => match ended {
+            Ok(ended) => ended.map_err(BridgeError::from),
+            Err(failure) => Err(failure.into()),
+        },
     };
     log::info!("ending");
     // The others end by themselves, and what was accepted is published first.
     let _ = stop.send(true);
-    let deadline = Instant::now() + 2 * PATIENCE;
-    let drained = tokio::time::timeout_at(deadline, async {
+    let drained = drain(tasks, ended.is_ok().then_some(&room), &local).await;
+    publishing.abort();
+    connecting.abort();
+    let stored = local.store_marks();
+    log::info!("ended; dropped: {}", state.dropped());
+    ended.and(drained).and(stored.map_err(BridgeError::from))
+}
+
+/// Waits until every part has ended, and what takes `room` is in the stream.
+async fn drain(
+    mut tasks: JoinSet<Result<(), BridgeError>>,
+    room: Option<&Arc<Semaphore>>,
+    local: &Local,
+) -> Result<(), BridgeError> {
+    let drained = async {
         while let Some(ended) = tasks.join_next().await {
             ended??;
         }
-        // All of it is there when nothing waits.
-        let _ = room.acquire_many(outgoing::ROOM).await;
-        Ok::<_, BridgeError>(())
-    });
-    if drained.await.is_err() {
+        if let Some(room) = room {
+            // All of it is there when nothing waits.
+            let _ = room.acquire_many(outgoing::ROOM).await;
+        }
+        Ok(())
+    };
+    let drained = tokio::time::timeout(2 * PATIENCE, drained).await;
+    drained.unwrap_or_else(|_| {
         let waiting = local.with_ledger(|ledger| ledger.waiting()).unwrap_or(0);
         log::warn!("{waiting} messages are not in the stream yet; the next start looks for them");
-    }
-    local.store_marks()?;
-    publishing.abort();
-    connecting.abort();
-    log::info!("ended; dropped: {}", state.dropped());
-    ended
+        Ok(())
+    })
 }
 
 fn login(arguments: &Arguments) -> Result<Login, BridgeError> {
@@ -241,14 +256,16 @@ impl Signals {
 }
 
 /// Waits longer each time.
-struct Backoff(Duration);
+pub struct Backoff(Duration);
 
 impl Backoff {
-    const fn new() -> Self {
+    /// It has not waited yet.
+    pub const fn new() -> Self {
         Self(RETRY.0)
     }
 
-    async fn wait(&mut self) {
+    /// Waits.
+    pub async fn wait(&mut self) {
         tokio::time::sleep(self.0).await;
         self.0 = (2 * self.0).min(RETRY.1);
     }
@@ -259,13 +276,13 @@ async fn first_session(
     arguments: &Arguments,
     state: &State,
     marks: &mut Marks,
-) -> (Arc<Session>, Position) {
+) -> Result<(Arc<Session>, Position), StateError> {
     let mut backoff = Backoff::new();
     loop {
         let opened = Session::open(arguments, state.position().as_ref()).await;
         let why = match opened {
-            Ok((session, position)) => match look_up(&session, marks).await {
-                Ok(()) => return (session, position),
+            Ok((session, position)) => match look_up(&session, arguments, state, marks).await? {
+                Ok(()) => return Ok((session, position)),
                 Err(error) => error.to_string(),
             },
             Err(error) => error.to_string(),
@@ -275,18 +292,40 @@ async fn first_session(
     }
 }
 
-async fn look_up(session: &Session, marks: &mut Marks) -> Result<(), async_nats::Error> {
-    for (key, after) in &mut marks.after {
-        let Some(target) = Target::of_key(key) else {
-            continue;
-        };
-        if let Some((run, id)) = session.last(&target).await?
-            && run.as_str() == marks.run
-        {
-            *after = id.max(*after);
+/// Looks for what the last life has published and has seen no answer for. What nobody can tell of
+/// any more is not sent again, and counted.
+async fn look_up(
+    session: &Session,
+    arguments: &Arguments,
+    state: &State,
+    marks: &mut Marks,
+) -> Result<Result<(), async_nats::Error>, StateError> {
+    let begun: Vec<_> = marks
+        .begun()
+        .map(|(target, id, end)| (target.to_owned(), id, end))
+        .collect();
+    let first = begun.iter().map(|(_, _, end)| *end).min();
+    let (Some(run), Some(first)) = (Run::parse(&marks.run), first) else {
+        return Ok(Ok(()));
+    };
+    let found = match session.find(first).await {
+        Ok(found) => found,
+        Err(error) => return Ok(Err(error)),
+    };
+    let mut in_doubt = 0;
+    for (target, id, _) in begun {
+        let has = found.has(&parcel::message_id(&arguments.host, &run, id));
+        if has.is_none() {
+            in_doubt += 1;
+        }
+        if has != Some(false) {
+            marks.settle(&target, id);
         }
     }
-    Ok(())
+    marks.begun.clear();
+    state.drop_messages(Reason::InDoubt, in_doubt)?;
+    state.notes().store_marks(marks.clone())?;
+    Ok(Ok(()))
 }
 
 /// Keeps a connection to NATS.
@@ -296,9 +335,11 @@ async fn connect(
     sessions: watch::Sender<Sessions>,
     mut longest: watch::Receiver<u64>,
 ) {
+    let mut backoff = Backoff::new();
     loop {
         let current = sessions.borrow().clone();
         if let Some((session, _)) = current {
+            let since = Instant::now();
             log::info!("joined the group {} as {}", arguments.group, arguments.host);
             let why = loop {
                 let most = *longest.borrow_and_update();
@@ -319,8 +360,11 @@ async fn connect(
             log::warn!("{why}; connecting to NATS again");
             sessions.send_replace(None);
             session.close();
+            // One that is let in and fails at once is not to try it ten times a second.
+            if since.elapsed() > RETRY.1 {
+                backoff = Backoff::new();
+            }
         }
-        let mut backoff = Backoff::new();
         loop {
             backoff.wait().await;
             match Session::open(&arguments, state.position().as_ref()).await {

@@ -24,7 +24,8 @@ pub enum Reason {
     Malformed,
     /// The limits of the stream removed it before it was read.
     Removed,
-    /// The bridge was killed, or the bus ended, while it was being posted.
+    /// The bridge was killed, or the bus ended, while it was being posted; or the stream had
+    /// removed whatever would tell whether it had taken it.
     InDoubt,
     /// The bus was given it, and the bridge was killed before the answer came.
     Unanswered,
@@ -77,7 +78,7 @@ impl Reason {
             Self::Removed => {
                 "or fewer, which the limits of the stream removed before they were read"
             }
-            Self::InDoubt => "which may have been posted when the bridge or the bus ended",
+            Self::InDoubt => "which may have arrived: nobody can tell any more",
             Self::Unanswered => {
                 "or fewer, which the bus was given, and refused or lost if it ended too"
             }

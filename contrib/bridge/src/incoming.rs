@@ -102,7 +102,7 @@ impl Incoming {
             let Some((session, position)) = next else {
                 return Ok(());
             };
-            self.begin(position, session.last_sequence())?;
+            self.begin(position, session.end().last)?;
             match self.receive(&session, &mut stop).await? {
                 None => return Ok(()),
                 Some(why) => session.fail(why),
@@ -136,7 +136,7 @@ impl Incoming {
     ) -> Result<Option<String>, StateError> {
         // What an earlier connection was given and did not acknowledge comes again only later.
         let delivered = match session.consumer().get_info().await {
-            Ok(info) => info.delivered.stream_sequence.min(session.last_sequence()),
+            Ok(info) => info.delivered.stream_sequence.min(session.end().last),
             Err(error) => return Ok(Some(format!("no consumer: {error}"))),
         };
         if delivered > self.taken

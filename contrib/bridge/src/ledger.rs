@@ -1,22 +1,70 @@
 //! The ledger: of each target, up to which `MessageID` its messages are handed on. It decides what
 //! goes out, each message once, whichever connection or history it is read from.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use onionbus::wire::ControllerId;
 use serde::{Deserialize, Serialize};
 
 use crate::names;
 use crate::parcel::{Parcel, Run, Target};
+use crate::position::End;
 
-/// What a restart needs: of each target, the `MessageID` after which nothing is known to have
-/// reached the stream.
+/// What a restart needs: of each target, the `MessageID` up to which all is done with, and what of
+/// those behind it has gone on its way. Targets are written as their [key](Target::key).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Marks {
     /// The run of the bus whose `MessageID`s these are.
     pub run: String,
-    /// By the [key](Target::key) of the target.
+    /// Up to here all is in the stream, or dropped.
     pub after: BTreeMap<String, u64>,
+    /// These may be in the stream, behind the end that it had before.
+    pub begun: BTreeMap<String, BTreeMap<u64, End>>,
+    /// These are in the stream, or dropped, and one before them is not.
+    pub settled: BTreeMap<String, BTreeSet<u64>>,
+}
+
+/// A change of the marks, small enough to be written down for every message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Note {
+    /// A message is about to be published.
+    Begin(String, u64, End),
+    /// It is in the stream, or dropped.
+    Settle(String, u64),
+}
+
+impl Marks {
+    /// Makes the change.
+    pub fn apply(&mut self, note: Note) {
+        match note {
+            Note::Begin(target, id, end) => {
+                self.begun.entry(target).or_default().insert(id, end);
+            }
+            Note::Settle(target, id) => self.settle(&target, id),
+        }
+    }
+
+    /// A message is in the stream, or dropped.
+    pub fn settle(&mut self, target: &str, id: u64) {
+        if let Some(begun) = self.begun.get_mut(target) {
+            begun.remove(&id);
+        }
+        self.settled.entry(target.into()).or_default().insert(id);
+    }
+
+    /// Of each message that may be in the stream, its target and `MessageID`, and the end of the
+    /// stream behind which it lies.
+    pub fn begun(&self) -> impl Iterator<Item = (&str, u64, End)> {
+        self.begun.iter().flat_map(|(target, begun)| {
+            let after = self.after.get(target).copied().unwrap_or(u64::MAX);
+            let settled = self.settled.get(target);
+            begun
+                .iter()
+                .filter(move |(id, _)| **id > after && settled.is_none_or(|ids| !ids.contains(*id)))
+                .map(move |(&id, &end)| (&target[..], id, end))
+        })
+    }
 }
 
 /// A message as the bus tells it.
@@ -44,9 +92,26 @@ pub struct Ledger {
 #[derive(Debug, Default)]
 struct Mark {
     heard: u64,
-    /// What was heard and is not in the stream, in order.
-    pending: VecDeque<u64>,
+    /// What was heard and is not known to be in the stream, and where it lies if it is.
+    pending: BTreeMap<u64, Option<End>>,
+    /// What is done with before one that is pending, or that is still to be heard.
+    settled: BTreeSet<u64>,
     closed: bool,
+}
+
+impl Mark {
+    /// Up to here all is done with.
+    fn after(&self) -> u64 {
+        let first = self.pending.first_key_value();
+        first.map_or(self.heard, |(id, _)| id.saturating_sub(1))
+    }
+
+    fn settle(&mut self, id: u64) {
+        self.pending.remove(&id);
+        self.settled.insert(id);
+        let after = self.after();
+        self.settled.retain(|&id| id > after);
+    }
 }
 
 impl Ledger {
@@ -55,11 +120,12 @@ impl Ledger {
     pub fn new(run: Run, marks: &Marks) -> Self {
         let same = marks.run == run.as_str();
         let targets = marks.after.iter().filter_map(|(key, &after)| {
-            let heard = if same { after } else { 0 };
-            let mark = Mark {
-                heard,
-                ..Mark::default()
-            };
+            let mut mark = Mark::default();
+            if same {
+                mark.heard = after;
+                mark.settled = marks.settled.get(key).cloned().unwrap_or_default();
+                mark.settled.retain(|&id| id > after);
+            }
             Some((Target::of_key(key)?, mark))
         });
         let targets: BTreeMap<_, _> = targets.collect();
@@ -75,9 +141,9 @@ impl Ledger {
     pub fn begin_run(&mut self, run: Run) {
         self.run = run;
         self.newest = 0;
+        self.targets.retain(|_, mark| !mark.closed);
         for mark in self.targets.values_mut() {
-            mark.heard = 0;
-            mark.pending.clear();
+            *mark = Mark::default();
         }
     }
 
@@ -126,10 +192,11 @@ impl Ledger {
         mark.heard = posted.id;
         let is_ours = posted.to_all == (*target == Target::All);
         let came_over = |name: &ControllerId| !names::is_shared(name);
-        if !is_ours || posted.source.as_ref().is_some_and(came_over) {
+        let is_known = mark.settled.contains(&posted.id);
+        if is_known || !is_ours || posted.source.as_ref().is_some_and(came_over) {
             return None;
         }
-        mark.pending.push_back(posted.id);
+        mark.pending.insert(posted.id, None);
         Some(Parcel {
             from: host.clone(),
             source: posted.source,
@@ -147,15 +214,27 @@ impl Ledger {
         }
     }
 
-    /// A parcel is in the stream, or dropped.
-    pub fn settle(&mut self, parcel: &Parcel) {
+    /// A parcel is about to be published, where the stream has this end: what is to be written
+    /// down before.
+    pub fn begin(&mut self, parcel: &Parcel, end: End) -> Option<Note> {
         if parcel.run != self.run {
-            return;
+            return None;
         }
-        if let Some(mark) = self.targets.get_mut(&parcel.to) {
-            mark.pending.retain(|&id| id != parcel.id);
-            self.forget(&parcel.to);
+        let mark = self.targets.get_mut(&parcel.to)?;
+        let begun = mark.pending.get_mut(&parcel.id)?;
+        *begun = Some(end);
+        Some(Note::Begin(parcel.to.key(), parcel.id, end))
+    }
+
+    /// A parcel is in the stream, or dropped: what is to be written down.
+    pub fn settle(&mut self, parcel: &Parcel) -> Option<Note> {
+        if parcel.run != self.run {
+            return None;
         }
+        let mark = self.targets.get_mut(&parcel.to)?;
+        mark.settle(parcel.id);
+        self.forget(&parcel.to);
+        Some(Note::Settle(parcel.to.key(), parcel.id))
     }
 
     /// Parcels that wait for the stream.
@@ -173,15 +252,26 @@ impl Ledger {
     /// What is to be known after a restart.
     #[must_use]
     pub fn marks(&self) -> Marks {
-        let after = self.targets.iter().map(|(target, mark)| {
-            let first = mark.pending.front();
-            let after = first.map_or(mark.heard, |id| id.saturating_sub(1));
-            (target.key(), after)
-        });
-        Marks {
+        let mut marks = Marks {
             run: self.run.as_str().into(),
-            after: after.collect(),
+            ..Marks::default()
+        };
+        for (target, mark) in &self.targets {
+            let key = target.key();
+            let begun = mark
+                .pending
+                .iter()
+                .filter_map(|(id, end)| Some((*id, (*end)?)));
+            let begun: BTreeMap<_, _> = begun.collect();
+            if !begun.is_empty() {
+                marks.begun.insert(key.clone(), begun);
+            }
+            if !mark.settled.is_empty() {
+                marks.settled.insert(key.clone(), mark.settled.clone());
+            }
+            marks.after.insert(key, mark.after());
         }
+        marks
     }
 }
 
@@ -217,6 +307,7 @@ mod tests {
         let marks = Marks {
             run: RUN.into(),
             after: after.collect(),
+            ..Marks::default()
         };
         Ledger::new(run(RUN), &marks)
     }
@@ -307,6 +398,40 @@ mod tests {
             Ledger::new(run(RUN), &ledger.marks()).marks(),
             ledger.marks()
         );
+    }
+
+    #[test]
+    fn what_is_settled_out_of_order_is_not_sent_again_after_a_kill() {
+        let end = End {
+            stream: 1,
+            last: 30,
+        };
+        let mut ledger = ledger(&[("all", 7), ("two.alice", 5)]);
+        ledger.open(&alice());
+        let mut killed = ledger.marks();
+        let parcels: Vec<_> = (6..10)
+            .map(|id| hear(&mut ledger, &alice(), id, "bob", false).unwrap())
+            .collect();
+        for parcel in &parcels[..3] {
+            killed.apply(ledger.begin(parcel, end).unwrap());
+        }
+        killed.apply(ledger.settle(&parcels[0]).unwrap());
+        killed.apply(ledger.settle(&parcels[2]).unwrap());
+        let begun = |marks: &Marks| -> Vec<_> {
+            let begun = marks.begun();
+            begun
+                .map(|(key, id, end)| (key.to_owned(), id, end))
+                .collect()
+        };
+        assert_eq!(begun(&killed), [("two.alice".into(), 7, end)]);
+        assert_eq!(begun(&ledger.marks()), begun(&killed));
+
+        for marks in [killed, ledger.marks()] {
+            let mut next = Ledger::new(run(RUN), &marks);
+            next.open(&alice());
+            let again = (6..11).filter(|&id| hear(&mut next, &alice(), id, "bob", false).is_some());
+            assert_eq!(again.collect::<Vec<_>>(), [7, 9, 10]);
+        }
     }
 
     #[test]

@@ -15,7 +15,8 @@ use crate::count::Reason;
 use crate::ledger::{Ledger, Marks, Missed, Posted};
 use crate::names;
 use crate::outgoing::Outgoing;
-use crate::parcel::Target;
+use crate::parcel::{Parcel, Target};
+use crate::position::End;
 use crate::state::{State, StateError};
 
 use listener::Listener;
@@ -156,10 +157,37 @@ impl Local {
 
     /// Writes the marks down.
     pub fn store_marks(&self) -> Result<(), StateError> {
+        let mut notes = self.state.notes();
         match self.with_ledger(|ledger| ledger.marks()) {
-            Some(marks) => self.state.store_marks(&marks),
+            Some(marks) => notes.store_marks(marks),
             None => Ok(()),
         }
+    }
+
+    /// Writes down that these are about to be published, where the stream has this end.
+    pub fn begin<'a>(
+        &self,
+        parcels: impl Iterator<Item = &'a Parcel>,
+        end: End,
+    ) -> Result<(), StateError> {
+        let mut notes = self.state.notes();
+        let begin = |ledger: &mut Ledger| parcels.filter_map(|it| ledger.begin(it, end)).collect();
+        let written: Vec<_> = self.with_ledger(begin).unwrap_or_default();
+        notes.store(&written)
+    }
+
+    /// Writes down that these are in the stream.
+    pub fn settle<'a>(&self, parcels: impl Iterator<Item = &'a Parcel>) -> Result<(), StateError> {
+        let mut notes = self.state.notes();
+        let settle = |ledger: &mut Ledger| parcels.filter_map(|it| ledger.settle(it)).collect();
+        let written: Vec<_> = self.with_ledger(settle).unwrap_or_default();
+        notes.store(&written)
+    }
+
+    /// Counts a parcel that does not reach the stream.
+    pub fn drop_parcel(&self, parcel: &Parcel, reason: Reason) -> Result<(), StateError> {
+        self.state.drop_messages(reason, 1)?;
+        self.settle(std::iter::once(parcel))
     }
 
     /// Makes the bridge's own connection, and returns the names of the controllers here and the

@@ -18,7 +18,7 @@ use async_nats::jetstream::context::{
     ConsumerInfoErrorKind, GetStreamErrorKind, KeyValueErrorKind, PublishAckFuture, PublishError,
 };
 use async_nats::jetstream::stream::{
-    Config as StreamConfig, DiscardPolicy, LastRawMessageErrorKind, Stream,
+    Config as StreamConfig, DiscardPolicy, Info, LastRawMessageErrorKind, Stream,
 };
 use async_nats::jetstream::{Context, kv::Store};
 use async_nats::jetstream::{ContextBuilder, ErrorCode, message::PublishMessage};
@@ -29,8 +29,8 @@ use tokio::sync::watch;
 
 use crate::args::Arguments;
 use crate::names::{Group, Host};
-use crate::parcel::{self, Parcel, Run, Target};
-use crate::position::Position;
+use crate::parcel::{self, Parcel};
+use crate::position::{End, Position};
 use crate::presence::LEASE;
 
 /// The time in which a server has to answer.
@@ -60,6 +60,26 @@ pub struct Session {
     /// Why it has failed.
     failed: watch::Sender<Option<String>>,
     runtime: Mutex<Guard>,
+}
+
+/// What the stream knows of messages that may be in it.
+#[derive(Debug)]
+pub struct Found {
+    there: BTreeSet<String>,
+    /// Nothing was removed of what the stream has taken since.
+    is_whole: bool,
+}
+
+impl Found {
+    /// Whether the message of this identifier is in the stream; `None` if nobody can tell, since it
+    /// may have been removed.
+    pub fn has(&self, message_id: &str) -> Option<bool> {
+        if self.there.contains(message_id) {
+            Some(true)
+        } else {
+            self.is_whole.then_some(false)
+        }
+    }
 }
 
 /// What is wrong with NATS.
@@ -165,6 +185,16 @@ impl Session {
         self.context.client().server_info().max_payload
     }
 
+    /// The most octets that all the messages of the stream may have.
+    pub fn most_octets(&self) -> usize {
+        let most = self.stream.cached_info().config.max_bytes;
+        // Less than 1 is without a bound.
+        match usize::try_from(most) {
+            Ok(most @ 1..) => most,
+            _ => usize::MAX,
+        }
+    }
+
     /// Sends a parcel on its way to the stream; the future is its acknowledgement.
     pub async fn publish(&self, parcel: &Parcel) -> Result<PublishAckFuture, PublishError> {
         let mut message = PublishMessage::build()
@@ -177,49 +207,51 @@ impl Session {
         self.context.send_publish(subject, message).await
     }
 
-    /// The run and `MessageID` of the last message that the stream has of this host to a target.
-    pub async fn last(&self, target: &Target) -> Result<Option<(Run, u64)>, async_nats::Error> {
-        let subject = target.subject(&self.group, &self.host);
-        let last = self.stream.get_last_raw_message_by_subject(&subject).await;
-        match last {
-            Ok(message) => {
-                let id = message.headers.get(parcel::MESSAGE_ID);
-                let id = id.and_then(|id| parcel::read_message_id(id.as_str()));
-                Ok(id.map(|(_, run, id)| (run, id)))
-            }
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// The stream.
     pub const fn stream(&self) -> &Stream {
         &self.stream
     }
 
-    /// The last sequence of the stream when this connection was made.
-    pub fn last_sequence(&self) -> u64 {
-        self.stream.cached_info().state.last_sequence
+    /// The end of the stream when this connection was made.
+    pub fn end(&self) -> End {
+        end(self.stream.cached_info())
     }
 
-    /// How the messages of this host that lie behind `sequence` in the stream are known to it.
-    pub async fn behind(&self, sequence: u64) -> Result<BTreeSet<String>, async_nats::Error> {
+    /// What the stream knows of the messages of this host that were published when it had this
+    /// end.
+    pub async fn find(&self, at: End) -> Result<Found, async_nats::Error> {
         let subject = format!("onionbus.{}.{}.>", self.group, self.host);
-        let mut known = BTreeSet::new();
-        let mut next = sequence + 1;
+        // A server that has lost the last ones gives their sequences again.
+        let behind = at.last.min(self.end().last);
+        let mut there = BTreeSet::new();
+        let mut next = behind + 1;
         loop {
             let get = self.stream.raw_message_builder().sequence(next);
             match get.next_by_subject(&subject[..]).send().await {
                 Ok(message) => {
                     let id = message.headers.get(parcel::MESSAGE_ID);
-                    known.extend(id.map(|id| id.as_str().to_owned()));
+                    there.extend(id.map(|id| id.as_str().to_owned()));
                     next = message.sequence + 1;
                 }
                 Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => break,
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(known)
+        // Behind them, so that whatever was removed meanwhile is seen.
+        let info = self
+            .stream
+            .info_builder()
+            .with_deleted(true)
+            .fetch()
+            .await?;
+        let is_kept = |info: &Info| {
+            let mut deleted = info.state.deleted.iter().flatten();
+            end(info).stream == at.stream
+                && info.state.first_sequence <= behind + 1
+                && !deleted.any(|sequence| *sequence > behind)
+        };
+        let is_whole = is_kept(&info.info);
+        Ok(Found { there, is_whole })
     }
 
     /// This host's consumer.
@@ -251,6 +283,15 @@ impl Drop for Guard {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+fn end(stream: &Info) -> End {
+    // Until the year 2262.
+    let made = i64::try_from(stream.created.unix_timestamp_nanos()).unwrap_or(i64::MAX);
+    End {
+        stream: made,
+        last: stream.state.last_sequence,
     }
 }
 
@@ -419,14 +460,14 @@ async fn consumer(
         what: format!("the consumer {name}"),
         error,
     };
-    let created = stream.cached_info().created.unix_timestamp_nanos();
-    // Until the year 2262.
-    let created = i64::try_from(created).unwrap_or(i64::MAX);
+    let End {
+        stream: created,
+        last,
+    } = end(stream.cached_info());
     let is_new_stream = position
         .as_ref()
         .is_some_and(|known| known.stream != created);
     let mut position = position.filter(|known| known.stream == created);
-    let last = stream.cached_info().state.last_sequence;
     if position.as_mut().is_some_and(|known| known.fit(last)) {
         log::warn!(
             "the stream {name} has lost what it had taken behind {last}; going on from there",

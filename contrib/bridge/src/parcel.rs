@@ -117,7 +117,7 @@ impl Parcel {
     /// By what NATS, and a bridge that has been away, know it: host, run and `MessageID`.
     #[must_use]
     pub fn message_id(&self) -> String {
-        format!("{}.{}.{}", self.from, self.run.as_str(), self.id)
+        message_id(&self.from, &self.run, self.id)
     }
 
     /// Reads what lies in the stream. Whatever is not as a bridge writes it is refused: a line end
@@ -194,7 +194,13 @@ fn read_subject(group: &Group, subject: &str) -> Option<(Host, Target)> {
     parts.next().is_none().then_some((from, to))
 }
 
-/// Reads what [`Parcel::message_id`] writes.
+/// By what a message of this host is known.
+#[must_use]
+pub fn message_id(from: &Host, run: &Run, id: u64) -> String {
+    format!("{from}.{}.{id}", run.as_str())
+}
+
+/// Reads what [`message_id`] writes.
 #[must_use]
 pub fn read_message_id(text: &str) -> Option<(Host, Run, u64)> {
     let mut parts = text.split('.');

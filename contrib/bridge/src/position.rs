@@ -22,6 +22,15 @@ pub struct Position {
     pub begun: u64,
 }
 
+/// The end of a stream at some time: what it takes later lies behind that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct End {
+    /// When the stream was made.
+    pub stream: i64,
+    /// Its last sequence.
+    pub last: u64,
+}
+
 /// Where a message that the stream has delivered belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {

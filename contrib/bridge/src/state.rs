@@ -1,7 +1,7 @@
 //! The state directory: what a bridge has to know after it was killed.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::count::{Dropped, Reason};
-use crate::ledger::Marks;
+use crate::ledger::{Marks, Note};
 use crate::position::Position;
 
 /// The octets of the file with the position: one write, so that a kill leaves the old or the new.
@@ -26,8 +26,25 @@ struct Inner {
     directory: PathBuf,
     file: File,
     record: Mutex<Record>,
+    journal: Mutex<Journal>,
     /// Held as long as the program runs, so that no second one uses the directory.
     _lock: Flock<File>,
+}
+
+/// The marks, as they are written down: a file with all of them, and one with what has changed
+/// since, to which every note is added before what it says is done.
+#[derive(Debug)]
+struct Journal {
+    notes: File,
+    is_empty: bool,
+    written: Marks,
+}
+
+/// The right to write down what becomes of messages, one after the other.
+#[derive(Debug)]
+pub struct Notes<'a> {
+    directory: &'a Path,
+    journal: MutexGuard<'a, Journal>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -97,7 +114,7 @@ impl State {
             serde_json::from_slice(&octets).map_err(damaged)?
         };
         let path = directory.join("marks");
-        let marks = match fs::read(&path) {
+        let written: Marks = match fs::read(&path) {
             Ok(octets) => {
                 let damaged = |error| StateError::Damaged { path, error };
                 serde_json::from_slice(&octets).map_err(damaged)?
@@ -105,10 +122,30 @@ impl State {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Marks::default(),
             Err(error) => return Err(io("read", &path)(error)),
         };
+        let path = directory.join("notes");
+        let open = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path);
+        let notes = open.map_err(io("open", &path))?;
+        let octets = fs::read(&path).map_err(io("read", &path))?;
+        let mut marks = written.clone();
+        // The last one may have been torn: what it says was not done then.
+        let lines = octets.split(|&octet| octet == b'\n');
+        for note in lines.map_while(|line| serde_json::from_slice(line).ok()) {
+            marks.apply(note);
+        }
         let state = Self(Arc::new(Inner {
             directory: directory.to_owned(),
             file,
             record: Mutex::new(record),
+            journal: Mutex::new(Journal {
+                notes,
+                is_empty: octets.is_empty(),
+                written,
+            }),
             _lock: lock,
         }));
         Ok((state, marks))
@@ -146,33 +183,73 @@ impl State {
             let all = record.dropped.of(reason);
             log::warn!("dropped {count} messages {}; {all} by now", reason.phrase());
         }
-        let error = |error| StateError::Io {
-            what: "write",
-            path: self.0.directory.join("position"),
-            error,
-        };
+        let error = |error| unwritten(self.0.directory.join("position"), error);
         let mut octets = serde_json::to_vec(record).map_err(|e| error(e.into()))?;
         octets.resize(RECORD.max(octets.len()), b' ');
         self.0.file.write_all_at(&octets, 0).map_err(error)
     }
 
-    /// Writes the marks down.
-    pub fn store_marks(&self, marks: &Marks) -> Result<(), StateError> {
-        let path = self.0.directory.join("marks");
-        let fresh = self.0.directory.join("marks.new");
-        let error = |error| StateError::Io {
-            what: "write",
-            path: path.clone(),
-            error,
-        };
-        let octets = serde_json::to_vec(marks).map_err(|e| error(e.into()))?;
-        fs::write(&fresh, octets).map_err(error)?;
-        fs::rename(&fresh, &path).map_err(error)
+    /// Waits until nobody else writes notes.
+    pub fn notes(&self) -> Notes<'_> {
+        // What a thread that panicked has left is what the files have.
+        let journal = self.0.journal.lock();
+        Notes {
+            directory: &self.0.directory,
+            journal: journal.unwrap_or_else(PoisonError::into_inner),
+        }
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {
         // A record is whole at any time: a thread that panicked left none half made.
         self.0.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Notes<'_> {
+    /// Writes notes down, in one write. Like the position it is not forced to the disk: after a
+    /// loss of power the bus is another one, and the marks are of none of its messages.
+    pub fn store(&mut self, notes: &[Note]) -> Result<(), StateError> {
+        if notes.is_empty() {
+            return Ok(());
+        }
+        let path = || self.directory.join("notes");
+        let mut octets = Vec::new();
+        for note in notes {
+            serde_json::to_writer(&mut octets, note).map_err(|e| unwritten(path(), e.into()))?;
+            octets.push(b'\n');
+        }
+        self.journal.is_empty = false;
+        let written = self.journal.notes.write_all(&octets);
+        written.map_err(|error| unwritten(path(), error))
+    }
+
+    /// Writes all the marks down, and begins the notes anew.
+    pub fn store_marks(&mut self, marks: Marks) -> Result<(), StateError> {
+        if self.journal.is_empty && self.journal.written == marks {
+            return Ok(());
+        }
+        let path = self.directory.join("marks");
+        let octets = serde_json::to_vec(&marks);
+        let written = octets.map_err(io::Error::from).and_then(|octets| {
+            let fresh = self.directory.join("marks.new");
+            fs::write(&fresh, octets)?;
+            fs::rename(&fresh, &path)
+        });
+        written.map_err(|error| unwritten(path, error))?;
+        self.journal.written = marks;
+        // Between the two a kill leaves notes of what the marks say already, which changes nothing.
+        let emptied = self.journal.notes.set_len(0);
+        emptied.map_err(|error| unwritten(self.directory.join("notes"), error))?;
+        self.journal.is_empty = true;
+        Ok(())
+    }
+}
+
+fn unwritten(path: PathBuf, error: io::Error) -> StateError {
+    StateError::Io {
+        what: "write",
+        path,
+        error,
     }
 }
 
@@ -192,12 +269,41 @@ mod tests {
         state.drop_messages(Reason::Gone, 1).unwrap();
         let mut marks = Marks::default();
         marks.after.insert("all".into(), 3);
-        state.store_marks(&marks).unwrap();
+        state.notes().store_marks(marks.clone()).unwrap();
         drop(state);
 
         let (state, again) = State::open(&directory).unwrap();
         assert_eq!((state.position(), again), (Some(position), marks));
         assert_eq!(state.dropped().of(Reason::Gone), 3);
+    }
+
+    #[test]
+    fn notes_are_there_after_a_kill_and_a_torn_one_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let (state, mut marks) = State::open(place.path()).unwrap();
+        marks.after.insert("all".into(), 3);
+        state.notes().store_marks(marks.clone()).unwrap();
+        let end = crate::position::End::default();
+        let notes = [
+            Note::Begin("all".into(), 4, end),
+            Note::Begin("all".into(), 5, end),
+            Note::Settle("all".into(), 4),
+        ];
+        state.notes().store(&notes).unwrap();
+        drop(state);
+        let path = place.path().join("notes");
+        let whole = fs::read(&path).unwrap();
+        for (length, begun) in [(whole.len(), 1), (whole.len() - 3, 2)] {
+            fs::write(&path, &whole[..length]).unwrap();
+            let (_, marks) = State::open(place.path()).unwrap();
+            assert_eq!(marks.begun().count(), begun);
+        }
+
+        let (state, marks) = State::open(place.path()).unwrap();
+        state.notes().store_marks(marks.clone()).unwrap();
+        drop(state);
+        assert_eq!(fs::read(&path).unwrap(), b"");
+        assert_eq!(State::open(place.path()).unwrap().1, marks);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Three buses, three bridges and a NATS server, of the test's own.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod way;
+
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::fs;
