@@ -107,7 +107,9 @@ impl State {
         let lock = Flock::lock(held, FlockArg::LockExclusiveNonblock)
             .map_err(|_| StateError::InUse(directory.to_owned()))?;
         let octets = fs::read(&path).map_err(io("read", &path))?;
-        let record = if octets.iter().all(u8::is_ascii_whitespace) {
+        // A loss of power may leave a new file without its octets.
+        let is_blank = |octet: &u8| *octet == 0 || octet.is_ascii_whitespace();
+        let record = if octets.iter().all(is_blank) {
             Record::default()
         } else {
             let damaged = |error| StateError::Damaged { path, error };
@@ -228,21 +230,38 @@ impl Notes<'_> {
         if self.journal.is_empty && self.journal.written == marks {
             return Ok(());
         }
+        // What is noted of an earlier run of the bus says nothing of this one, and comes first: a
+        // kill between the two leaves the marks of that run, which nobody needs any more.
+        if self.journal.written.run != marks.run {
+            self.forget()?;
+        }
         let path = self.directory.join("marks");
-        let octets = serde_json::to_vec(&marks);
-        let written = octets.map_err(io::Error::from).and_then(|octets| {
-            let fresh = self.directory.join("marks.new");
-            fs::write(&fresh, octets)?;
-            fs::rename(&fresh, &path)
-        });
+        let octets = serde_json::to_vec(&marks).map_err(io::Error::from);
+        let written = octets.and_then(|octets| replace(&path, &octets));
         written.map_err(|error| unwritten(path, error))?;
         self.journal.written = marks;
         // Between the two a kill leaves notes of what the marks say already, which changes nothing.
+        self.forget()
+    }
+
+    /// Begins the notes anew.
+    fn forget(&mut self) -> Result<(), StateError> {
         let emptied = self.journal.notes.set_len(0);
         emptied.map_err(|error| unwritten(self.directory.join("notes"), error))?;
         self.journal.is_empty = true;
         Ok(())
     }
+}
+
+/// Puts `octets` in the place of the file, so that it is the old one or the new one after a loss of
+/// power too: with half a one no bridge would start. The other name is always the same, so that
+/// kills leave no more than one file.
+fn replace(path: &Path, octets: &[u8]) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    let mut file = File::create(&fresh)?;
+    file.write_all(octets)?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)
 }
 
 fn unwritten(path: PathBuf, error: io::Error) -> StateError {
@@ -304,6 +323,43 @@ mod tests {
         drop(state);
         assert_eq!(fs::read(&path).unwrap(), b"");
         assert_eq!(State::open(place.path()).unwrap().1, marks);
+    }
+
+    #[test]
+    fn notes_of_an_earlier_run_are_not_taken_for_those_of_the_next() {
+        let place = tempfile::tempdir().unwrap();
+        let (state, mut marks) = State::open(place.path()).unwrap();
+        marks.run = "8A7B4C2E11D09F5A".into();
+        state.notes().store_marks(marks.clone()).unwrap();
+        state
+            .notes()
+            .store(&[Note::Settle("all".into(), 5)])
+            .unwrap();
+        // A file in the way is like a kill before the marks are written.
+        let fresh = place.path().join("marks.new");
+        fs::create_dir(&fresh).unwrap();
+        let next = Marks {
+            run: "0123456789ABCDEF".into(),
+            ..Marks::default()
+        };
+        state.notes().store_marks(next.clone()).unwrap_err();
+        drop(state);
+        let (state, kept) = State::open(place.path()).unwrap();
+        assert_eq!(kept, marks, "without the note");
+        fs::remove_dir(&fresh).unwrap();
+        state.notes().store_marks(next.clone()).unwrap();
+        drop(state);
+        assert_eq!(State::open(place.path()).unwrap().1, next);
+    }
+
+    #[test]
+    fn a_position_whose_octets_were_lost_is_none() {
+        for octets in [&b""[..], &[0; RECORD]] {
+            let place = tempfile::tempdir().unwrap();
+            fs::write(place.path().join("position"), octets).unwrap();
+            let (state, _) = State::open(place.path()).unwrap();
+            assert_eq!(state.position(), None);
+        }
     }
 
     #[test]
