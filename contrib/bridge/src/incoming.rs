@@ -102,7 +102,7 @@ impl Incoming {
             let Some((session, position)) = next else {
                 return Ok(());
             };
-            self.begin(position, session.end().last)?;
+            self.begin(position, &session)?;
             match self.receive(&session, &mut stop).await? {
                 None => return Ok(()),
                 Some(why) => session.fail(why),
@@ -118,9 +118,20 @@ impl Incoming {
     }
 
     /// What was taken and not handed on comes again.
-    fn begin(&mut self, position: Position, last: u64) -> Result<(), StateError> {
+    ///
+    /// What a purge removes is acknowledged by the server itself. Where that is further than the
+    /// bridge has come, what is not there any more may never have been read.
+    fn begin(&mut self, position: Position, session: &Session) -> Result<(), StateError> {
         self.arrived.clear();
-        self.position.fit(last);
+        self.position.fit(session.end().last);
+        let known = self.state.position();
+        let known = known.filter(|known| known.stream == position.stream);
+        let first = session.stream().cached_info().state.first_sequence;
+        let removed = known.map_or(0, |known| {
+            let behind = first.min(position.done + 1);
+            behind.saturating_sub(known.done + 1)
+        });
+        self.state.drop_messages(Reason::Removed, removed)?;
         if self.position.stream != position.stream || self.position.done < position.done {
             self.position = position;
         }

@@ -84,7 +84,7 @@ impl Admin {
 /// Two buses, of which the first has its answers from NATS over a way that can be shut.
 struct Joined {
     first: Bridge,
-    _second: Bridge,
+    second: Bridge,
     alice: Controller,
     bob: Controller,
     one: Bus,
@@ -103,7 +103,7 @@ fn joined(place: &Place, nats: &Nats) -> Joined {
     one.wait_for("bob_at_two", true);
     Joined {
         first,
-        _second: second,
+        second,
         alice,
         bob,
         one,
@@ -245,4 +245,37 @@ fn what_the_stream_has_forgotten_is_not_sent_twice() {
     // The stream does not tell that what it has removed was this host's own.
     let lost = dropped.lost() - dropped.of("removed");
     assert_eq!((dropped.of("in-doubt"), lost), (2, 2));
+}
+
+#[test]
+fn what_was_removed_before_it_was_read_is_counted() {
+    if !has_nats() {
+        return;
+    }
+    let place = Place::new();
+    let mut nats = place.nats("");
+    let mut here = joined(&place, &nats);
+    let admin = Admin::of(&nats);
+    here.second.kill();
+    admin.hear("_INBOX_one.>", r#""seq":5"#, || {
+        for number in 0..5 {
+            post(&mut here.alice, &number.to_string());
+        }
+    });
+    admin.purge();
+    here.second.start();
+    post(&mut here.alice, "after");
+    assert_eq!(here.bob.message().2, b"after");
+
+    // All that the server knew is gone.
+    nats.kill();
+    std::fs::remove_dir_all(place.path("jetstream")).expect("it was there");
+    nats.start();
+    here.one.wait_for("bob_at_two", true);
+    post(&mut here.alice, "anew");
+    assert_eq!(here.bob.message().2, b"anew");
+    post(&mut here.alice, "the last");
+    assert_eq!(here.bob.message().2, b"the last");
+    assert_eq!(here.second.stop().shown(), " removed=5");
+    assert_eq!(here.first.stop().of("in-doubt"), 0);
 }
