@@ -161,7 +161,7 @@ fn bridged(place: &Place, url: &str, many: usize, few: usize) -> Figures {
     let two = place.bus("two", &[]);
     let mut bridges = ["one", "two"].map(|host| place.bridge(host, url, &[]));
     for bridge in &mut bridges {
-        bridge.set_log("info");
+        bridge.set("--log", "info");
         bridge.start();
     }
     let mut alice = one.controller("alice");

@@ -472,8 +472,14 @@ impl Bus {
                 self.known.remove(&name);
                 self.tell();
             }
-            Report::Ended(target, connection, error) => {
-                let is_gone = self.local.handle_end(&target, connection, &error).await;
+            Report::Ended {
+                target,
+                connection,
+                is_read,
+                error,
+            } => {
+                let local = &self.local;
+                let is_gone = local.handle_end(&target, connection, is_read, &error).await;
                 if is_gone {
                     self.known.clear();
                     self.tell();

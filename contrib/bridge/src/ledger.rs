@@ -87,6 +87,8 @@ pub struct Ledger {
     targets: BTreeMap<Target, Mark>,
     /// The highest `MessageID` of the run that was heard of.
     newest: u64,
+    /// The highest of the run before, where one is known.
+    floor: u64,
 }
 
 #[derive(Debug, Default)]
@@ -130,17 +132,23 @@ impl Ledger {
         });
         let targets: BTreeMap<_, _> = targets.collect();
         let newest = targets.values().map(|mark| mark.heard).max().unwrap_or(0);
+        let floor = if same {
+            None
+        } else {
+            marks.after.values().max()
+        };
         Self {
             run,
             targets,
             newest,
+            floor: floor.copied().unwrap_or(0),
         }
     }
 
     /// The bus has started again, so its history is new and all in it: nothing of it was heard.
     pub fn begin_run(&mut self, run: Run) {
         self.run = run;
-        self.newest = 0;
+        self.floor = std::mem::take(&mut self.newest).max(self.floor);
         self.targets.retain(|_, mark| !mark.closed);
         for mark in self.targets.values_mut() {
             *mark = Mark::default();
@@ -205,6 +213,19 @@ impl Ledger {
             to: target.clone(),
             text: posted.text,
         })
+    }
+
+    /// Behind which `MessageID` messages of this run may have been posted that a connection has not
+    /// heard, which has heard all up to `after` and whose newest is `mark`.
+    ///
+    /// A bus goes on with the `MessageID`s of its last run, whose messages are gone with it. It
+    /// begins anew only where it has lost its state.
+    pub fn unheard(&self, after: u64, mark: u64) -> u64 {
+        if mark > self.floor {
+            after.max(self.floor)
+        } else {
+            after
+        }
     }
 
     /// What was posted to a target up to this `MessageID` is missed, and counted.
@@ -279,15 +300,26 @@ impl Ledger {
 /// is counted once, whichever connections have missed it. Those between local controllers count
 /// too: nobody else can see them.
 #[derive(Debug, Default)]
-pub struct Missed(Option<(u64, u64)>);
+pub struct Missed(Vec<(u64, u64)>);
 
 impl Missed {
     /// Those behind `after` up to `last` were missed by one more: how many that is more.
     pub fn extend(&mut self, after: u64, last: u64) -> u64 {
-        let (low, high) = self.0.unwrap_or((last, last));
-        let wider = (low.min(after), high.max(last));
-        self.0 = Some(wider);
-        (wider.1 - wider.0) - (high - low)
+        let before = self.count();
+        let (mut low, mut high) = (after, last.max(after));
+        self.0.retain(|&(after, last)| {
+            let is_apart = last < low || high < after;
+            if !is_apart {
+                (low, high) = (low.min(after), high.max(last));
+            }
+            is_apart
+        });
+        self.0.push((low, high));
+        self.count() - before
+    }
+
+    fn count(&self) -> u64 {
+        self.0.iter().map(|(after, last)| last - after).sum()
     }
 }
 
@@ -475,11 +507,28 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_run_has_posted_is_not_missed_in_this_one() {
+        let mut ledger = ledger(&[("all", 7)]);
+        ledger.open(&Target::All);
+        hear(&mut ledger, &Target::All, 5000, "bob", true);
+        assert_eq!(ledger.unheard(4900, 5003), 4900, "the same run");
+        let later = Ledger::new(run(NEXT_RUN), &ledger.marks());
+        assert_eq!(later.unheard(0, 5300), 4999, "5000 is not in the stream");
+        ledger.begin_run(run(NEXT_RUN));
+        assert_eq!(ledger.unheard(0, 5300), 5000);
+        assert_eq!(ledger.unheard(5200, 5300), 5200);
+        assert_eq!(ledger.unheard(0, 12), 0, "it has begun anew");
+    }
+
+    #[test]
     fn what_several_have_missed_counts_once() {
         let mut missed = Missed::default();
         assert_eq!(missed.extend(10, 20), 10);
         assert_eq!(missed.extend(12, 20), 0);
         assert_eq!(missed.extend(5, 22), 7);
+        assert_eq!(missed.extend(1000, 1010), 10, "not those between");
+        assert_eq!(missed.extend(21, 1001), 978);
+        assert_eq!(missed.extend(0, 1010), 5);
     }
 
     #[test]

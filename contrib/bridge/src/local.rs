@@ -63,6 +63,9 @@ struct Inner {
     refused: BTreeMap<Target, Instant>,
     /// Controllers that are there.
     wanted: BTreeSet<Target>,
+    /// Those whose connection the bus has cut off, with messages in it that are still to be sought
+    /// in the history: they come again for that, also when nobody is there any more.
+    cut_off: BTreeSet<Target>,
     stopped: bool,
 }
 
@@ -106,7 +109,16 @@ pub enum Report {
     /// A controller here.
     Change(Change),
     /// A connection has ended.
-    Ended(Target, u64, BusError),
+    Ended {
+        /// Whose it was.
+        target: Target,
+        /// Its number.
+        connection: u64,
+        /// Whether the bus has closed it as it was asked to, and all that was posted is read.
+        is_read: bool,
+        /// Why.
+        error: BusError,
+    },
 }
 
 impl Local {
@@ -301,9 +313,12 @@ impl Local {
         let mark = connection.mark(name).await?;
         let forgotten = mark.saturating_sub(1).saturating_sub(history);
         if forgotten > after {
-            let missed = self.missed().extend(after, forgotten);
+            let unheard = self.with_ledger(|ledger| ledger.unheard(after, mark));
+            let missed = self.missed().extend(unheard.unwrap_or(after), forgotten);
             self.state.drop_messages(Reason::Missed, missed)?;
             self.with_ledger(|ledger| ledger.skip(target, forgotten));
+            // Else they would be counted again after a kill.
+            self.store_marks()?;
         }
         let values = replies.iter().flat_map(|reply| bus::values(reply));
         let posted = values.flatten().filter_map(|line| bus::read_message(&line));
@@ -348,7 +363,7 @@ impl Local {
         inner
             .refused
             .retain(|_, when| now.duration_since(*when) < REFUSED);
-        let missing = inner.wanted.iter().filter(|target| {
+        let missing = inner.wanted.union(&inner.cut_off).filter(|target| {
             !inner.proxies.contains_key(target) && !inner.refused.contains_key(target)
         });
         let missing: Vec<_> = missing.cloned().collect();
@@ -422,6 +437,7 @@ impl Local {
                 .unwrap_or_else(Instant::now),
             is_closing: false,
         };
+        inner.cut_off.remove(&target);
         inner.proxies.insert(target.clone(), proxy);
         log::debug!("{} is there", target.key());
         self.listen(ear, target, (number, since), early, sender);
@@ -454,7 +470,13 @@ impl Local {
     }
 
     /// A connection has ended; whether it was the bridge's own, and with it the bus is gone.
-    pub async fn handle_end(&self, target: &Target, connection: u64, error: &BusError) -> bool {
+    pub async fn handle_end(
+        &self,
+        target: &Target,
+        connection: u64,
+        is_read: bool,
+        error: &BusError,
+    ) -> bool {
         let mut inner = self.inner.lock().await;
         if *target == Target::All {
             if inner
@@ -470,16 +492,17 @@ impl Local {
             }
             return true;
         }
-        let is_this = |proxy: &&mut Proxy| proxy.connection == connection;
-        let Some(proxy) = inner.proxies.get_mut(target).filter(is_this) else {
+        let is_this = |proxy: &Proxy| proxy.connection == connection;
+        if !inner.proxies.get(target).is_some_and(is_this) {
             return false;
-        };
-        if proxy.is_closing {
+        }
+        inner.proxies.remove(target);
+        if is_read {
             self.with_ledger(|ledger| ledger.close(target));
         } else {
             log::debug!("{}: {error}", target.key());
+            inner.cut_off.insert(target.clone());
         }
-        inner.proxies.remove(target);
         false
     }
 

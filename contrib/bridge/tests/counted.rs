@@ -237,7 +237,7 @@ fn every_message_arrives_once_or_is_counted() {
     let buses = HOSTS.map(|host| Arc::new(place.bus(host, &options)));
     let mut bridges = HOSTS.map(|host| place.bridge(host, &nats.url(), &[]));
     for bridge in &mut bridges {
-        bridge.set_log("info");
+        bridge.set("--log", "info");
         bridge.start();
     }
     let progress = Arc::new(Progress {

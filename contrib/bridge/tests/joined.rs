@@ -207,22 +207,73 @@ fn a_dead_host_is_gone_within_ten_seconds() {
         return;
     }
     let place = Place::new();
-    let (mut nats, [one, two], [_first, mut second]) = two(&place);
+    let (_nats, [one, two], [_first, mut second]) = two(&place);
     let _bob = two.controller("bob");
-    let _alice = one.controller("alice");
     one.wait_for("bob_at_two", true);
     second.kill();
     let took = one.wait_for("bob_at_two", false);
     assert!(took < Duration::from_secs(10), "{took:?}");
     second.start();
     one.wait_for("bob_at_two", true);
-    // Without NATS nobody is known to be there; they come again with it.
+}
+
+#[test]
+fn what_is_too_much_while_nats_is_away_is_counted() {
+    if !has_nats() {
+        return;
+    }
+    let place = Place::new();
+    let mut nats = place.nats("");
+    let one = place.bus("one", &["BusHistory 5"]);
+    let two = place.bus("two", OPTIONS);
+    let mut first = place.bridge("one", &nats.url(), &[]).started();
+    let mut second = place.bridge("two", &nats.url(), &[]).started();
+    let mut alice = one.controller("alice");
+    let mut bob = two.controller("bob");
+    let _carol = two.controller("carol");
+    bob.ask("SETEVENTS POSTMESSAGE");
+    one.wait_for("bob_at_two", true);
+    one.wait_for("carol_at_two", true);
+    two.wait_for("alice_at_one", true);
     nats.kill();
-    one.wait_for("bob_at_two", false);
+    // Until the bus has cut the connection off.
+    let padding = "x".repeat(60_000);
+    let accepted = (0..1000).take_while(|number| {
+        alice.ask(&format!("POSTMESSAGE @bob_at_two {number} {padding}")) == "250 OK"
+    });
+    let accepted = accepted.count();
+    assert!((300..1000).contains(&accepted), "{accepted}");
+    // Without NATS nobody is known to be there; they come again with it.
+    one.wait_for("carol_at_two", false);
     two.wait_for("alice_at_one", false);
     nats.start();
-    one.wait_for("bob_at_two", true);
     two.wait_for("alice_at_one", true);
+    one.wait_for("carol_at_two", true);
+    one.wait_for("bob_at_two", true);
+    while alice.ask("POSTMESSAGE @bob_at_two end") != "250 OK" {
+        one.wait_for("bob_at_two", true);
+    }
+    let mut arrived = Vec::new();
+    loop {
+        let text = String::from_utf8(bob.message().2).unwrap();
+        if text == "end" {
+            break;
+        }
+        let number: usize = text.split(' ').next().unwrap().parse().unwrap();
+        arrived.push(number);
+    }
+    assert!(arrived.is_sorted_by(|one, next| one < next), "{arrived:?}");
+    assert_eq!(arrived.last(), Some(&(accepted - 1)), "the history has it");
+    let lost = (accepted - arrived.len()) as u64;
+    // Those that the bridge has sent to itself count too.
+    let (missed, dropped) = (lost..lost + 8, first.stop());
+    assert!(
+        lost > 0 && missed.contains(&dropped.of("missed")),
+        "{missed:?} of {accepted}:{}",
+        dropped.shown()
+    );
+    assert_eq!(dropped.lost(), dropped.of("missed"));
+    assert_eq!(second.stop().lost(), 0);
 }
 
 #[test]
@@ -245,6 +296,37 @@ fn a_bus_that_starts_again_is_joined_again() {
 }
 
 #[test]
+fn a_full_disk_ends_a_bridge_and_loses_nothing() {
+    if !has_nats() {
+        return;
+    }
+    let place = Place::new();
+    let (_nats, [one, two], [mut first, mut second]) = two(&place);
+    let mut alice = one.controller("alice");
+    let mut bob = two.controller("bob");
+    bob.ask("SETEVENTS POSTMESSAGE");
+    one.wait_for("bob_at_two", true);
+    first.kill();
+    first.launch_with_little_room().log.wait("on the bus");
+    one.wait_for("bob_at_two", true);
+    let lines = (0..200).map(|number| format!("POSTMESSAGE @all {number}\r\n"));
+    alice.send(lines.collect::<String>().as_bytes());
+    for _ in 0..200 {
+        assert_eq!(alice.reply(), "250 OK");
+    }
+    first.log().wait("one.bridge/notes: File too large");
+    assert!(!first.end().success());
+    first.start();
+    for number in 0..200 {
+        assert_eq!(bob.message().2, number.to_string().as_bytes());
+    }
+    assert_eq!(alice.ask("POSTMESSAGE @all end"), "250 OK");
+    assert_eq!(bob.message().2, b"end");
+    assert_eq!(first.stop().shown(), " none");
+    assert_eq!(second.stop().shown(), " none");
+}
+
+#[test]
 fn of_two_bridges_with_one_name_the_second_ends() {
     if !has_nats() {
         return;
@@ -254,11 +336,7 @@ fn of_two_bridges_with_one_name_the_second_ends() {
     let _buses = ["one", "two"].map(|host| place.bus(host, OPTIONS));
     let first = place.bridge("one", &nats.url(), &[]).started();
     let mut second = place.bridge("two", &nats.url(), &[]);
-    for argument in &mut second.arguments {
-        if argument == "two" {
-            *argument = "one".into();
-        }
-    }
+    second.set("--host", "one");
     let process = second.launch();
     assert!(!process.end().success());
     process

@@ -10,6 +10,9 @@ use crate::ledger::Posted;
 use crate::outgoing::Outgoing;
 use crate::parcel::Target;
 
+/// The reply to QUIT, behind which nothing comes.
+const GOODBYE: &[u8] = b"250 closing connection";
+
 /// The task that hears one connection.
 pub struct Listener {
     /// The connections that it is one of.
@@ -32,10 +35,12 @@ impl Listener {
         for posted in early {
             self.hand_on(posted).await;
         }
+        let mut is_read = false;
         let error = loop {
             match ear.hear().await {
                 Ok(Heard::Message(posted)) => self.hand_on(posted).await,
                 Ok(Heard::Reply(status, reply)) => {
+                    is_read = reply.starts_with(GOODBYE);
                     // The bridge's own connection asks for nothing that it reads the reply of.
                     let _ = self.replies.send((status, reply)).await;
                 }
@@ -45,7 +50,12 @@ impl Listener {
             }
         };
         self.local.heard().remove(&self.connection);
-        let report = Report::Ended(self.target.clone(), self.connection, error);
+        let report = Report::Ended {
+            target: self.target.clone(),
+            connection: self.connection,
+            is_read,
+            error,
+        };
         self.report(report).await;
     }
 

@@ -93,6 +93,31 @@ impl Place {
         bus
     }
 
+    /// A bus with a policy that lets the bridge, which comes through the socket that is returned,
+    /// do what the profile `bridge` says.
+    pub fn guarded_bus(&self, host: &str) -> (Bus, String) {
+        let path = |name: &str| self.path(name).display().to_string();
+        let bundle = Path::new(ROOT).join("contrib/policy/bridge.policy");
+        let bundle = self.write(
+            "bridge.policy",
+            &fs::read_to_string(bundle).expect("it is there"),
+        );
+        let [all, own] =
+            [format!("{host}.sock"), format!("{host}-bridge.sock")].map(|it| path(&it));
+        let site = format!(
+            "Profile the-bridge\nMatch socket={own}\nUse bridge\n\
+             Profile others\nMatch socket={all}\nAllow all\n"
+        );
+        let site = self.write(&format!("{host}.policy"), &site);
+        let options = [
+            format!("BusSocket {own}"),
+            format!("BusPolicy {}", bundle.display()),
+            format!("BusPolicy {}", site.display()),
+        ];
+        let options = options.each_ref().map(String::as_str);
+        (self.bus(host, &options), own)
+    }
+
     /// A NATS server with JetStream; `more` are lines of its configuration.
     pub fn nats(&self, more: &str) -> Nats {
         // The port is ours until the server has it.
@@ -322,6 +347,20 @@ impl Bridge {
         self.process.insert(process)
     }
 
+    /// Starts it where no file can have more than 4 KB, as on a disk that is full before long.
+    pub fn launch_with_little_room(&mut self) -> &mut Process {
+        let program = env!("CARGO_BIN_EXE_onionbus-bridge");
+        let script = r#"trap "" XFSZ; ulimit -f 8; exec "$0" "$@""#;
+        let mut command = Command::new("sh");
+        command.args(["-c", script, program]).args(&self.arguments);
+        self.process.insert(Process::start(&mut command))
+    }
+
+    /// Waits for its end.
+    pub fn end(&mut self) -> std::process::ExitStatus {
+        self.process.as_mut().expect("it was started").end()
+    }
+
     /// Starts it, and waits until it has joined.
     pub fn start(&mut self) {
         let process = self.launch();
@@ -334,13 +373,11 @@ impl Bridge {
         self
     }
 
-    /// The least severity that it logs.
-    pub fn set_log(&mut self, level: &str) {
-        let at = self
-            .arguments
-            .iter()
-            .position(|argument| argument == "--log");
-        self.arguments[at.expect("it has one") + 1] = level.into();
+    /// Sets an option that it has to something else.
+    pub fn set(&mut self, option: &str, value: &str) {
+        let mut arguments = self.arguments.iter();
+        let at = arguments.position(|argument| argument == option);
+        self.arguments[at.expect("it has one") + 1] = value.into();
     }
 
     pub fn kill(&mut self) {
