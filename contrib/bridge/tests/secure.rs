@@ -1,4 +1,5 @@
-//! A NATS server that lets each host be only itself, over TLS: the one of onionbus-bridge(8).
+//! A NATS server that lets each host be only itself, over TLS: the one of onionbus-bridge(8). And
+//! buses whose policy lets a bridge do no more than it needs.
 
 mod support;
 
@@ -65,8 +66,8 @@ fn each_host_is_only_itself() {
     let nats = place.nats(&format!("{}\n{tls}", authorization()));
     let url =
         |user: &str, number: u8| format!("tls://{user}:change-me-{number}@127.0.0.1:{}", nats.port);
-    let one = place.bus("one", &[]);
-    let two = place.bus("two", &[]);
+    let [(one, first_socket), (two, second_socket)] =
+        ["one", "two"].map(|host| place.guarded_bus(host));
     let ca = path("ca.pem");
     for host in ["one", "two"] {
         let more = ["--tls-ca", &ca[..], "--create-only"];
@@ -75,8 +76,12 @@ fn each_host_is_only_itself() {
         assert!(made.end().success(), "{}", made.log.text());
     }
     let more = ["--tls-ca", &ca[..]];
-    let mut first = place.bridge("one", &url("one", 1), &more).started();
-    let mut second = place.bridge("two", &url("two", 2), &more).started();
+    let mut first = place.bridge("one", &url("one", 1), &more);
+    let mut second = place.bridge("two", &url("two", 2), &more);
+    first.set("--socket", &first_socket);
+    second.set("--socket", &second_socket);
+    first.start();
+    second.start();
     let mut alice = one.controller("alice");
     let mut bob = two.controller("bob");
     bob.ask("SETEVENTS POSTMESSAGE");
@@ -85,6 +90,13 @@ fn each_host_is_only_itself() {
     assert_eq!(
         bob.message(),
         ("alice_at_one".into(), "@bob".into(), b"hello".to_vec())
+    );
+    assert_eq!(bob.ask("POSTMESSAGE @all back"), "250 OK");
+    assert_eq!(bob.message().2, b"back");
+    alice.ask("SETEVENTS POSTMESSAGE");
+    assert_eq!(
+        alice.message(),
+        ("bob_at_two".into(), "@all".into(), b"back".to_vec())
     );
     // A bridge that is killed has what it needs to go on.
     second.kill();
