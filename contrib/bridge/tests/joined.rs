@@ -218,7 +218,7 @@ fn a_dead_host_is_gone_within_ten_seconds() {
 }
 
 #[test]
-fn what_is_too_much_while_nats_is_away_is_counted() {
+fn a_cut_off_connection_loses_nothing_that_is_not_counted() {
     if !has_nats() {
         return;
     }
