@@ -68,7 +68,8 @@ pub(super) fn identity_of(stream: &impl std::os::fd::AsFd, peer: Peer, socket: &
     let details = peer::details(stream, peer);
     let of_socket = |label: &Vec<u8>| identity::label(label).to_vec();
     let unit = details.cgroup.as_deref().and_then(identity::unit);
-    let groups = details.status.as_deref().and_then(identity::groups);
+    let of_status = || details.status.as_deref().and_then(identity::groups);
+    let groups = details.groups.or_else(of_status);
     Identity {
         uid: peer.uid,
         gid: peer.gid,

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::getsockopt;
-use nix::sys::socket::sockopt::{GetOsString, PeerCredentials, PeerPidfd};
+use nix::sys::socket::sockopt::{GetOsString, GetStruct, PeerCredentials, PeerPidfd};
 
 /// The process at the other end of a socket, as the kernel says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Peer {
 pub struct Details {
     /// The label of a security module.
     pub label: Option<Vec<u8>>,
+    /// The supplementary groups that the process had when it connected.
+    pub groups: Option<Vec<u32>>,
     /// `/proc/PID/status`, of the process that has connected and no other.
     pub status: Option<Vec<u8>>,
     /// `/proc/PID/cgroup`, likewise.
@@ -45,6 +47,36 @@ nix::getsockopt_impl!(
     OsString,
     GetOsString<[u8; MOST_LABEL]>
 );
+
+/// Asks a socket for exactly so many supplementary groups, for each number in turn. Of more the
+/// kernel says that there is no room, and a getter of another size would panic.
+macro_rules! ask_for_groups {
+    ($socket:ident: $($count:literal)*) => {
+        $({
+            #[derive(Clone, Copy, Debug)]
+            struct PeerGroups;
+            nix::getsockopt_impl!(
+                PeerGroups,
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                [u32; $count],
+                GetStruct<[u32; $count]>
+            );
+            match getsockopt($socket, PeerGroups) {
+                Err(Errno::ERANGE) => {}
+                found => return found.map(Vec::from),
+            }
+        })*
+    };
+}
+
+/// The supplementary groups of who has connected, as they were then; an error for more than 32.
+fn groups(socket: &impl AsFd) -> nix::Result<Vec<u32>> {
+    ask_for_groups!(socket:
+        0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16
+        17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32);
+    Err(Errno::ERANGE)
+}
 
 /// The process, user and group at the other end, as they were when it connected.
 pub fn credentials(socket: &impl AsFd) -> io::Result<Peer> {
@@ -77,6 +109,7 @@ pub fn label(socket: &impl AsFd) -> Option<Vec<u8>> {
 pub fn details(socket: &impl AsFd, peer: Peer) -> Details {
     let mut details = Details {
         label: label(socket),
+        groups: groups(socket).ok(),
         ..Details::default()
     };
     let Ok(process) = getsockopt(socket, PeerPidfd) else {
@@ -98,9 +131,11 @@ pub fn details(socket: &impl AsFd, peer: Peer) -> Details {
 pub fn missing(socket: &impl AsFd) -> Vec<&'static str> {
     let is_missing = |error: Option<Errno>| error == Some(Errno::ENOPROTOOPT);
     let label = getsockopt(socket, PeerSecurity).err();
+    let groups = groups(socket).err();
     let process = getsockopt(socket, PeerPidfd).err();
     let all = [
         ("labels (SO_PEERSEC)", is_missing(label)),
+        ("groups (SO_PEERGROUPS)", is_missing(groups)),
         ("processes (SO_PEERPIDFD)", is_missing(process)),
     ];
     let missing = all.into_iter().filter(|(_, is_missing)| *is_missing);

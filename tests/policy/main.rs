@@ -1,6 +1,7 @@
 //! The policy of a running daemon, with real users: who is who, what each may do, and what it is
 //! told of.
 
+mod identity;
 mod people;
 mod programs;
 #[path = "../support/mod.rs"]

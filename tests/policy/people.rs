@@ -69,6 +69,12 @@ pub fn serve(place: &Place) -> Start {
 /// A controller that this user has connected; a user has the group of the same number and these.
 #[track_caller]
 pub fn connect(place: &Place, user: u32, groups: &[u32]) -> Controller {
+    connect_by(place, user, groups, &[])
+}
+
+/// As [`connect`], with a command that the user's program is executed by.
+#[track_caller]
+pub fn connect_by(place: &Place, user: u32, groups: &[u32], by: &[&str]) -> Controller {
     let (here, there) = UnixStream::pair().expect("a pair");
     let twin = there.try_clone().expect("a descriptor");
     let user = user.to_string();
@@ -80,7 +86,7 @@ pub fn connect(place: &Place, user: u32, groups: &[u32]) -> Controller {
         let groups: Vec<_> = groups.iter().map(u32::to_string).collect();
         command.args(["--groups", &groups.join(",")]);
     }
-    command.args(["socat", "-"]);
+    command.args(by).args(["socat", "-"]);
     command.arg(format!("UNIX-CONNECT:{}", place.socket().display()));
     command.current_dir("/");
     command.stdin(Stdio::from(OwnedFd::from(there)));
