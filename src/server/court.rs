@@ -38,8 +38,10 @@ pub(super) struct Court {
     /// The daemon's own ports, and those of Tor's control listeners.
     pub(super) ports: Vec<u16>,
     pub(super) members: BTreeMap<SessionId, Member>,
-    /// The number of members that are judged by whose circuits and streams there are.
-    about_own: usize,
+    /// Somebody is or was judged by whose circuits and streams there are. It stays: what nobody
+    /// watches for a while would be taken for what it was before, and who comes back would find
+    /// nothing of its own.
+    is_about_own: bool,
     /// The members that get some events of a kind only, by what they may do.
     pub(super) groups: HashMap<EventKind, Vec<Group>>,
     pub(super) waiting: VecDeque<(Event, Group)>,
@@ -78,7 +80,7 @@ impl Court {
             sockets: sockets(settings),
             ports: ports.to_vec(),
             members: BTreeMap::new(),
-            about_own: 0,
+            is_about_own: false,
             groups: HashMap::new(),
             waiting: VecDeque::new(),
             told: HashMap::new(),
@@ -139,7 +141,7 @@ impl Court {
     /// The events that Tor must send for the policy's own sake.
     pub(super) fn interest(&self) -> EventMask {
         let mut events: EventMask = [EventKind::ConfChanged].into_iter().collect();
-        if self.about_own > 0 {
+        if self.is_about_own {
             events = events.union([EventKind::Circ, EventKind::Stream].into_iter().collect());
         }
         events
@@ -148,7 +150,7 @@ impl Court {
     /// Takes what a controller may do, by the policy as it is now.
     pub(super) fn enter(&mut self, session: SessionId, grants: Arc<Grants>) {
         let own = self.leave(session);
-        self.about_own += usize::from(grants.is_about_own());
+        self.is_about_own |= grants.is_about_own();
         self.members.insert(session, Member { grants, own });
     }
 
@@ -157,7 +159,6 @@ impl Court {
         let Some(member) = self.members.remove(&session) else {
             return EventMask::NONE;
         };
-        self.about_own -= usize::from(member.grants.is_about_own());
         if !member.own.is_empty() {
             self.groups.clear();
         }
