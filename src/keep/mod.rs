@@ -106,6 +106,8 @@ pub enum Output {
     Made(Onion, Owner),
     /// A service is no more.
     Ended(Onion),
+    /// A temporary key of a client is there again, for its owner.
+    Unlocked(Onion, Owner),
     /// Those who wait for the keeper may look again.
     News,
     /// The line of a LEASE event behind its name.

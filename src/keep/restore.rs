@@ -72,10 +72,12 @@ impl Keeper {
         let before = std::mem::replace(&mut kept.state, State::There);
         let owner = kept.owner.clone();
         if answer.starts_with(b"25") {
-            if let Item::Onion(onion) = item {
-                self.outputs
-                    .push_back(Output::Made(onion.clone(), owner.clone()));
-            }
+            let output = match item {
+                Item::Onion(onion) => Some(Output::Made(onion.clone(), owner.clone())),
+                Item::Key(onion) => Some(Output::Unlocked(onion.clone(), owner.clone())),
+                Item::Map(_) => None,
+            };
+            self.outputs.extend(output);
             // What has failed is told when it succeeds; and so is what comes late.
             if is_told && !in_time {
                 let line = format!("{item} OK");

@@ -284,7 +284,8 @@ fn one_connection_that_ends_is_made_anew_and_nobody_told() {
 #[test]
 fn keys_that_are_lost_twice_are_repaired_twice_at_most() {
     let mut scene = Scene::new();
-    scene.fill();
+    let owner = scene.fill().owner;
+    scene.outputs();
     for _ in 0..1000 {
         scene.keeper.handle_keys_lost();
     }
@@ -292,6 +293,10 @@ fn keys_that_are_lost_twice_are_repaired_twice_at_most() {
         let commands = scene.commands();
         assert_eq!(commands.len(), 1, "{commands:?}");
         scene.answer(&commands);
+        // Whose it is, is known again.
+        let outputs = scene.outputs();
+        let is_known = matches!(&outputs[..], [Output::Unlocked(_, known), ..] if *known == owner);
+        assert!(is_known, "{outputs:?}");
     }
     assert_eq!(scene.commands(), [""; 0]);
     assert_eq!(scene.told(), [""; 0]);

@@ -52,6 +52,13 @@ struct Circuit {
     streams: BTreeSet<u64>,
 }
 
+/// A client key.
+#[derive(Debug)]
+struct Key {
+    owner: Owner,
+    is_permanent: bool,
+}
+
 /// What a command does that an event will tell.
 #[derive(Debug)]
 struct Cause {
@@ -74,7 +81,7 @@ enum Ended {
 pub struct Ledger {
     /// With nobody for those who own nothing, whose services are counted all the same.
     onions: BTreeMap<Onion, Option<Owner>>,
-    keys: BTreeMap<Onion, Owner>,
+    keys: BTreeMap<Onion, Key>,
     fetched: VecDeque<(Onion, Owner)>,
     circuits: BTreeMap<u32, Circuit>,
     streams: BTreeMap<u64, Stream>,
@@ -120,8 +127,18 @@ impl Ledger {
     }
 
     /// A client key has been set.
-    pub fn handle_key(&mut self, onion: &Onion, owner: Owner) {
-        self.keys.insert(onion.lower(), owner);
+    pub fn handle_key(&mut self, onion: &Onion, owner: Owner, is_permanent: bool) {
+        let key = Key {
+            owner,
+            is_permanent,
+        };
+        self.keys.insert(onion.lower(), key);
+    }
+
+    /// The configuration has changed, at which Tor drops keys that are not permanent: they are
+    /// nobody's any more, and everybody may set another.
+    pub fn handle_configuration(&mut self) {
+        self.keys.retain(|_, key| key.is_permanent);
     }
 
     /// A client key has been removed.
@@ -182,6 +199,13 @@ impl Ledger {
                 self.ended = number(id).map(Ended::Circuit);
             }
             (Some(b"SIGNAL"), Some(b"NEWNYM"), ..) => self.ended = Some(Ended::NewNym),
+            (Some(b"SIGNAL"), Some(b"RELOAD"), ..) => self.handle_configuration(),
+            _ if event
+                .get(3..)
+                .is_some_and(|line| line.starts_with(b"-CONF_CHANGED")) =>
+            {
+                self.handle_configuration();
+            }
             _ => {}
         }
     }
@@ -266,14 +290,18 @@ impl Ledger {
     /// Whether a client key is this owner's.
     #[must_use]
     pub fn owns_key(&self, onion: &Onion, owner: Option<&Owner>) -> bool {
-        owner.is_some() && self.keys.get(&onion.lower()) == owner
+        owner.is_some() && self.owner_of_key(onion) == owner
     }
 
     /// Whether a client key is another owner's.
     #[must_use]
     pub fn has_foreign_key(&self, onion: &Onion, owner: Option<&Owner>) -> bool {
-        let known = self.keys.get(&onion.lower());
+        let known = self.owner_of_key(onion);
         owner.is_none() || (known.is_some() && known != owner)
+    }
+
+    fn owner_of_key(&self, onion: &Onion) -> Option<&Owner> {
+        self.keys.get(&onion.lower()).map(|key| &key.owner)
     }
 
     /// The number of an owner's services, those included that are being made.

@@ -19,7 +19,10 @@ enum Note {
         is_detached: bool,
     },
     DelOnion(Onion),
-    AddKey(Onion),
+    AddKey {
+        onion: Onion,
+        is_permanent: bool,
+    },
     RemoveKey(Onion),
     Fetch(Onion),
     Build,
@@ -81,7 +84,7 @@ impl Sequel {
             Some(
                 Note::AddOnion { .. }
                     | Note::DelOnion(_)
-                    | Note::AddKey(_)
+                    | Note::AddKey { .. }
                     | Note::RemoveKey(_)
                     | Note::Build
             )
@@ -91,7 +94,7 @@ impl Sequel {
     /// Whether Tor's answer is needed: to note it, or to show another.
     #[must_use]
     pub fn needs_answer(&self) -> bool {
-        self.is_awaited() || !self.items.is_empty()
+        self.is_awaited() || matches!(self.note, Some(Note::Options(_))) || !self.items.is_empty()
     }
 
     /// The command has been sent.
@@ -129,9 +132,15 @@ impl Sequel {
                 ledger.remove_onion(onion);
                 return Some(Change::NoOnion(onion.clone()));
             }
-            (Some(Note::AddKey(onion)), Some(owner)) if answer.is_some() => {
-                ledger.handle_key(onion, owner.clone());
-            }
+            (
+                Some(Note::AddKey {
+                    onion,
+                    is_permanent,
+                }),
+                Some(owner),
+            ) if answer.is_some() => ledger.handle_key(onion, owner.clone(), *is_permanent),
+            // Of the same value as before no event tells.
+            (Some(Note::Options(_)), _) if answer.is_some() => ledger.handle_configuration(),
             (Some(Note::RemoveKey(onion)), _) if answer.is_some() => ledger.remove_key(onion),
             (Some(Note::Build), Some(owner)) => {
                 if let Some(circuit) = answer.and_then(circuit) {
@@ -316,9 +325,13 @@ fn note(fields: &Fields) -> Option<Note> {
             is_detached: onion.flags.contains(&Flag::Detach),
         }),
         Fields::DelOnion(onion) => Some(Note::DelOnion(onion.clone())),
-        Fields::ClientAuthAdd(key) => Some(Note::AddKey(key.onion.clone())),
+        Fields::ClientAuthAdd(key) => Some(Note::AddKey {
+            onion: key.onion.clone(),
+            is_permanent: key.permanent,
+        }),
         Fields::ClientAuthRemove(onion) => Some(Note::RemoveKey(onion.clone())),
         Fields::HsFetch { onion, .. } => Some(Note::Fetch(onion.clone())),
+        Fields::HsPost(post) => Some(Note::Fetch(post.onion.clone())),
         Fields::ExtendCircuit(extend) if extend.circuit == 0 => Some(Note::Build),
         Fields::Signal(name) => Signal::parse(name).map(|signal| Note::Signal(signal.name())),
         Fields::SetConf(settings) | Fields::ResetConf(settings) => names(settings),

@@ -369,6 +369,11 @@ impl Daemon {
                         court.ledger.remove_onion(&onion);
                     }
                 }
+                Output::Unlocked(onion, owner) => {
+                    if let Some(court) = &mut self.court {
+                        court.ledger.handle_key(&onion, owner, false);
+                    }
+                }
                 Output::Ready => {
                     self.follow_interest();
                     if let Some(keeping) = &mut self.keeping {

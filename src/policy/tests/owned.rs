@@ -18,7 +18,7 @@ fn what_is_anothers_is_not_there() {
     let mut ledger = Ledger::default();
     let onion = Onion::parse(ONION.as_bytes()).unwrap();
     ledger.handle_onion(Some(&owner), Some(&onion));
-    ledger.handle_key(&onion, owner.clone());
+    ledger.handle_key(&onion, owner.clone(), false);
     ledger.handle_circuit(7, owner);
     ledger.handle_event(b"650 STREAM 3 NEW 0 a:80 SOURCE_ADDR=/run/s:0 PURPOSE=USER\r\n");
     let del = format!("DEL_ONION {ONION}");
@@ -77,7 +77,7 @@ fn lines_of_answers_are_own_or_not() {
     let mut ledger = Ledger::default();
     let onion = Onion::parse(ONION.as_bytes()).unwrap();
     ledger.handle_onion(Some(&owner), Some(&onion));
-    ledger.handle_key(&onion, owner.clone());
+    ledger.handle_key(&onion, owner.clone(), false);
     ledger.handle_circuit(7, owner);
     let client = format!("CLIENT {ONION} x25519:AAAA");
     for (key, line) in [
@@ -277,4 +277,41 @@ fn events_of_ones_own_are_delivered() {
     assert_eq!(to(&ledger, &mine, "650 ACTION 1\r\n", 0), No);
     assert_eq!(to(&ledger, &mine, "650 BW 1 2\r\n", 0), No);
     assert_eq!(to(&ledger, &mine, "650 TOR UP\r\n", 0), Yes);
+}
+
+#[test]
+fn keys_that_tor_has_dropped_are_nobodys() {
+    let lines = "Allow client_auth add own\nAllow setconf Log";
+    let (alice, bob) = (grants_of(&alice(), lines), grants_of(&bob(), lines));
+    let add = format!("ONION_CLIENT_AUTH_ADD {ONION} x25519:{}=", "A".repeat(43));
+    let sequel = |grants: &Grants, line: &str| Sequel::of(&allowed_of(grants, line)).unwrap();
+    let mut ledger = Ledger::default();
+    let set = |ledger: &mut Ledger, line: &str| {
+        let sequel = sequel(&alice, line);
+        sequel.end(Some(b"250 OK\r\n"), &alice, ledger);
+    };
+    let may = |ledger: &Ledger| outcome(&bob, ledger, &add) == add;
+    for dropped in [
+        "650-CONF_CHANGED\r\n650-Log=notice\r\n650 OK\r\n",
+        "650 SIGNAL RELOAD\r\n",
+    ] {
+        set(&mut ledger, &add);
+        assert!(!may(&ledger));
+        ledger.handle_event(b"650 SIGNAL NEWNYM\r\n");
+        assert!(!may(&ledger), "only a Tor with a proxy has dropped it");
+        ledger.handle_event(dropped.as_bytes());
+        assert!(may(&ledger), "{dropped}");
+    }
+    // Of a value that is the same Tor tells nothing, and drops them too.
+    set(&mut ledger, &add);
+    let change = sequel(&alice, "SETCONF Log=notice");
+    assert!(change.needs_answer() && !change.is_awaited());
+    change.end(Some(b"513 no\r\n"), &alice, &mut ledger);
+    assert!(!may(&ledger));
+    change.end(Some(b"250 OK\r\n"), &alice, &mut ledger);
+    assert!(may(&ledger));
+    // Those on disk stay.
+    set(&mut ledger, &format!("{add} Flags=Permanent"));
+    ledger.handle_configuration();
+    assert!(!may(&ledger));
 }

@@ -101,3 +101,25 @@ fn what_was_made_is_its_owners() {
     del.end(Some(b"250 OK\r\n"), &grants, &mut ledger);
     assert!(!ledger.owns_onion(&onion, owner.as_ref()));
 }
+
+#[test]
+fn what_is_fetched_or_posted_is_told_of() {
+    let grants = grants_of(
+        &alice(),
+        "Allow hsfetch\nAllow hspost\nAllow events HS_DESC:own",
+    );
+    for line in [
+        format!("HSFETCH {ONION}"),
+        format!("+HSPOST HSADDRESS={ONION}\r\nhs-descriptor 3\r\n."),
+    ] {
+        let mut ledger = Ledger::default();
+        let deliver = |ledger: &Ledger| {
+            let event = format!("650 HS_DESC FAILED {ONION} NO_AUTH $A REASON=UPLOAD_REJECTED\r\n");
+            ledger.deliver(&grants, 1, event.as_bytes(), None, Instant::now())
+        };
+        assert_eq!(deliver(&ledger), Delivery::No);
+        let sequel = sequel(&grants, &line).unwrap();
+        sequel.begin(&grants, &mut ledger, Instant::now());
+        assert_eq!(deliver(&ledger), Delivery::Yes, "{line}");
+    }
+}
