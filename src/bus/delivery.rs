@@ -35,19 +35,28 @@ pub(super) const MANY: usize = 16;
 pub(super) struct Delivery {
     subscribers: Subscribers,
     lanes: [Lane; Dialect::ALL.len()],
-    /// The kind of the broadcast events at the end of the lanes that nobody has a share in yet.
-    run: Option<EventKind>,
+    /// Those who get the events at the end of the lanes that nobody has a share in yet.
+    run: Option<Run>,
     /// Who has a share in the lanes.
     touched: Vec<usize>,
     /// Who has to hear that its replies were sent.
     handed_over: Vec<(Arc<Outbox>, bool)>,
 }
 
+/// Those who get one event after the other.
+#[derive(Debug)]
+enum Run {
+    /// Who has subscribed to a kind.
+    Kind(EventKind),
+    /// Some of them.
+    Those(Arc<[SessionId]>),
+}
+
 /// What is encoded for one dialect since the last delivery.
 #[derive(Debug, Default)]
 struct Lane {
     octets: Vec<u8>,
-    /// Where the current run of broadcast events begins.
+    /// Where the current run begins.
     run: usize,
 }
 
@@ -63,7 +72,7 @@ impl Delivery {
                             self.broadcast_any_log(&event);
                         }
                         To::One(session) => self.direct(session, &event),
-                        To::Many(sessions) => self.several(&sessions, &event),
+                        To::Many(sessions) => self.several(sessions, &event),
                     }
                 }
             }
@@ -145,13 +154,35 @@ impl Delivery {
     /// Encodes an event for everybody who subscribed to its kind.
     fn broadcast(&mut self, event: &Event) {
         let kind = event.kind();
-        if self.run != Some(kind) {
-            self.share_run();
-            self.run = Some(kind);
-            for lane in &mut self.lanes {
-                lane.run = lane.octets.len();
-            }
+        if self.subscribers.by_kind[kind.index()].is_empty() {
+            return;
         }
+        if !matches!(self.run, Some(Run::Kind(known)) if known == kind) {
+            self.begin_run(Run::Kind(kind));
+        }
+        self.encode(event);
+    }
+
+    /// Encodes an event for some of them. Those who get one after the other are told apart by where
+    /// they are listed, not one by one.
+    fn several(&mut self, sessions: Arc<[SessionId]>, event: &Event) {
+        let is_same = |run: &Run| matches!(run, Run::Those(those) if Arc::ptr_eq(those, &sessions));
+        if !self.run.as_ref().is_some_and(is_same) {
+            self.begin_run(Run::Those(sessions));
+        }
+        self.encode(event);
+    }
+
+    fn begin_run(&mut self, run: Run) {
+        self.share_run();
+        self.run = Some(run);
+        for lane in &mut self.lanes {
+            lane.run = lane.octets.len();
+        }
+    }
+
+    /// Encodes an event in each dialect that anybody speaks.
+    fn encode(&mut self, event: &Event) {
         for dialect in Dialect::ALL {
             if self.subscribers.speak(dialect) {
                 note_cut(dialect.encode_event(event, &mut self.lanes[dialect as usize].octets));
@@ -177,21 +208,37 @@ impl Delivery {
         }
     }
 
-    /// Gives those who subscribed their share in the run of broadcast events, if there is one.
+    /// Gives those who get it their share in the run, if there is one.
     fn share_run(&mut self) {
-        let Some(kind) = self.run.take() else { return };
+        let Some(run) = self.run.take() else { return };
         let shares = self
             .lanes
             .each_ref()
             .map(|lane| lane.run..lane.octets.len());
-        for index in 0..self.subscribers.by_kind[kind.index()].len() {
-            let key = self.subscribers.by_kind[kind.index()][index];
+        let count = match &run {
+            Run::Kind(kind) => self.subscribers.by_kind[kind.index()].len(),
+            Run::Those(sessions) => sessions.len(),
+        };
+        for index in 0..count {
+            let key = match &run {
+                Run::Kind(kind) => Some(self.subscribers.by_kind[kind.index()][index]),
+                Run::Those(sessions) => self.subscribers.key(sessions[index]),
+            };
+            let Some(key) = key else { continue };
             let subscriber = &mut self.subscribers.all[key];
             let octets = &self.lanes[subscriber.dialect as usize].octets;
             let share = shares[subscriber.dialect as usize].clone();
             subscriber.add_event(key, octets, share, &mut self.touched);
             self.subscribers.relieve(key);
         }
+    }
+
+    /// The number of pieces in the share of each who has one.
+    #[cfg(test)]
+    pub(super) fn pieces(&mut self) -> Vec<usize> {
+        self.share_run();
+        let share = |key: &usize| self.subscribers.all[*key].share.len();
+        self.touched.iter().map(share).collect()
     }
 
     fn direct(&mut self, session: SessionId, event: &Event) {
@@ -204,25 +251,6 @@ impl Delivery {
         note_cut(subscriber.dialect.encode_event(event, &mut lane.octets));
         let share = start..lane.octets.len();
         subscriber.add_event(key, &lane.octets, share, &mut self.touched);
-    }
-
-    /// Encodes an event once in each dialect that some of these speak.
-    fn several(&mut self, sessions: &[SessionId], event: &Event) {
-        self.share_run();
-        let mut shares = [const { None }; Dialect::ALL.len()];
-        for &session in sessions {
-            let Some((key, subscriber)) = self.subscribers.find(session) else {
-                continue;
-            };
-            let dialect = subscriber.dialect;
-            let octets = &mut self.lanes[dialect as usize].octets;
-            let share = shares[dialect as usize].get_or_insert_with(|| {
-                let start = octets.len();
-                note_cut(dialect.encode_event(event, octets));
-                start..octets.len()
-            });
-            subscriber.add_event(key, octets, share.clone(), &mut self.touched);
-        }
     }
 
     /// Replies, and behind the last whole one the events that waited for its end.

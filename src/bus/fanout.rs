@@ -322,6 +322,34 @@ mod tests {
     }
 
     #[test]
+    fn events_for_the_same_ones_are_one_piece_of_their_share() {
+        let here = Here::new();
+        let mut peers = [(); 4].map(|()| here.peer());
+        let mut delivery = Delivery::default();
+        for (session, peer) in (0..).zip(&peers) {
+            delivery.take(peer.subscribe(session, Dialect::Text, &[]));
+        }
+        delivery.deliver();
+        let those: Arc<[_]> = [0, 1, 3].into();
+        let post = |id, to: &Arc<[_]>| (message(id), To::Many(Arc::clone(to)));
+        // What is for the subscribers too is for nobody here.
+        let posts = (1..=9).flat_map(|id| [post(id, &those), (message(id), To::Subscribers)]);
+        delivery.take(Item::Events(posts.collect()));
+        assert_eq!(delivery.pieces(), [1, 1, 1]);
+        delivery.take(Item::Events(vec![post(10, &[1].into()), post(11, &those)]));
+        assert_eq!(delivery.pieces(), [2, 1, 2]);
+        delivery.deliver();
+        for (session, peer) in peers.iter_mut().enumerate() {
+            let ids = (1..=11).filter(|id| match (id, session) {
+                (_, 2) | (10, 0 | 3) => false,
+                _ => true,
+            });
+            let posted = ids.map(|id| format!("650 POSTMESSAGE {id} a @all x\r\n"));
+            assert_eq!(peer.read(), format!("[0]{}", posted.collect::<String>()));
+        }
+    }
+
+    #[test]
     fn large_shares_of_many_are_the_same_as_small_ones() {
         let here = Here::new();
         let dialects = [Dialect::Text, Dialect::Tc];

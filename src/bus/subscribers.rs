@@ -146,8 +146,13 @@ impl Subscribers {
         }
     }
 
+    /// The place of a controller among all.
+    pub(super) fn key(&self, session: SessionId) -> Option<usize> {
+        self.keys.get(&session).copied()
+    }
+
     pub(super) fn find(&mut self, session: SessionId) -> Option<(usize, &mut Subscriber)> {
-        let key = *self.keys.get(&session)?;
+        let key = self.key(session)?;
         Some((key, &mut self.all[key]))
     }
 }

@@ -17,7 +17,6 @@ use crate::wire::gist::Gist;
 use crate::wire::message::ControllerId;
 use crate::wire::refusal::Refusal;
 use crate::wire::request::Signal;
-use crate::wire::text::encode_event;
 
 /// Who did what, and the log of it.
 pub(super) struct Audit {
@@ -304,14 +303,7 @@ impl Daemon {
             return;
         };
         if let Some(court) = &mut self.court {
-            let groups = court.groups(event.kind());
-            let mut line = Vec::new();
-            if !groups.is_empty() {
-                encode_event(&event, &mut line);
-            }
-            for group in groups {
-                court.deliver(&event, &line, group, by, &mut self.events);
-            }
+            court.tell(&event, by, &mut self.events);
         }
         self.events.push((event, to));
     }

@@ -13,6 +13,7 @@ use crate::policy::{Behind, Delivery, Grants, Identity, Law, Ledger, Owner, Poli
 use crate::sys::policy as files;
 use crate::tor::facts::Facts;
 use crate::wire::event::{Event, EventKind, EventMask};
+use crate::wire::text::encode_event;
 
 /// The most identities of which it is kept what they may do.
 const MOST_KNOWN: usize = 1024;
@@ -44,6 +45,8 @@ pub(super) struct Court {
     is_about_own: bool,
     /// The members that get some events of a kind only, by what they may do.
     pub(super) groups: HashMap<EventKind, Vec<Group>>,
+    /// The groups that got the last event, and all who are in them.
+    united: (Vec<Arc<[SessionId]>>, Arc<[SessionId]>),
     pub(super) waiting: VecDeque<(Event, Group)>,
     told: HashMap<u32, (Instant, u32)>,
     /// It was said what this kernel does not tell.
@@ -82,6 +85,7 @@ impl Court {
             members: BTreeMap::new(),
             is_about_own: false,
             groups: HashMap::new(),
+            united: (Vec::new(), [].into()),
             waiting: VecDeque::new(),
             told: HashMap::new(),
             has_told_missing: false,
@@ -166,7 +170,7 @@ impl Court {
     }
 
     /// Those that get some events of a kind only, by what they may do.
-    pub(super) fn groups(&mut self, kind: EventKind) -> Vec<Group> {
+    fn groups(&mut self, kind: EventKind) -> Vec<Group> {
         if let Some(groups) = self.groups.get(&kind) {
             return groups.clone();
         }
@@ -230,41 +234,84 @@ impl Court {
         (*count <= MOST_TOLD).then_some(left_out)
     }
 
-    /// Notes an event for those of a group that get it; `by` is the owner of the command that an
+    /// Notes an event for those of its groups that get it; `by` is the owner of the command that an
     /// event of the bus's own is about.
-    pub(super) fn deliver(
+    pub(super) fn tell(&mut self, event: &Event, by: Option<&Owner>, out: &mut Vec<(Event, To)>) {
+        let groups = self.groups(event.kind());
+        if groups.is_empty() {
+            return;
+        }
+        let mut line = Vec::new();
+        encode_event(event, &mut line);
+        let mut those = Vec::with_capacity(groups.len());
+        for group in groups {
+            those.extend(self.judge(event, &line, group, by));
+        }
+        if !those.is_empty() {
+            out.push((event.clone(), To::Many(self.unite(those))));
+        }
+    }
+
+    /// Notes the events that waited for the answer to an `ADD_ONION`.
+    pub(super) fn tell_waiting(&mut self, out: &mut Vec<(Event, To)>) {
+        for (event, group) in std::mem::take(&mut self.waiting) {
+            let mut line = Vec::new();
+            encode_event(&event, &mut line);
+            let those = self.judge(&event, &line, group, None);
+            out.extend(those.map(|those| (event, To::Many(those))));
+        }
+    }
+
+    /// Those of a group that get an event.
+    fn judge(
         &mut self,
         event: &Event,
         line: &[u8],
         group: Group,
         by: Option<&Owner>,
-        out: &mut Vec<(Event, To)>,
-    ) {
+    ) -> Option<Arc<[SessionId]>> {
         let now = Instant::now();
         let grants = &group.grants;
         if let Event::Message(message) = event {
-            if grants.reads_message(message) {
-                out.push((event.clone(), To::Many(group.sessions)));
-            }
-            return;
+            return grants.reads_message(message).then_some(group.sessions);
         }
         if event.kind() == EventKind::Controller {
-            for &session in group.sessions.iter() {
-                if self.ledger.deliver(grants, session, line, None, now) == Delivery::Yes {
-                    out.push((event.clone(), To::One(session)));
-                }
-            }
-            return;
+            let is_told = |session: &SessionId| {
+                self.ledger.deliver(grants, *session, line, None, now) == Delivery::Yes
+            };
+            let told: Vec<_> = group.sessions.iter().copied().filter(is_told).collect();
+            return (!told.is_empty()).then(|| told.into());
         }
         match self.ledger.deliver(grants, 0, line, by, now) {
-            Delivery::Yes => out.push((event.clone(), To::Many(group.sessions))),
-            Delivery::No => {}
+            Delivery::Yes => Some(group.sessions),
+            Delivery::No => None,
             Delivery::Wait => {
                 if self.waiting.len() >= MOST_WAITING {
                     self.waiting.pop_front();
                 }
                 self.waiting.push_back((event.clone(), group));
+                None
             }
         }
+    }
+
+    /// All who are in these groups. Those of the last event are kept: the same list again is
+    /// delivered to at the price of a broadcast.
+    fn unite(&mut self, those: Vec<Arc<[SessionId]>>) -> Arc<[SessionId]> {
+        if let [one] = &those[..] {
+            return Arc::clone(one);
+        }
+        let (known, all) = &self.united;
+        let is_same = known.len() == those.len()
+            && known
+                .iter()
+                .zip(&those)
+                .all(|(known, one)| Arc::ptr_eq(known, one));
+        if is_same {
+            return Arc::clone(all);
+        }
+        let all: Arc<[_]> = those.iter().flat_map(|one| one.iter().copied()).collect();
+        self.united = (those, Arc::clone(&all));
+        all
     }
 }

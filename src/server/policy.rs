@@ -19,7 +19,6 @@ use crate::sys::{policy as files, users};
 use crate::tor::facts::Facts;
 use crate::wire::event::{Event, EventKind, EventMask};
 use crate::wire::message::{Message, UNSET};
-use crate::wire::text::encode_event;
 
 /// Reads the policy that the options name, if they name one. The files belong to root or to the
 /// user `daemon`.
@@ -308,25 +307,15 @@ impl Daemon {
 
     /// Notes an event for those that get some of its kind only.
     pub(super) fn tell_own(&mut self, event: &Event) {
-        let Some(court) = &mut self.court else { return };
-        let groups = court.groups(event.kind());
-        if groups.is_empty() {
-            return;
-        }
-        let mut line = Vec::new();
-        encode_event(event, &mut line);
-        for group in groups {
-            court.deliver(event, &line, group, None, &mut self.events);
+        if let Some(court) = &mut self.court {
+            court.tell(event, None, &mut self.events);
         }
     }
 
     /// Events that waited for the answer to an `ADD_ONION`.
     fn tell_waiting(&mut self) {
-        let Some(court) = &mut self.court else { return };
-        for (event, group) in std::mem::take(&mut court.waiting) {
-            let mut line = Vec::new();
-            encode_event(&event, &mut line);
-            court.deliver(&event, &line, group, None, &mut self.events);
+        if let Some(court) = &mut self.court {
+            court.tell_waiting(&mut self.events);
         }
     }
 
