@@ -80,6 +80,16 @@ const NAMED: &str = "10000 controllers, named and subscribed";
 
 const ASKED: &str = "5000 controllers, the same, and have asked Tor";
 
+const TRIP_PLAIN: Against = Variant("GETINFO version, one at a time: no policy");
+const TRIP_ALL: &str = "GETINFO version, one at a time: Allow all";
+const TRIP_FIFTY: &str = "GETINFO version, one at a time: fifty lines";
+const POST_PLAIN: Against = Variant("64 B to 1000: no policy");
+const POST_ALL: &str = "64 B to 1000: Allow all";
+const POST_FIFTY: &str = "64 B to 1000: fifty lines";
+const CONF_PLAIN: Against = Variant("CONF_CHANGED to 1000: no policy");
+const CONF_ALL: &str = "CONF_CHANGED to 1000: Allow all";
+const CONF_FIFTY: &str = "CONF_CHANGED to 1000: fifty lines";
+
 const MARKS: &[Mark] = &[
     most("broadcast", "64 B to 1000", CPU, 1.6, FLOOR),
     most("broadcast", "64 B to 1000", CPU, 0.25, PEERS),
@@ -125,6 +135,12 @@ const MARKS: &[Mark] = &[
     least("relay", NAMES, "throughput", 0.95, DIRECT),
     least("relay", HUGE, "throughput", 0.95, DIRECT),
     most("relay", HUGE, "growth after the first turn", 1024.0, Itself),
+    most("policy", TRIP_ALL, "round trip", 1.05, TRIP_PLAIN),
+    most("policy", TRIP_FIFTY, "round trip", 1.3, TRIP_PLAIN),
+    most("policy", POST_ALL, CPU, 1.05, POST_PLAIN),
+    most("policy", POST_FIFTY, CPU, 1.5, POST_PLAIN),
+    most("policy", CONF_ALL, CPU, 1.05, CONF_PLAIN),
+    most("policy", CONF_FIFTY, CPU, 1.5, CONF_PLAIN),
     most("login", LOGIN, "first reply after", 3.0, DIRECT),
     most("idle", LOGGED_IN, "memory each", 1024.0, Itself),
     most("idle", NAMED, "memory each", 1024.0, Itself),

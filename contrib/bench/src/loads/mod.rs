@@ -6,6 +6,7 @@ mod directed;
 mod events;
 mod idle;
 mod login;
+mod policy;
 mod relay;
 mod start;
 
@@ -125,6 +126,7 @@ pub const LOADS: &[(&str, Load)] = &[
     ("directed", directed::many),
     ("tor-events", events::cases),
     ("relay", relay::cases),
+    ("policy", policy::cases),
     ("login", login::cases),
     ("idle", idle::cases),
     ("churn", churn::cases),

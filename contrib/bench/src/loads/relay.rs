@@ -34,16 +34,21 @@ fn front(server: Server, program: &Path, socket: &Path) -> Result<Option<Running
         Server::Onionbus => {
             let tor = format!("BusTor unix:{}", socket.display());
             let bus = onionbus(program, &[&tor])?;
-            // It takes commands for Tor once it has logged in there.
-            let mut stream = connect(&bus.socket)?;
-            stream.write_all(b"GETINFO version\r\nQUIT\r\n")?;
-            let mut said = Vec::new();
-            stream.read_to_end(&mut said)?;
-            ensure!(said.starts_with(b"250-version="), "onionbus has no Tor");
+            awaits_tor(&bus)?;
             Ok(Some(bus))
         }
         _ => Ok(None),
     }
+}
+
+/// Waits until a bus takes commands for Tor: once it has logged in there.
+pub fn awaits_tor(bus: &Running) -> Result<()> {
+    let mut stream = connect(&bus.socket)?;
+    stream.write_all(b"GETINFO version\r\nQUIT\r\n")?;
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said)?;
+    ensure!(said.starts_with(b"250-version="), "onionbus has no Tor");
+    Ok(())
 }
 
 /// The ways to use the relay.
@@ -163,7 +168,7 @@ pub fn reply(socket: &Path, command: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// One controller that waits for each reply.
-fn round_trips(running: &Running, trips: usize) -> Result<Vec<Figure>> {
+pub fn round_trips(running: &Running, trips: usize) -> Result<Vec<Figure>> {
     let reply = reply(&running.socket, VERSION)?;
     let mut stream = logged_in(running)?;
     let mut times = Vec::with_capacity(trips);

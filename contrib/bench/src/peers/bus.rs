@@ -18,6 +18,18 @@ pub fn onionbus(program: &Path, options: &[&str]) -> Result<Running> {
     Running::start(command, place, socket)
 }
 
+/// The same, with options that the directory of its files is needed for.
+pub fn onionbus_with(
+    program: &Path,
+    options: impl FnOnce(&Path) -> Result<Vec<String>>,
+) -> Result<Running> {
+    let place = place()?;
+    let options = options(place.path())?;
+    let options: Vec<_> = options.iter().map(String::as_str).collect();
+    let (command, socket) = onionbus_command(program, &place, &options)?;
+    Running::start(command, place, socket)
+}
+
 /// How it is started, and where it will listen.
 pub fn onionbus_command(
     program: &Path,

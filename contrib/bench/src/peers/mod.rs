@@ -14,7 +14,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
-pub use bus::{onionbus, onionbus_command};
+pub use bus::{onionbus, onionbus_command, onionbus_with};
 pub use tor::{Events as TorEvents, socat, tor, tor_with_addresses};
 
 use crate::process::{PATIENCE, Process};
