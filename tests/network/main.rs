@@ -12,9 +12,12 @@ mod onions;
 mod people;
 mod place;
 mod policy;
+mod programs;
 mod socks;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../relay/terminal.rs"]
+mod terminal;
 #[path = "../relay/tor.rs"]
 mod tor;
 mod tor_network;

@@ -2,27 +2,25 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Controller, Daemon, PATIENCE, Place, has};
+use crate::support::{Controller, Daemon, PATIENCE, Place};
 use crate::tor::{is_connected, serve};
 use crate::tor_network::{Network, Node, has_network, port};
 
 /// The most time that a page takes to be there again: several times what it takes on a busy machine.
-const LONGEST: Duration = Duration::from_secs(90);
+pub const LONGEST: Duration = Duration::from_secs(90);
 
 /// The time of one try of a client.
 const TRY: Duration = Duration::from_secs(5);
 
 /// How Tor ends.
 #[derive(Clone, Copy, Debug)]
-enum End {
+pub enum End {
     Kill,
     Halt,
     Term,
@@ -32,7 +30,7 @@ const ENDS: [End; 3] = [End::Kill, End::Halt, End::Term];
 
 /// Ends a Tor and starts it again. Returns when that one was started.
 #[track_caller]
-fn restart(node: &mut Node, end: End) -> Instant {
+pub fn restart(node: &mut Node, end: End) -> Instant {
     match end {
         End::Kill => node.tor.kill(),
         End::Halt => {
@@ -88,7 +86,7 @@ fn page(proxy: SocketAddr, onion: &str) -> Option<String> {
 
 /// Waits until the page of a service can be had, and returns when that was.
 #[track_caller]
-fn is_reachable(proxy: SocketAddr, onion: &str, content: &str) -> Instant {
+pub fn is_reachable(proxy: SocketAddr, onion: &str, content: &str) -> Instant {
     let begun = Instant::now();
     while !page(proxy, onion).is_some_and(|page| page.contains(content)) {
         assert!(begun.elapsed() < LONGEST, "{onion} is not reachable");
@@ -144,7 +142,7 @@ fn a_page_is_reachable_again_after_each_end_of_tor() {
         return;
     }
     let network = Network::start();
-    let mut node = network.another();
+    let mut node = network.another("0");
     let server = web("here it is");
     // Each takes five seconds: the ways to end are shared between the two.
     let (one, others) = ENDS.split_at(1);
@@ -199,84 +197,4 @@ fn a_page_is_reachable_again_after_each_end_of_tor() {
             assert_eq!(reply, format!("250-ServiceID={onion}\n250 OK"));
         }
     }
-}
-
-/// A running program; it is killed when this goes.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It fails only if it has ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// `OnionShare` with a website, and the address that it names.
-#[track_caller]
-fn onionshare(place: &Place, home: &Path) -> (Program, String) {
-    let site = home.join("site");
-    std::fs::create_dir(&site).expect("it is new");
-    std::fs::write(site.join("index.html"), "shared with all").expect("writable");
-    let settings = format!(
-        r#"{{"connection_type": "socket_file", "socket_file_path": "{}"}}"#,
-        place.socket().display()
-    );
-    std::fs::write(home.join("settings"), settings).expect("writable");
-    let mut command = Command::new("onionshare-cli");
-    command
-        .args(["--website", "--public", "--config"])
-        .arg(home.join("settings"))
-        .arg(&site);
-    command.env("HOME", home).env("PYTHONUNBUFFERED", "1");
-    command.env_remove("TOR_CONTROL_PORT").current_dir(home);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut program = Program(command.spawn().expect("it starts"));
-    let stdout = program.0.stdout.take().expect("it is piped");
-    let (sender, lines) = std::sync::mpsc::channel();
-    thread::spawn(move || {
-        use std::io::{BufRead as _, BufReader};
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            // Nobody listens once it has named its address, and it must not wait for anybody.
-            let _ = sender.send(line);
-        }
-    });
-    let mut said = String::new();
-    loop {
-        let line = lines.recv_timeout(LONGEST);
-        let line = line.unwrap_or_else(|error| panic!("no address: {error}: {said}"));
-        if let Some((before, _)) = line.split_once(".onion")
-            && let Some((_, onion)) = before.rsplit_once("http://")
-        {
-            return (program, onion.to_owned());
-        }
-        said += &line;
-        said.push('\n');
-    }
-}
-
-#[test]
-fn onionshare_lives_through_an_end_of_tor() {
-    if !has_network() || !has("onionshare-cli") {
-        return;
-    }
-    let network = Network::start();
-    let mut node = network.another();
-    let place = Place::new();
-    let daemon = serve(&place, &node.home)
-        .set("BusKeepOnions 600")
-        .set("BusKeepControllers 1")
-        .ready();
-    is_connected(&daemon);
-    let home = tempfile::tempdir().expect("a directory");
-    let (mut program, onion) = onionshare(&place, home.path());
-    is_reachable(network.socks, &onion, "shared with all");
-    for end in ENDS.into_iter().take(1) {
-        let begun = restart(&mut node, end);
-        let mut heard = listener(&daemon);
-        is_published(&mut heard, &onion);
-        let reachable = is_reachable(network.socks, &onion, "shared with all");
-        println!("{end:?}: reachable after {:?}", reachable - begun);
-    }
-    assert!(program.0.try_wait().expect("it is our child").is_none());
 }

@@ -10,7 +10,7 @@ use crate::tor_network::{Network, has_network};
 
 /// Opens a stream through Tor as this user of SOCKS (RFC 1929).
 #[track_caller]
-fn stream(proxy: SocketAddr, user: &str, host: &str, port: u16) -> TcpStream {
+pub fn stream(proxy: SocketAddr, user: &str, host: &str, port: u16) -> TcpStream {
     let mut stream = TcpStream::connect(proxy).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
     let with_length = |text: &str| {
@@ -43,7 +43,7 @@ fn until(controller: &mut Controller, start: &str) -> Vec<String> {
 /// As [`until`], with what has come already: a reply and the events of its cause are sent by Tor on
 /// two connections, and either can be first.
 #[track_caller]
-fn until_after(seen: Vec<String>, controller: &mut Controller, start: &str) -> Vec<String> {
+pub fn until_after(seen: Vec<String>, controller: &mut Controller, start: &str) -> Vec<String> {
     let mut events = seen;
     while !events.iter().any(|event| event.starts_with(start)) {
         events.push(controller.reply());
@@ -53,7 +53,7 @@ fn until_after(seen: Vec<String>, controller: &mut Controller, start: &str) -> V
 
 /// Asks, and passes over events that come before the reply.
 #[track_caller]
-fn ask(controller: &mut Controller, command: &str) -> (String, Vec<String>) {
+pub fn ask(controller: &mut Controller, command: &str) -> (String, Vec<String>) {
     controller.send(format!("{command}\r\n"));
     let mut events = Vec::new();
     loop {

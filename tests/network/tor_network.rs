@@ -109,11 +109,11 @@ impl Network {
         }
     }
 
-    /// One more client, without a proxy.
+    /// One more client, with this `SocksPort`.
     #[track_caller]
-    pub fn another(&self) -> Node {
+    pub fn another(&self, proxy: &str) -> Node {
         let home = Home::bare();
-        home.add(&format!("{}SocksPort 0", self.everywhere));
+        home.add(&format!("{}SocksPort {proxy}", self.everywhere));
         let node = Node::start(home);
         node.is_ready(self.exits.len() + 1);
         node

@@ -15,6 +15,7 @@ mod mixed;
 mod pressure;
 #[path = "../support/mod.rs"]
 mod support;
+mod terminal;
 mod tor;
 mod wire;
 mod written;
