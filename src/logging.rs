@@ -38,6 +38,16 @@ const COUNTS: &str = concat!(env!("CARGO_CRATE_NAME"), "::counts");
 /// The target of lines whose number has a bound of its own, so that all of them are told.
 pub const BOUNDED: &str = concat!(env!("CARGO_CRATE_NAME"), "::bounded");
 
+/// The beginning of the target of lines that are bounded for each user, whose number follows: nobody
+/// can hide another's.
+const USER: &str = concat!(env!("CARGO_CRATE_NAME"), "::user ");
+
+/// The target of a line that this user has caused, and that has the user's own bound.
+#[must_use]
+pub fn by_user(uid: u32) -> String {
+    format!("{USER}{uid}")
+}
+
 /// Lines that wait to be written. Whoever reads standard error may be slow, and must not stop the
 /// daemon: what does not fit is counted as lost.
 const LINES: usize = 1024;
@@ -192,7 +202,9 @@ impl Logging {
 
     /// Whether a line is told, and not only counted.
     fn lets_through(&self, record: &Record<'_>, lines: &Sender<Line>) -> bool {
-        let kind: Kind = (record.module_path_static(), record.line());
+        let uid = record.target().strip_prefix(USER);
+        let uid = uid.and_then(|uid| uid.parse().ok());
+        let kind: Kind = (record.module_path_static(), record.line(), uid);
         let verdict = self
             .limit
             .lock()

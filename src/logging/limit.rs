@@ -11,10 +11,13 @@ pub const LINES: u32 = 10;
 /// How long lines of a kind are counted together.
 pub const SPELL: Duration = Duration::from_secs(1);
 
-/// The place in the source that a line comes from.
-pub type Kind = (Option<&'static str>, Option<u32>);
+/// The most kinds that are known when no lines of them are counted.
+const KINDS: usize = 1024;
 
-/// How many lines of each kind there were. There are no more kinds than places that log.
+/// The place in the source that a line comes from, and the user where each has a bound of its own.
+pub type Kind = (Option<&'static str>, Option<u32>, Option<u32>);
+
+/// How many lines of each kind there were.
 #[derive(Debug, Default)]
 pub struct Limit {
     kinds: HashMap<Kind, Counted>,
@@ -59,6 +62,11 @@ pub struct LeftOut {
 impl Limit {
     /// Judges a line of this kind.
     pub fn judge(&mut self, kind: Kind, level: Level, now: Instant) -> Verdict {
+        if self.kinds.len() >= KINDS {
+            self.kinds.retain(|_, one| {
+                one.left_out > 0 || now.saturating_duration_since(one.began) < SPELL
+            });
+        }
         let counted = self.kinds.entry(kind).or_insert_with(|| Counted {
             began: now,
             lines: 0,
@@ -122,8 +130,8 @@ impl Limit {
 mod tests {
     use super::*;
 
-    const HERE: Kind = (Some("here"), Some(1));
-    const THERE: Kind = (Some("there"), Some(1));
+    const HERE: Kind = (Some("here"), Some(1), None);
+    const THERE: Kind = (Some("there"), Some(1), None);
 
     #[test]
     fn of_one_kind_ten_lines_a_second_are_told_and_the_others_counted() {
@@ -167,5 +175,22 @@ mod tests {
             assert!(matches!(verdict, Verdict::Tell | Verdict::Last));
         }
         assert_eq!(limit.take_left_out(start + 100 * SPELL, true), []);
+    }
+
+    #[test]
+    fn each_user_can_have_a_bound_and_takes_no_memory_for_long() {
+        let (mut limit, start) = (Limit::default(), Instant::now());
+        let of = |uid| (HERE.0, HERE.1, Some(uid));
+        for _ in 0..20 {
+            limit.judge(of(1), Level::Debug, start);
+        }
+        let other = limit.judge(of(2), Level::Debug, start);
+        assert_eq!(other, Verdict::Tell);
+        for uid in 3..100_000 {
+            limit.judge(of(uid), Level::Debug, start + SPELL * (uid / 100));
+        }
+        assert!(limit.kinds.len() <= KINDS);
+        let left_out = limit.take_left_out(start + 2000 * SPELL, false);
+        assert_eq!(left_out.len(), 1, "it is still told");
     }
 }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::bus::{SessionId, To};
 use crate::options::{Address, Settings, SocketAddress};
@@ -20,9 +20,6 @@ const MOST_KNOWN: usize = 1024;
 
 /// The most events that wait for the answer to an `ADD_ONION`; of more the oldest are dropped.
 const MOST_WAITING: usize = 1024;
-
-/// The most refusals of one user that are logged in a second; of more only the number is.
-const MOST_TOLD: u32 = 10;
 
 /// The policy in force.
 pub(super) struct Court {
@@ -48,7 +45,6 @@ pub(super) struct Court {
     /// The groups that got the last event, and all who are in them.
     united: (Vec<Arc<[SessionId]>>, Arc<[SessionId]>),
     pub(super) waiting: VecDeque<(Event, Group)>,
-    told: HashMap<u32, (Instant, u32)>,
     /// It was said what this kernel does not tell.
     pub(super) has_told_missing: bool,
 }
@@ -87,7 +83,6 @@ impl Court {
             groups: HashMap::new(),
             united: (Vec::new(), [].into()),
             waiting: VecDeque::new(),
-            told: HashMap::new(),
             has_told_missing: false,
         }
     }
@@ -219,21 +214,6 @@ fn sockets(settings: &Settings) -> Vec<Vec<u8>> {
 }
 
 impl Court {
-    /// Whether one more refusal of a user is logged, and after how many that were not.
-    pub(super) fn may_tell(&mut self, uid: u32, now: Instant) -> Option<u32> {
-        if self.told.len() >= MOST_KNOWN {
-            self.told.clear();
-        }
-        let (since, count) = self.told.entry(uid).or_insert((now, 0));
-        let mut left_out = 0;
-        if now.saturating_duration_since(*since) >= Duration::from_secs(1) {
-            left_out = count.saturating_sub(MOST_TOLD);
-            (*since, *count) = (now, 0);
-        }
-        *count += 1;
-        (*count <= MOST_TOLD).then_some(left_out)
-    }
-
     /// Notes an event for those of its groups that get it; `by` is the owner of the command that an
     /// event of the bus's own is about.
     pub(super) fn tell(&mut self, event: &Event, by: Option<&Owner>, out: &mut Vec<(Event, To)>) {

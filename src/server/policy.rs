@@ -11,6 +11,7 @@ use super::daemon::Daemon;
 use crate::audit::shown;
 use crate::bus::{SessionId, To};
 use crate::controller::Denied;
+use crate::logging::by_user;
 use crate::options::{Problem, Problems, Settings};
 use crate::policy::identity::{self, Identity};
 use crate::policy::{Change, Form, Grants, Guard, Names, Policy, Sequel, Source};
@@ -376,26 +377,24 @@ impl Daemon {
 
     /// Logs and tells that the policy has refused something, or would have.
     pub(super) fn note_denied(&mut self, connection: &Connection, denied: &Denied) {
-        let (Some(guard), Some(court)) = (&connection.guard, &mut self.court) else {
+        let Some(guard) = &connection.guard else {
             return;
         };
-        let peer = connection.conversation.peer();
         let names = shown(denied.names.iter().map(Vec::as_slice)).join(",");
+        let of = if names.is_empty() { "" } else { " of " };
         let command = denied.verb.keyword();
         let verb = if denied.is_complaint {
             "would be"
         } else {
             "was"
         };
-        if let Some(left_out) = court.may_tell(peer.uid, Instant::now()) {
-            if left_out > 0 {
-                log::debug!("uid {} was refused {left_out} times more", peer.uid);
-            }
-            let profiles = guard.grants.profiles().join(",");
-            let of = if names.is_empty() { "" } else { " of " };
-            let controller = &connection.controller;
-            log::debug!("{controller} {verb} refused {command}{of}{names} by ({profiles})");
-        }
+        let profiles = guard.grants.profiles().join(",");
+        let controller = &connection.controller;
+        let target = by_user(connection.conversation.peer().uid);
+        log::debug!(
+            target: &target,
+            "{controller} {verb} refused {command}{of}{names} by ({profiles})"
+        );
         self.tell_denied(connection, denied);
     }
 }

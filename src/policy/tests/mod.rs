@@ -158,6 +158,10 @@ fn who_matches_nothing_may_do_what_everybody_may() {
         &[
             ("GETINFO whoami policy", ""),
             ("GETINFO", ""),
+            ("GETCONF", ""),
+            ("SETCONF", ""),
+            ("RESETCONF", ""),
+            ("SETEVENTS", ""),
             ("SETEVENTS POLICY TOR RESTORE EXTENDED", ""),
             ("USEFEATURE VERBOSE_NAMES", ""),
             ("GETINFO version", "552 Unrecognized key \"version\""),

@@ -11,7 +11,7 @@ const OTHER: &str = "5mopv5h6fi7vx77g4ypi6nrgndhtxnk3e7fljqddkbmjptpbej7cdwqd";
 #[test]
 fn what_is_anothers_is_not_there() {
     let lines = "Allow del_onion own\nAllow client_auth add remove view own\n\
-        Allow circuits close extend build own\nAllow streams attach close own\n\
+        Allow circuits close extend build purpose own\nAllow streams attach close redirect own\n\
         Own-Socks unix:/run/s";
     let (mine, theirs) = (grants_of(&alice(), lines), grants_of(&bob(), lines));
     let owner = mine.owner().cloned().unwrap();
@@ -45,7 +45,11 @@ fn what_is_anothers_is_not_there() {
         ),
         ("EXTENDCIRCUIT 7 a", "", "552 Unknown circuit \"7\""),
         ("EXTENDCIRCUIT 0 a", "", ""),
-        ("SETCIRCUITPURPOSE 7 purpose=general", FILTERED, FILTERED),
+        (
+            "SETCIRCUITPURPOSE 7 purpose=general",
+            "",
+            "552 Unknown circuit \"7\"",
+        ),
         // The same listener is the way of both.
         ("CLOSESTREAM 3 1", "", ""),
         (
@@ -53,6 +57,13 @@ fn what_is_anothers_is_not_there() {
             "552 Unknown stream \"4\"",
             "552 Unknown stream \"4\"",
         ),
+        ("REDIRECTSTREAM 3 b", "", ""),
+        (
+            "REDIRECTSTREAM 4 b",
+            "552 Unknown stream \"4\"",
+            "552 Unknown stream \"4\"",
+        ),
+        ("TAKEOWNERSHIP", FILTERED, FILTERED),
         ("ATTACHSTREAM 3 7", "", "552 Unknown circuit \"7\""),
         ("ATTACHSTREAM 3 0", "", ""),
     ] {
