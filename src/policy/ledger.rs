@@ -16,7 +16,8 @@ const MOST_FETCHED: usize = 1024;
 /// The most commands that may explain an event at a time; of more the oldest go.
 const MOST_CAUSES: usize = 1024;
 
-/// The time for which a command explains an event. A NEWNYM explains the next one, whenever.
+/// The time for which a command explains an event, once it has been answered if it changes options.
+/// A NEWNYM explains the next one, whenever.
 const EXPLAINS: Duration = Duration::from_secs(1);
 
 /// The streams that are a connection's own, by how they came to Tor.
@@ -65,7 +66,10 @@ struct Cause {
     /// `SIGNAL NEWNYM`, or an option in lower case.
     what: Vec<u8>,
     owner: Owner,
+    /// The time of the last command, or of its answer.
     at: Instant,
+    /// The number of commands that are not answered: however long Tor takes, the event is theirs.
+    open: usize,
 }
 
 /// What has ended and is still known while its event is delivered.
@@ -161,21 +165,44 @@ impl Ledger {
 
     /// A signal, by its long name, has been sent.
     pub fn handle_signal(&mut self, name: &str, owner: Owner, now: Instant) {
-        self.cause(format!("SIGNAL {name}").into_bytes(), owner, now);
+        self.cause(format!("SIGNAL {name}").into_bytes(), owner, now, |open| {
+            open
+        });
     }
 
-    /// An option has been changed.
+    /// A command that changes an option has been sent.
     pub fn handle_option(&mut self, name: &[u8], owner: Owner, now: Instant) {
-        self.cause(name.to_ascii_lowercase(), owner, now);
+        self.cause(name.to_ascii_lowercase(), owner, now, |open| open + 1);
     }
 
-    fn cause(&mut self, what: Vec<u8>, owner: Owner, at: Instant) {
-        self.causes
-            .retain(|cause| cause.explains(at) && (cause.what != what || cause.owner != owner));
+    /// The command has been answered, or will never be.
+    pub fn handle_option_answered(&mut self, name: &[u8], owner: Owner, now: Instant) {
+        let answered = |open: usize| open.saturating_sub(1);
+        self.cause(name.to_ascii_lowercase(), owner, now, answered);
+    }
+
+    /// Notes a cause as of now, with another number of open commands.
+    fn cause(
+        &mut self,
+        what: Vec<u8>,
+        owner: Owner,
+        at: Instant,
+        open: impl FnOnce(usize) -> usize,
+    ) {
+        let is_same = |cause: &Cause| cause.what == what && cause.owner == owner;
+        let known = self.causes.iter().position(is_same);
+        let known = known.and_then(|place| self.causes.remove(place));
+        let open = open(known.map_or(0, |cause| cause.open));
+        self.causes.retain(|cause| cause.explains(at));
         if self.causes.len() >= MOST_CAUSES {
             self.causes.pop_front();
         }
-        self.causes.push_back(Cause { what, owner, at });
+        self.causes.push_back(Cause {
+            what,
+            owner,
+            at,
+            open,
+        });
     }
 
     /// Takes in an event of Tor's, before it is delivered to anybody.
@@ -407,7 +434,7 @@ const NEWNYM: &[u8] = b"SIGNAL NEWNYM";
 
 impl Cause {
     fn explains(&self, now: Instant) -> bool {
-        self.what == NEWNYM || now.saturating_duration_since(self.at) <= EXPLAINS
+        self.what == NEWNYM || self.open > 0 || now.saturating_duration_since(self.at) <= EXPLAINS
     }
 }
 

@@ -120,7 +120,13 @@ impl Sequel {
         answer: Option<&[u8]>,
         grants: &Grants,
         ledger: &mut Ledger,
+        now: Instant,
     ) -> Option<Change> {
+        if let (Some(Note::Options(names)), Some(owner)) = (&self.note, grants.owner()) {
+            for name in names {
+                ledger.handle_option_answered(name, owner.clone(), now);
+            }
+        }
         let answer = answer.filter(|answer| answer.starts_with(b"25"));
         match (&self.note, grants.owner()) {
             (Some(Note::AddOnion { is_detached }), owner) => {

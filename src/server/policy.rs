@@ -341,7 +341,12 @@ impl Daemon {
         let (Some(guard), Some(court)) = (&connection.controller.guard, &mut self.court) else {
             return reply;
         };
-        let change = sequel.end(Some(&reply), &guard.grants, &mut court.ledger);
+        let change = sequel.end(
+            Some(&reply),
+            &guard.grants,
+            &mut court.ledger,
+            Instant::now(),
+        );
         let shown = sequel.shown(reply, &guard.grants, &court.ledger);
         let onions = &mut connection.controller.owed().onions;
         match change {
@@ -367,7 +372,7 @@ impl Daemon {
             return;
         };
         for sequel in sequels {
-            sequel.end(None, &guard.grants, &mut court.ledger);
+            sequel.end(None, &guard.grants, &mut court.ledger, Instant::now());
         }
         for onion in onions {
             court.ledger.remove_onion(&onion);

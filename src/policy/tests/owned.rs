@@ -256,6 +256,7 @@ fn events_of_ones_own_are_delivered() {
     ledger.handle_event(newnym.as_bytes());
     assert_eq!(to(&ledger, &mine, newnym, 9000), No);
     ledger.handle_option(b"Log", me.clone(), now);
+    ledger.handle_option_answered(b"LOG", me.clone(), now);
     let changed = "650-CONF_CHANGED\r\n650-Log=notice\r\n650 OK\r\n";
     let more = "650-CONF_CHANGED\r\n650-Log=notice\r\n650-SocksPort\r\n650 OK\r\n";
     assert_eq!(
@@ -299,7 +300,7 @@ fn keys_that_tor_has_dropped_are_nobodys() {
     let mut ledger = Ledger::default();
     let set = |ledger: &mut Ledger, line: &str| {
         let sequel = sequel(&alice, line);
-        sequel.end(Some(b"250 OK\r\n"), &alice, ledger);
+        sequel.end(Some(b"250 OK\r\n"), &alice, ledger, Instant::now());
     };
     let may = |ledger: &Ledger| outcome(&bob, ledger, &add) == add;
     for dropped in [
@@ -317,12 +318,32 @@ fn keys_that_tor_has_dropped_are_nobodys() {
     set(&mut ledger, &add);
     let change = sequel(&alice, "SETCONF Log=notice");
     assert!(change.needs_answer() && !change.is_awaited());
-    change.end(Some(b"513 no\r\n"), &alice, &mut ledger);
+    change.end(Some(b"513 no\r\n"), &alice, &mut ledger, Instant::now());
     assert!(!may(&ledger));
-    change.end(Some(b"250 OK\r\n"), &alice, &mut ledger);
+    change.end(Some(b"250 OK\r\n"), &alice, &mut ledger, Instant::now());
     assert!(may(&ledger));
     // Those on disk stay.
     set(&mut ledger, &format!("{add} Flags=Permanent"));
     ledger.handle_configuration();
     assert!(!may(&ledger));
+}
+
+#[test]
+fn a_command_explains_its_event_however_long_it_takes() {
+    let grants = grants_of(&alice(), "Allow setconf Log\nAllow events CONF_CHANGED:own");
+    let sequel = Sequel::of(&allowed_of(&grants, "SETCONF Log=notice")).unwrap();
+    let (mut ledger, begun) = (Ledger::default(), Instant::now());
+    let after = |seconds| begun + Duration::from_secs(seconds);
+    let event = b"650-CONF_CHANGED\r\n650-Log=notice\r\n650 OK\r\n";
+    let deliver =
+        |ledger: &Ledger, seconds| ledger.deliver(&grants, 1, event, None, after(seconds));
+    sequel.begin(&grants, &mut ledger, begun);
+    sequel.begin(&grants, &mut ledger, after(1));
+    // Another command's is no reason to forget it.
+    ledger.handle_option(b"Other", alice().owner().unwrap(), after(5));
+    assert_eq!(deliver(&ledger, 9), Yes);
+    sequel.end(Some(b"250 OK\r\n"), &grants, &mut ledger, after(10));
+    assert_eq!(deliver(&ledger, 19), Yes, "one is not answered");
+    sequel.end(None, &grants, &mut ledger, after(20));
+    assert_eq!((deliver(&ledger, 21), deliver(&ledger, 22)), (Yes, No));
 }

@@ -77,10 +77,10 @@ fn what_was_made_is_its_owners() {
     assert!(add.needs_answer() && add.is_awaited());
     add.begin(&grants, &mut ledger, Instant::now());
     assert_eq!(ledger.count_onions(owner.as_ref()), 1);
-    add.end(Some(b"512 no\r\n"), &grants, &mut ledger);
+    add.end(Some(b"512 no\r\n"), &grants, &mut ledger, Instant::now());
     assert_eq!(ledger.count_onions(owner.as_ref()), 0);
     add.begin(&grants, &mut ledger, Instant::now());
-    let change = add.end(Some(made.as_bytes()), &grants, &mut ledger);
+    let change = add.end(Some(made.as_bytes()), &grants, &mut ledger, Instant::now());
     assert_eq!(change, Some(crate::policy::Change::Onion(onion.clone())));
     assert!(ledger.owns_onion(&onion, owner.as_ref()));
     let del = Sequel::of(&match judge(
@@ -93,12 +93,12 @@ fn what_was_made_is_its_owners() {
         Verdict::Refuse(refused) => panic!("{refused:?}"),
     })
     .unwrap();
-    del.end(None, &grants, &mut ledger);
+    del.end(None, &grants, &mut ledger, Instant::now());
     assert!(
         ledger.owns_onion(&onion, owner.as_ref()),
         "it was not answered"
     );
-    del.end(Some(b"250 OK\r\n"), &grants, &mut ledger);
+    del.end(Some(b"250 OK\r\n"), &grants, &mut ledger, Instant::now());
     assert!(!ledger.owns_onion(&onion, owner.as_ref()));
 }
 
