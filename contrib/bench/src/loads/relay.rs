@@ -34,20 +34,20 @@ fn front(server: Server, program: &Path, socket: &Path) -> Result<Option<Running
         Server::Onionbus => {
             let tor = format!("BusTor unix:{}", socket.display());
             let bus = onionbus(program, &[&tor])?;
-            awaits_tor(&bus)?;
+            awaits_version(&bus)?;
             Ok(Some(bus))
         }
         _ => Ok(None),
     }
 }
 
-/// Waits until a bus takes commands for Tor: once it has logged in there.
-pub fn awaits_tor(bus: &Running) -> Result<()> {
+/// Waits until a bus answers: where it has a Tor, once it has logged in there.
+pub fn awaits_version(bus: &Running) -> Result<()> {
     let mut stream = connect(&bus.socket)?;
     stream.write_all(b"GETINFO version\r\nQUIT\r\n")?;
     let mut said = Vec::new();
     stream.read_to_end(&mut said)?;
-    ensure!(said.starts_with(b"250-version="), "onionbus has no Tor");
+    ensure!(said.starts_with(b"250-version="), "onionbus has no version");
     Ok(())
 }
 
