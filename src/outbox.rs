@@ -35,6 +35,8 @@ pub struct Outlet {
     pub max_queue: AtomicUsize,
     /// Octets written to controllers since the daemon started.
     pub written: AtomicU64,
+    /// The most octets that have waited for one controller.
+    pub most_waiting: AtomicUsize,
     /// Wakes the loop, which waits for a [delivery](Outbox::await_delivery), or must find out who
     /// holds too much.
     waker: Waker,
@@ -49,6 +51,7 @@ impl Outlet {
             registry: registry.try_clone()?,
             max_queue: AtomicUsize::new(max_queue),
             written: AtomicU64::new(0),
+            most_waiting: AtomicUsize::new(0),
         })
     }
 
@@ -182,6 +185,8 @@ impl Outbox {
         for slice in slices.iter() {
             exceeds |= state.queue.push(slice);
         }
+        let most = &self.outlet.most_waiting;
+        most.fetch_max(state.queue.len(), Ordering::Relaxed);
         self.note_charge(state, exceeds);
         if idle && !self.register(RECEIVING | Interest::WRITABLE) {
             self.end(state, Phase::Ended);

@@ -58,6 +58,9 @@ _onionbus() {
             onionbus,serve)
                 cmd="onionbus__subcmd__serve"
                 ;;
+            onionbus,status)
+                cmd="onionbus__subcmd__status"
+                ;;
             onionbus,watch)
                 cmd="onionbus__subcmd__watch"
                 ;;
@@ -121,6 +124,9 @@ _onionbus() {
             onionbus__subcmd__help,serve)
                 cmd="onionbus__subcmd__help__subcmd__serve"
                 ;;
+            onionbus__subcmd__help,status)
+                cmd="onionbus__subcmd__help__subcmd__status"
+                ;;
             onionbus__subcmd__help,watch)
                 cmd="onionbus__subcmd__help__subcmd__watch"
                 ;;
@@ -170,7 +176,7 @@ _onionbus() {
 
     case "${cmd}" in
         onionbus)
-            opts="-h -V --socket --help --version serve post watch controllers onions recent actions info conf command check policy hash-password completions help"
+            opts="-h -V --socket --help --version serve post watch controllers onions recent status actions info conf command check policy hash-password completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -541,7 +547,7 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__help)
-            opts="serve post watch controllers onions recent actions info conf command check policy hash-password completions help"
+            opts="serve post watch controllers onions recent status actions info conf command check policy hash-password completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -807,6 +813,20 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__help__subcmd__serve)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        onionbus__subcmd__help__subcmd__status)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1317,6 +1337,49 @@ _onionbus() {
                     return 0
                     ;;
                 --set)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        onionbus__subcmd__status)
+            opts="-h --socket --name --as --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --socket)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --as)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --name)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace

@@ -10,6 +10,7 @@ use std::cell::OnceCell;
 use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::item::Item;
 use super::subscribers::{LARGE, SHARE, Subscribers};
@@ -37,6 +38,12 @@ pub(super) struct Delivery {
     lanes: [Lane; Dialect::ALL.len()],
     /// Those who get the events at the end of the lanes that nobody has a share in yet.
     run: Option<Run>,
+    /// The messages among them.
+    run_messages: u64,
+    /// The messages in the lanes and in all before, one for each who gets it.
+    messages: u64,
+    /// The same for others to read. Only whoever delivers writes to it.
+    delivered: Arc<AtomicU64>,
     /// Who has a share in the lanes.
     touched: Vec<usize>,
     /// Who has to hear that its replies were sent.
@@ -61,6 +68,11 @@ struct Lane {
 }
 
 impl Delivery {
+    /// The number of messages that were delivered, one for each who got it.
+    pub(super) fn delivered(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.delivered)
+    }
+
     /// Takes one item into the lanes; `false` after the last.
     pub(super) fn take(&mut self, item: Item) -> bool {
         match item {
@@ -183,6 +195,7 @@ impl Delivery {
 
     /// Encodes an event in each dialect that anybody speaks.
     fn encode(&mut self, event: &Event) {
+        self.run_messages += u64::from(event.kind() == EventKind::PostMessage);
         for dialect in Dialect::ALL {
             if self.subscribers.speak(dialect) {
                 note_cut(dialect.encode_event(event, &mut self.lanes[dialect as usize].octets));
@@ -211,6 +224,7 @@ impl Delivery {
     /// Gives those who get it their share in the run, if there is one.
     fn share_run(&mut self) {
         let Some(run) = self.run.take() else { return };
+        let messages = std::mem::take(&mut self.run_messages);
         let shares = self
             .lanes
             .each_ref()
@@ -230,6 +244,7 @@ impl Delivery {
             let share = shares[subscriber.dialect as usize].clone();
             subscriber.add_event(key, octets, share, &mut self.touched);
             self.subscribers.relieve(key);
+            self.messages += messages;
         }
     }
 
@@ -246,6 +261,7 @@ impl Delivery {
         let Some((key, subscriber)) = self.subscribers.find(session) else {
             return;
         };
+        self.messages += u64::from(event.kind() == EventKind::PostMessage);
         let lane = &mut self.lanes[subscriber.dialect as usize];
         let start = lane.octets.len();
         note_cut(subscriber.dialect.encode_event(event, &mut lane.octets));
@@ -271,6 +287,8 @@ impl Delivery {
     /// Writes every share, and forgets what was encoded.
     pub(super) fn deliver(&mut self) {
         self.share_run();
+        // Whoever has read a message finds it counted.
+        self.delivered.store(self.messages, Ordering::Relaxed);
         let large = self.large_shares();
         let pages = [const { OnceCell::new() }; Dialect::ALL.len()];
         let mut slices = Vec::new();

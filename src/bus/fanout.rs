@@ -7,7 +7,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -41,6 +41,8 @@ struct Shared {
     pending: AtomicUsize,
     /// Where the delivery lies while nobody delivers. It is locked to take it or to put it back.
     idle: Mutex<Option<Box<Delivery>>>,
+    /// The number of messages that were delivered.
+    delivered: Arc<AtomicU64>,
     /// The loop, while it waits until nothing is pending.
     waiting: Mutex<Option<Thread>>,
 }
@@ -97,6 +99,11 @@ impl Fanout {
             .expect("the fan-out thread ends only when it is told to");
     }
 
+    /// The number of messages that were delivered as events, one for each who got it.
+    pub fn delivered(&self) -> u64 {
+        self.shared.delivered.load(Ordering::Relaxed)
+    }
+
     /// Waits until all is delivered.
     fn await_all(&self) {
         let waits = || {
@@ -118,9 +125,11 @@ impl Fanout {
 
 impl Default for Shared {
     fn default() -> Self {
+        let delivery = Box::<Delivery>::default();
         Self {
             pending: AtomicUsize::new(0),
-            idle: Mutex::new(Some(Box::default())),
+            delivered: delivery.delivered(),
+            idle: Mutex::new(Some(delivery)),
             waiting: Mutex::new(None),
         }
     }

@@ -38,6 +38,10 @@ pub struct Bus {
     mail: HashMap<SessionId, Messages>,
     /// The `MessageID` used last.
     last_id: u64,
+    /// The `MessageID` used last before the start.
+    first_id: u64,
+    /// The number of unread messages to names that are gone.
+    dropped: u64,
     /// The highest `MessageID` that may be used: those above are not reserved yet.
     reserved: u64,
 }
@@ -94,6 +98,8 @@ impl Bus {
             to_all: Messages::with_capacity(UNREAD),
             mail: HashMap::new(),
             last_id,
+            first_id: last_id,
+            dropped: 0,
             reserved: last_id,
         }
     }
@@ -108,6 +114,19 @@ impl Bus {
     #[must_use]
     pub const fn last_id(&self) -> u64 {
         self.last_id
+    }
+
+    /// The number of messages that were posted since the start.
+    #[must_use]
+    pub const fn posted(&self) -> u64 {
+        self.last_id - self.first_id
+    }
+
+    /// The number of messages to a name that nobody will read: newer ones took their place, memory
+    /// was short, or whoever they were for has left.
+    #[must_use]
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// Allows ids up to `reserved`, which a crash will not bring back.
@@ -148,7 +167,8 @@ impl Bus {
     /// The connection has ended: its name is free, its mail is gone.
     pub fn leave(&mut self, session: SessionId) -> Option<Left> {
         let controller = self.controllers.remove(&session)?;
-        self.mail.remove(&session);
+        let unread = self.mail.remove(&session);
+        self.dropped += unread.map_or(0, |unread| unread.len() as u64);
         if let Some(name) = &controller.name {
             self.names.remove(name);
         }
@@ -235,6 +255,7 @@ impl Bus {
         let kept = self.history.push(account, &message, holder);
         let to = match addressee {
             None => {
+                // Whoever has not read the one that goes is nobody in particular.
                 keep_newest(&mut self.to_all, &kept);
                 self.to_subscribers(EventKind::PostMessage)
             }
@@ -266,7 +287,7 @@ impl Bus {
         if self.listens(holder) {
             return Some(To::One(holder));
         }
-        keep_newest(self.mail.entry(holder).or_default(), kept);
+        self.dropped += u64::from(keep_newest(self.mail.entry(holder).or_default(), kept));
         None
     }
 
@@ -289,8 +310,12 @@ impl Bus {
             last = id;
         }
         let stays = |kept: &Rc<Kept>| kept.charge.account().uid() != uid || kept.message.id > last;
-        let places = [&mut self.history.kept, &mut self.to_all];
-        for place in self.mail.values_mut().chain(places) {
+        for place in self.mail.values_mut() {
+            let before = place.len();
+            place.retain(stays);
+            self.dropped += (before - place.len()) as u64;
+        }
+        for place in [&mut self.history.kept, &mut self.to_all] {
             if !place.iter().all(stays) {
                 place.retain(stays);
             }
@@ -394,9 +419,12 @@ impl Bus {
     }
 }
 
-fn keep_newest(messages: &mut Messages, kept: &Rc<Kept>) {
-    if messages.len() == UNREAD {
+/// Keeps a message; `true` if an older one has made room for it.
+fn keep_newest(messages: &mut Messages, kept: &Rc<Kept>) -> bool {
+    let is_full = messages.len() == UNREAD;
+    if is_full {
         messages.pop_front();
     }
     messages.push_back(Rc::clone(kept));
+    is_full
 }

@@ -137,6 +137,8 @@ pub enum Command {
     Onions(Bus),
     /// Print the messages that the daemon remembers
     Recent(Bus),
+    /// Print how the daemon is, and what it has done since its start
+    Status(Bus),
     /// Print who has changed what, as far as the daemon remembers it
     #[command(after_help = ACTIONS_HELP)]
     Actions(Actions),
@@ -197,6 +199,7 @@ impl Command {
             | Self::Controllers(Controllers { bus, .. })
             | Self::Onions(bus)
             | Self::Recent(bus)
+            | Self::Status(bus)
             | Self::Actions(Actions { bus, .. })
             | Self::Info(Info { bus, .. })
             | Self::Conf(Conf::Get(ConfGet { bus, .. }) | Conf::Set(ConfSet { bus, .. }))

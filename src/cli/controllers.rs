@@ -6,6 +6,7 @@ use onionbus::sys::users;
 
 use super::args::Controllers;
 use super::client::Client;
+use super::fields::Fields;
 use super::info::print_value;
 
 /// The columns of `--long`: the heading, and the word of `GETINFO controllers/detail`.
@@ -31,7 +32,7 @@ pub fn run(arguments: &Controllers, out: &mut dyn Write) -> anyhow::Result<()> {
         for entry in reply.entries() {
             print_value(&entry, &mut text)?;
         }
-        return Ok(table(&String::from_utf8_lossy(&text), out)?);
+        return Ok(table(&text, out)?);
     }
     let reply = client.ask_bus(b"GETINFO list-controllers")?;
     for entry in reply.entries() {
@@ -40,27 +41,19 @@ pub fn run(arguments: &Controllers, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The value of a word `NAME=value` or `NAME="value"` in a line; of values in quotes the inside.
-fn value<'a>(line: &'a str, name: &str) -> &'a str {
-    let found = line.split_once(&format!("{name}=")).map(|(_, rest)| rest);
-    let rest = found.unwrap_or_default();
-    match rest.strip_prefix('"') {
-        Some(quoted) => quoted.split('"').next().unwrap_or_default(),
-        None => rest.split(' ').next().unwrap_or_default(),
-    }
-}
-
-fn table(text: &str, out: &mut dyn Write) -> io::Result<()> {
+fn table(text: &[u8], out: &mut dyn Write) -> io::Result<()> {
     let heading = COLUMNS.map(|(heading, _)| heading.to_owned());
-    let row = |line: &str| {
+    let row = |line: &[u8]| {
+        let fields = Fields::of(line);
         COLUMNS.map(|(_, word)| {
-            let value = value(line, &format!(" {word}"));
+            let value = fields.text(word);
             let user = (word == "UID").then(|| users::name(value.parse().ok()?));
-            let shown = user.flatten().unwrap_or_else(|| value.to_owned());
+            let shown = user.flatten().unwrap_or(value);
             if shown.is_empty() { "-".into() } else { shown }
         })
     };
-    let lines = text.lines().filter(|line| !line.is_empty());
+    let lines = text.split(|&octet| octet == b'\n');
+    let lines = lines.filter(|line| !line.is_empty());
     let rows: Vec<_> = [heading].into_iter().chain(lines.map(row)).collect();
     let mut widths = [0; COLUMNS.len()];
     for row in &rows {

@@ -8,6 +8,7 @@ mod command;
 mod completions;
 mod conf;
 mod controllers;
+mod fields;
 mod hash_password;
 mod info;
 mod learn;
@@ -18,6 +19,7 @@ mod post;
 mod recent;
 mod reply;
 mod serve;
+mod status;
 mod terminal;
 mod watch;
 
@@ -67,6 +69,7 @@ fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Controllers(bus) => controllers::run(bus, out),
         Command::Onions(bus) => onions::run(bus, out),
         Command::Recent(bus) => recent::run(bus, out),
+        Command::Status(bus) => status::run(bus, out),
         Command::Actions(arguments) => actions::run(arguments, out),
         Command::Info(arguments) => info::run(arguments, out),
         Command::Conf(Conf::Get(arguments)) => conf::get(arguments, out),
@@ -79,6 +82,12 @@ fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::HashPassword { password } => hash_password::run(password.as_deref(), out),
         Command::Completions { shell } => completions::run(*shell, out),
     }
+}
+
+/// A number of things: the plural is the singular with an s.
+fn counted(count: u64, thing: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{plural}")
 }
 
 fn report(error: &anyhow::Error) -> ExitCode {

@@ -69,6 +69,7 @@ keys! {
     RecentActions: "recent-actions", Bus, "The last actions and refusals.";
     RecentMessages: "recent-messages", Bus, "The last messages to all and to one's name.";
     SignalNames: "signal/names", Both, "Every signal that SIGNAL takes.";
+    Status: "status", Bus, "How the daemon is, and what it has done since its start.";
     TrafficRead: "traffic/read", Either, "Octets read from controllers.";
     TrafficWritten: "traffic/written", Either, "Octets written to controllers.";
     Uptime: "uptime", Either, "Seconds since the daemon started.";
@@ -148,7 +149,8 @@ impl Key {
             | Self::NewMessages
             | Self::RecentActions
             | Self::RecentMessages
-            | Self::SignalNames => false,
+            | Self::SignalNames
+            | Self::Status => false,
         }
     }
 }

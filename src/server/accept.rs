@@ -39,7 +39,7 @@ pub(super) struct Listener {
     pub(super) file: Option<SocketFile>,
     pub(super) socket: stream::Listener,
     /// Its address, as a `BusSocket` line has it.
-    address: Arc<[u8]>,
+    pub(super) address: Arc<[u8]>,
     /// What connections to it speak, if it was declared.
     dialect: Option<Dialect>,
     /// Whether they must log in.

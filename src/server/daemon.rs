@@ -55,7 +55,7 @@ pub(super) struct Daemon {
     pub(super) confinement: String,
     /// The Tor behind the bus, if there is one.
     pub(super) tor: Option<TorSide>,
-    /// The lines about all controllers, while somebody asks for them.
+    /// What only the loop can tell, while somebody asks for it.
     pub(super) detail: Detail,
     /// A key may be in what this turn has read or is to send.
     pub(super) has_read_key: bool,
@@ -76,7 +76,13 @@ pub(super) struct Daemon {
     pub(super) places: Places,
     pub(super) last_session: SessionId,
     pub(super) started: Instant,
+    /// When that was, in UTC.
+    pub(super) started_at: String,
     pub(super) octets_read: u64,
+    /// The number of messages that were read later than they were posted.
+    pub(super) read_later: u64,
+    /// The number of controllers that were cut off, since a bound was exceeded.
+    pub(super) cut_off: u64,
     /// Why the daemon ends, once it does.
     pub(super) ending: Option<&'static str>,
 }

@@ -1,5 +1,5 @@
-//! `GETINFO controllers/detail`: one line about each controller, which the loop makes since only it
-//! knows all connections.
+//! The values of GETINFO that the loop makes, since only it knows all connections: those of
+//! `status`, and of `controllers/detail`, which is one line about each controller.
 
 use super::Server;
 use super::connection::Connection;
@@ -12,42 +12,49 @@ use crate::wire::event::EventKind;
 use crate::wire::message::UNSET;
 use crate::wire::request::RequestOf;
 
-/// The lines about all controllers.
+/// The keys whose values the loop makes.
+const OF_LOOP: [Key; 2] = [Key::ControllersDetail, Key::Status];
+
+/// Values that only the loop can make.
 #[derive(Default)]
-pub(super) enum Detail {
-    /// Nobody has asked.
-    #[default]
-    None,
-    /// Somebody waits for them.
-    Wanted,
-    /// They are as of a moment ago.
-    Made(Vec<u8>),
+pub(super) struct Detail {
+    /// Somebody waits for these.
+    wanted: Vec<Key>,
+    /// These are as of a moment ago.
+    made: Vec<(Key, Vec<u8>)>,
 }
 
 impl Daemon {
-    /// Whether a command must wait for the lines.
+    /// Whether a command must wait for values that the loop has to make.
     pub(super) fn must_wait_for_detail(&mut self, plan: &Plan<'_>) -> bool {
-        let key = Key::ControllersDetail.name().as_bytes();
-        let asks = match plan {
-            Plan::Bus(RequestOf::GetInfo(keys)) => keys.iter().any(|one| **one == *key),
-            Plan::Ask(query) => {
-                matches!(&query.merge, Merge::Info(keys) if keys.iter().any(|one| *one == key))
+        let asks = |key: &Key| {
+            let name = key.name().as_bytes();
+            match plan {
+                Plan::Bus(RequestOf::GetInfo(keys)) => keys.iter().any(|one| **one == *name),
+                Plan::Ask(query) => {
+                    matches!(&query.merge, Merge::Info(keys) if keys.iter().any(|one| *one == name))
+                }
+                _ => false,
             }
-            _ => false,
         };
-        let waits = asks && !matches!(self.detail, Detail::Made(_));
-        if waits {
-            self.detail = Detail::Wanted;
+        let is_made = |key: &Key| self.detail.made.iter().any(|(made, _)| made == key);
+        let asked = || OF_LOOP.into_iter().filter(asks);
+        if asked().all(|key| is_made(&key)) {
+            return false;
         }
-        waits
+        // All of them, since those that are made are gone when the others come.
+        for key in asked() {
+            if !self.detail.wanted.contains(&key) {
+                self.detail.wanted.push(key);
+            }
+        }
+        true
     }
 
-    /// The lines, as they were made for this turn.
-    pub(super) fn detail(&self) -> Vec<u8> {
-        match &self.detail {
-            Detail::Made(lines) => lines.clone(),
-            Detail::None | Detail::Wanted => Vec::new(),
-        }
+    /// A value, as it was made for this turn.
+    pub(super) fn detail(&self, key: Key) -> Vec<u8> {
+        let made = self.detail.made.iter().find(|(made, _)| *made == key);
+        made.map_or_else(Vec::new, |(_, value)| value.clone())
     }
 
     fn line(&self, connection: &Connection) -> String {
@@ -81,24 +88,32 @@ impl Daemon {
 }
 
 impl Server {
-    /// Makes the lines for who waits for them, or forgets those of the last time.
+    /// Makes the values for who waits for them, and forgets those of the last time.
     pub(super) fn make_detail(&mut self) {
-        match self.daemon.detail {
-            Detail::None => {}
-            Detail::Made(_) => self.daemon.detail = Detail::None,
-            Detail::Wanted => {
-                let all = self.connections.iter().map(|(_, connection)| connection);
-                let there = all.filter(|one| {
-                    one.left.is_none() && one.conversation.is_logged_in() && one.stage < Stage::Gone
-                });
-                let lines: Vec<_> = there.map(|one| self.daemon.line(one)).collect();
-                self.daemon.detail = Detail::Made(lines.join("\n").into_bytes());
-                for (_, connection) in &mut self.connections {
-                    if connection.wait == Wait::Detail {
-                        self.daemon.queue.controller(connection);
-                    }
-                }
+        self.daemon.detail.made.clear();
+        let wanted = std::mem::take(&mut self.daemon.detail.wanted);
+        if wanted.is_empty() {
+            return;
+        }
+        let value = |key| match key {
+            Key::Status => self.status(),
+            _ => self.lines(),
+        };
+        let made = wanted.into_iter().map(|key| (key, value(key).into_bytes()));
+        self.daemon.detail.made = made.collect();
+        for (_, connection) in &mut self.connections {
+            if connection.wait == Wait::Detail {
+                self.daemon.queue.controller(connection);
             }
         }
+    }
+
+    fn lines(&self) -> String {
+        let all = self.connections.iter().map(|(_, connection)| connection);
+        let there = all.filter(|one| {
+            one.left.is_none() && one.conversation.is_logged_in() && one.stage < Stage::Gone
+        });
+        let lines: Vec<_> = there.map(|one| self.daemon.line(one)).collect();
+        lines.join("\n")
     }
 }

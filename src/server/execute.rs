@@ -66,6 +66,7 @@ impl Daemon {
             RequestOf::RecentMessages => self.messages(dialect, &self.bus.recent_messages(session)),
             RequestOf::NewMessages => {
                 let messages = self.bus.new_messages(session);
+                self.read_later += messages.len() as u64;
                 self.messages(dialect, &messages)
             }
             RequestOf::ListControllers => Reply::Controllers(self.bus.list()),

@@ -91,10 +91,12 @@ impl Daemon {
             }
             Key::NewMessages => {
                 let messages = self.bus.new_messages(session);
-                Value::Messages(self.readable(session, messages))
+                let messages = self.readable(session, messages);
+                self.read_later += messages.len() as u64;
+                Value::Messages(messages)
             }
             Key::KeptOnions => Value::from(self.kept_onions(session)),
-            Key::ControllersDetail => Value::Octets(self.detail()),
+            Key::ControllersDetail | Key::Status => Value::Octets(self.detail(key)),
             Key::Leases => {
                 let keeping = self.keeping.as_ref();
                 Value::from(keeping.map_or_else(String::new, |one| one.keeper.leases()))

@@ -75,13 +75,14 @@ impl Daemon {
         octets
     }
 
-    /// Logs that a connection is cut off.
+    /// Logs and counts that a connection is cut off.
     pub(super) fn tell_of_cut(
-        &self,
+        &mut self,
         connection: &Connection,
         name: Option<&ControllerId>,
         bound: Bound,
     ) {
+        self.cut_off += 1;
         let who = &connection.controller;
         let name = name.map_or(UNSET, |name| name.as_str());
         let why = self.describe(bound);

@@ -31,6 +31,7 @@ mod shutdown;
 mod signals;
 mod source;
 mod spare;
+mod status;
 mod timers;
 mod tor_side;
 mod turn;
@@ -53,6 +54,7 @@ use crate::controller::{Stage, Wait};
 use crate::logging::Logging;
 use crate::options::Options;
 use crate::outbox::Outlet;
+use crate::sys::clock;
 use crate::sys::process;
 use crate::sys::state::StateDirectory;
 use crate::tor::watcher::{Output, Subscription, of_tor};
@@ -182,7 +184,10 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
         logging,
         last_session: 0,
         started,
+        started_at: clock::utc() + "Z",
         octets_read: 0,
+        read_later: 0,
+        cut_off: 0,
         ending: None,
     };
     Ok(Server {

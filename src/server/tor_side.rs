@@ -36,7 +36,7 @@ const MAX_PASSWORD: u64 = 4096;
 pub(super) struct TorSide {
     pub(super) upstream: Upstream,
     /// Where Tor listens.
-    address: Address,
+    pub(super) address: Address,
     lookup: Lookup,
     /// The address that the host of [`Self::address`] has, while the daemon is connected or
     /// connecting to it.

@@ -503,7 +503,9 @@ impl Daemon {
         // Before the reply: that is traffic already.
         self.interest_changed();
         encode(&mut connection.controller, &Ok(Reply::Done));
-        for message in self.readable(connection.conversation.id(), unread) {
+        let unread = self.readable(connection.conversation.id(), unread);
+        self.read_later += unread.len() as u64;
+        for message in unread {
             dialect.encode_event(&Event::Message(message), &mut connection.replies);
         }
         self.change_subscription(connection, events);

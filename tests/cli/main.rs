@@ -5,6 +5,7 @@ mod login;
 mod peer;
 mod post;
 mod print;
+mod status;
 mod terminal;
 mod watch;
 

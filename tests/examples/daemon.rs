@@ -116,6 +116,12 @@ pub fn masked(line: &str) -> String {
     for before in [
         "PID=",
         "UID=",
+        "SECONDS=",
+        "READ=",
+        "WRITTEN=",
+        "KEPT=",
+        "traffic      ",
+        "memory       ",
         "pid ",
         "uid ",
         "process ",

@@ -157,6 +157,7 @@ const ADDED: &[(&str, &[&str])] = &[
             "process/confinement -- ",
             "recent-actions -- ",
             "recent-messages -- ",
+            "status -- ",
         ],
     ),
     (

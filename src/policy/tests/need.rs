@@ -39,6 +39,7 @@ const PAIRS: &[(&str, &str)] = &[
     ("GETINFO config-text", "GETINFO address"),
     ("GETINFO list-controllers", "GETINFO circuit-status"),
     ("GETINFO recent-actions", "GETINFO bus/chain"),
+    ("GETINFO status", "GETINFO status/enough-dir-info"),
     ("GETINFO ns/id/AAAA", "GETINFO ns/all"),
     ("GETCONF Log HashedControlPassword", "GETCONF ContactInfo"),
     ("GETCONF BusHistory", "GETCONF BusLog"),
