@@ -43,6 +43,9 @@ _onionbus() {
             onionbus,info)
                 cmd="onionbus__subcmd__info"
                 ;;
+            onionbus,metrics)
+                cmd="onionbus__subcmd__metrics"
+                ;;
             onionbus,onions)
                 cmd="onionbus__subcmd__onions"
                 ;;
@@ -108,6 +111,9 @@ _onionbus() {
                 ;;
             onionbus__subcmd__help,info)
                 cmd="onionbus__subcmd__help__subcmd__info"
+                ;;
+            onionbus__subcmd__help,metrics)
+                cmd="onionbus__subcmd__help__subcmd__metrics"
                 ;;
             onionbus__subcmd__help,onions)
                 cmd="onionbus__subcmd__help__subcmd__onions"
@@ -176,7 +182,7 @@ _onionbus() {
 
     case "${cmd}" in
         onionbus)
-            opts="-h -V --socket --help --version serve post watch controllers onions recent status actions info conf command check policy hash-password completions help"
+            opts="-h -V --socket --help --version serve post watch controllers onions recent status metrics actions info conf command check policy hash-password completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -547,7 +553,7 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__help)
-            opts="serve post watch controllers onions recent status actions info conf command check policy hash-password completions help"
+            opts="serve post watch controllers onions recent status metrics actions info conf command check policy hash-password completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -701,6 +707,20 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__help__subcmd__info)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        onionbus__subcmd__help__subcmd__metrics)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -887,6 +907,64 @@ _onionbus() {
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        onionbus__subcmd__metrics)
+            opts="-h --socket --name --as --output --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --socket)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --as)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --output)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
                     fi
                     return 0
                     ;;

@@ -98,6 +98,10 @@ Examples:
   onionbus actions            what was done, and what a policy has refused
   onionbus actions --follow   and what is done from now on";
 
+const METRICS_HELP: &str = "\
+Example:
+  onionbus metrics --output /var/lib/prometheus/node-exporter/onionbus.prom";
+
 const LEARN_HELP: &str = "\
 The block allows every command of the log, those that were refused included: read it before you use
 it. Only numbers of onion services' targets become ranges.
@@ -139,6 +143,9 @@ pub enum Command {
     Recent(Bus),
     /// Print how the daemon is, and what it has done since its start
     Status(Bus),
+    /// Print the same as metrics for Prometheus
+    #[command(after_help = METRICS_HELP)]
+    Metrics(Metrics),
     /// Print who has changed what, as far as the daemon remembers it
     #[command(after_help = ACTIONS_HELP)]
     Actions(Actions),
@@ -200,6 +207,7 @@ impl Command {
             | Self::Onions(bus)
             | Self::Recent(bus)
             | Self::Status(bus)
+            | Self::Metrics(Metrics { bus, .. })
             | Self::Actions(Actions { bus, .. })
             | Self::Info(Info { bus, .. })
             | Self::Conf(Conf::Get(ConfGet { bus, .. }) | Conf::Set(ConfSet { bus, .. }))
@@ -230,6 +238,15 @@ pub struct Controllers {
     /// Who and what each is, where it came in, and what waits for it
     #[arg(long)]
     pub long: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Metrics {
+    #[command(flatten)]
+    pub bus: Bus,
+    /// Write them to this file, which is replaced as a whole
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

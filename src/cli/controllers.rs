@@ -27,12 +27,7 @@ const COLUMNS: [(&str, &str); 11] = [
 pub fn run(arguments: &Controllers, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut client = Client::connect(&arguments.bus)?;
     if arguments.long {
-        let reply = client.ask_bus(b"GETINFO controllers/detail")?;
-        let mut text = Vec::new();
-        for entry in reply.entries() {
-            print_value(&entry, &mut text)?;
-        }
-        return Ok(table(&text, out)?);
+        return Ok(table(&ask(&mut client)?, out)?);
     }
     let reply = client.ask_bus(b"GETINFO list-controllers")?;
     for entry in reply.entries() {
@@ -41,20 +36,38 @@ pub fn run(arguments: &Controllers, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn table(text: &[u8], out: &mut dyn Write) -> io::Result<()> {
+/// Asks for all that is known of each controller.
+pub fn ask(client: &mut Client) -> anyhow::Result<Vec<Fields>> {
+    let reply = client.ask_bus(b"GETINFO controllers/detail")?;
+    let mut text = Vec::new();
+    for entry in reply.entries() {
+        print_value(&entry, &mut text)?;
+    }
+    let lines = text.split(|&octet| octet == b'\n');
+    let lines = lines.filter(|line| !line.is_empty());
+    Ok(lines.map(Fields::of).collect())
+}
+
+/// The name of the user whose controller it is, or the number of one without a name.
+pub fn user(controller: &Fields) -> String {
+    let number = controller.text("UID");
+    let name = number.parse().ok().and_then(users::name);
+    name.unwrap_or(number)
+}
+
+fn table(controllers: &[Fields], out: &mut dyn Write) -> io::Result<()> {
     let heading = COLUMNS.map(|(heading, _)| heading.to_owned());
-    let row = |line: &[u8]| {
-        let fields = Fields::of(line);
+    let row = |controller: &Fields| {
         COLUMNS.map(|(_, word)| {
-            let value = fields.text(word);
-            let user = (word == "UID").then(|| users::name(value.parse().ok()?));
-            let shown = user.flatten().unwrap_or(value);
+            let shown = match word {
+                "UID" => user(controller),
+                _ => controller.text(word),
+            };
             if shown.is_empty() { "-".into() } else { shown }
         })
     };
-    let lines = text.split(|&octet| octet == b'\n');
-    let lines = lines.filter(|line| !line.is_empty());
-    let rows: Vec<_> = [heading].into_iter().chain(lines.map(row)).collect();
+    let rows = [heading].into_iter().chain(controllers.iter().map(row));
+    let rows: Vec<_> = rows.collect();
     let mut widths = [0; COLUMNS.len()];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {

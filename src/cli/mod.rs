@@ -13,6 +13,7 @@ mod hash_password;
 mod info;
 mod learn;
 mod login;
+mod metrics;
 mod onions;
 mod policy;
 mod post;
@@ -70,6 +71,7 @@ fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Onions(bus) => onions::run(bus, out),
         Command::Recent(bus) => recent::run(bus, out),
         Command::Status(bus) => status::run(bus, out),
+        Command::Metrics(arguments) => metrics::run(arguments, out),
         Command::Actions(arguments) => actions::run(arguments, out),
         Command::Info(arguments) => info::run(arguments, out),
         Command::Conf(Conf::Get(arguments)) => conf::get(arguments, out),

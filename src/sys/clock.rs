@@ -1,7 +1,7 @@
 //! The time of day, as GETINFO tells it.
 
-use jiff::Zoned;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 
 /// Now, in UTC: `2026-01-31T23:59:59`.
 #[must_use]
@@ -24,4 +24,24 @@ pub fn local() -> String {
 
 fn written(time: &Zoned) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S").to_string()
+}
+
+/// The seconds since 1970 of a time as RFC 3339 has it.
+#[must_use]
+pub fn seconds(time: &str) -> Option<i64> {
+    let time: Timestamp = time.parse().ok()?;
+    Some(time.as_second())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_back() {
+        assert_eq!(seconds("1970-01-02T00:00:01Z"), Some(86_401));
+        assert_eq!(seconds("1970-01-02T00:00:01"), None);
+        assert_eq!(seconds(""), None);
+        assert!(seconds(&stamp()) >= seconds(&(utc() + "Z")).map(|now| now - 1));
+    }
 }

@@ -1,6 +1,7 @@
 //! The client commands against a daemon that follows a script: every octet of both sides.
 
 mod login;
+mod metrics;
 #[path = "../peer/mod.rs"]
 mod peer;
 mod post;

@@ -4,7 +4,7 @@ use crate::answering;
 
 const KEY: &str = "GETINFO status";
 
-const UP: &[u8] = b"250+status=\r\n\
+pub const UP: &[u8] = b"250+status=\r\n\
     VERSION=0.1.0\r\nPID=4711\r\nSTARTED=2026-01-31T23:59:59Z\r\nSECONDS=60\r\n\
     TOR=up\r\nTOR_ADDRESS=\"unix:/run/tor \\\"control\\\"\"\r\nTOR_VERSION=\"0.4.9.11\"\r\n\
     SOCKET=\"/run/a\\xff\"\r\nSOCKET=\"fd:b\"\r\n\
