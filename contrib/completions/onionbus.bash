@@ -354,7 +354,7 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__conf__subcmd__get)
-            opts="-h --socket --name --as --help"
+            opts="-h --socket --name --as --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -496,7 +496,7 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__controllers)
-            opts="-h --socket --name --as --long --help"
+            opts="-h --socket --name --as --long --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -875,7 +875,7 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__info)
-            opts="-h --socket --name --as --help"
+            opts="-h --socket --name --as --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1324,7 +1324,7 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__recent)
-            opts="-h --socket --name --as --help"
+            opts="-h --socket --name --as --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1429,7 +1429,7 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__status)
-            opts="-h --socket --name --as --help"
+            opts="-h --socket --name --as --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1472,7 +1472,7 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__watch)
-            opts="-h --socket --name --as --count --help"
+            opts="-h --socket --name --as --count --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

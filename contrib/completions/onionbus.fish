@@ -57,19 +57,23 @@ complete -c onionbus -n "__fish_onionbus_using_subcommand post" -s h -l help -d 
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l count -d 'End after this many events' -r
+complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l json -d 'Print an object of JSON a line; octets that are not UTF-8 become \\xhh in it'
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -l long -d 'Who and what each is, where it came in, and what waits for it'
+complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -l json -d 'Print an object of JSON a line; octets that are not UTF-8 become \\xhh in it'
 complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand onions" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand onions" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand onions" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand recent" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand recent" -l as -l name -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand recent" -l json -d 'Print an object of JSON a line; octets that are not UTF-8 become \\xhh in it'
 complete -c onionbus -n "__fish_onionbus_using_subcommand recent" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand status" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand status" -l as -l name -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand status" -l json -d 'Print an object of JSON a line; octets that are not UTF-8 become \\xhh in it'
 complete -c onionbus -n "__fish_onionbus_using_subcommand status" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand metrics" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand metrics" -l as -l name -d 'Take this name on the bus first' -r -f
@@ -81,6 +85,7 @@ complete -c onionbus -n "__fish_onionbus_using_subcommand actions" -l follow -d 
 complete -c onionbus -n "__fish_onionbus_using_subcommand actions" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand info" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand info" -l as -l name -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand info" -l json -d 'Print an object of JSON a line; octets that are not UTF-8 become \\xhh in it'
 complete -c onionbus -n "__fish_onionbus_using_subcommand info" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and not __fish_seen_subcommand_from get set help" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and not __fish_seen_subcommand_from get set help" -f -a "get" -d 'Print options as Key=Value'
@@ -88,6 +93,7 @@ complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and not __fish_s
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and not __fish_seen_subcommand_from get set help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from get" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from get" -l as -l name -d 'Take this name on the bus first' -r -f
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from get" -l json -d 'Print an object of JSON a line; octets that are not UTF-8 become \\xhh in it'
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from set" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from set" -l as -l name -d 'Take this name on the bus first' -r -f

@@ -140,9 +140,9 @@ pub enum Command {
     /// List the onion services that are kept, and whose they are
     Onions(Bus),
     /// Print the messages that the daemon remembers
-    Recent(Bus),
+    Recent(Plain),
     /// Print how the daemon is, and what it has done since its start
-    Status(Bus),
+    Status(Plain),
     /// Print the same as metrics for Prometheus
     #[command(after_help = METRICS_HELP)]
     Metrics(Metrics),
@@ -205,8 +205,8 @@ impl Command {
             | Self::Watch(Watch { bus, .. })
             | Self::Controllers(Controllers { bus, .. })
             | Self::Onions(bus)
-            | Self::Recent(bus)
-            | Self::Status(bus)
+            | Self::Recent(Plain { bus, .. })
+            | Self::Status(Plain { bus, .. })
             | Self::Metrics(Metrics { bus, .. })
             | Self::Actions(Actions { bus, .. })
             | Self::Info(Info { bus, .. })
@@ -231,6 +231,23 @@ pub struct Bus {
     pub name: Option<OsString>,
 }
 
+/// A command with nothing to choose but how it prints.
+#[derive(Debug, Args)]
+pub struct Plain {
+    #[command(flatten)]
+    pub bus: Bus,
+    #[command(flatten)]
+    pub form: Form,
+}
+
+/// How a command prints.
+#[derive(Debug, Args)]
+pub struct Form {
+    /// Print an object of JSON a line; octets that are not UTF-8 become \xhh in it
+    #[arg(long)]
+    pub json: bool,
+}
+
 #[derive(Debug, Args)]
 pub struct Controllers {
     #[command(flatten)]
@@ -238,6 +255,8 @@ pub struct Controllers {
     /// Who and what each is, where it came in, and what waits for it
     #[arg(long)]
     pub long: bool,
+    #[command(flatten)]
+    pub form: Form,
 }
 
 #[derive(Debug, Args)]
@@ -291,6 +310,8 @@ pub struct Watch {
     /// End after this many events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+    #[command(flatten)]
+    pub form: Form,
     /// The events to ask for
     #[arg(value_name = "EVENT", default_value = "POSTMESSAGE", value_hint = ValueHint::Other)]
     pub events: Vec<OsString>,
@@ -309,6 +330,8 @@ pub struct Actions {
 pub struct Info {
     #[command(flatten)]
     pub bus: Bus,
+    #[command(flatten)]
+    pub form: Form,
     /// What to ask for; `info/names` lists all keys
     #[arg(required = true, value_name = "KEY", value_hint = ValueHint::Other)]
     pub keys: Vec<OsString>,
@@ -327,6 +350,8 @@ pub enum Conf {
 pub struct ConfGet {
     #[command(flatten)]
     pub bus: Bus,
+    #[command(flatten)]
+    pub form: Form,
     /// The options to print
     #[arg(required = true, value_name = "KEY", value_hint = ValueHint::Other)]
     pub keys: Vec<OsString>,

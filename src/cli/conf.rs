@@ -10,12 +10,17 @@ use super::Stop;
 use super::args::{ConfGet, ConfSet};
 use super::client::{self, Client};
 use super::info::print_entry;
+use super::json;
 
 pub fn get(arguments: &ConfGet, out: &mut dyn Write) -> anyhow::Result<()> {
     let line = client::line("GETCONF", &arguments.keys)?;
     let reply = Client::connect(&arguments.bus)?.ask(&line)?;
     for entry in &reply.entries() {
-        print_entry(entry, out)?;
+        if arguments.form.json {
+            json::key_and_value(entry).print(out)?;
+        } else {
+            print_entry(entry, out)?;
+        }
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use super::args::Controllers;
 use super::client::Client;
 use super::fields::Fields;
 use super::info::print_value;
+use super::json::{self, Object};
 
 /// The columns of `--long`: the heading, and the word of `GETINFO controllers/detail`.
 const COLUMNS: [(&str, &str); 11] = [
@@ -27,13 +28,49 @@ const COLUMNS: [(&str, &str); 11] = [
 pub fn run(arguments: &Controllers, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut client = Client::connect(&arguments.bus)?;
     if arguments.long {
-        return Ok(table(&ask(&mut client)?, out)?);
+        let controllers = ask(&mut client)?;
+        if !arguments.form.json {
+            return Ok(table(&controllers, out)?);
+        }
+        for controller in &controllers {
+            object(controller).print(out)?;
+        }
+        return Ok(());
     }
     let reply = client.ask_bus(b"GETINFO list-controllers")?;
+    let mut names = Vec::new();
     for entry in reply.entries() {
-        print_value(&entry, out)?;
+        print_value(&entry, &mut names)?;
+    }
+    if !arguments.form.json {
+        return Ok(out.write_all(&names)?);
+    }
+    for name in lines(&names) {
+        Object::default()
+            .with("name", json::text(name))
+            .print(out)?;
     }
     Ok(())
+}
+
+fn object(controller: &Fields) -> Object {
+    let fields = controller.iter();
+    let object = fields.fold(Object::default(), |object, field| {
+        let value = match &field.name[..] {
+            // One can be called 7.
+            "NAME" => json::text(&field.value),
+            "EVENTS" | "PROFILES" => json::list(&field.value, b','),
+            "TOR" => (field.value == b"1").into(),
+            _ => json::number_or_text(field),
+        };
+        object.with(field.name.to_lowercase(), value)
+    });
+    object.with("user", user(controller))
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let lines = text.split(|&octet| octet == b'\n');
+    lines.filter(|line| !line.is_empty())
 }
 
 /// Asks for all that is known of each controller.
@@ -43,9 +80,7 @@ pub fn ask(client: &mut Client) -> anyhow::Result<Vec<Fields>> {
     for entry in reply.entries() {
         print_value(&entry, &mut text)?;
     }
-    let lines = text.split(|&octet| octet == b'\n');
-    let lines = lines.filter(|line| !line.is_empty());
-    Ok(lines.map(Fields::of).collect())
+    Ok(lines(&text).map(Fields::of).collect())
 }
 
 /// The name of the user whose controller it is, or the number of one without a name.

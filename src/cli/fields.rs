@@ -1,12 +1,12 @@
-//! The words `NAME=value` that the daemon's lists are made of.
+//! The words `NAME=value` that the daemon's lists are made of, and some events.
 
 use onionbus::wire::text::read_c_string;
 
-/// The words of a line or of several.
+/// The words of a line or of several that have a name.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fields(Vec<Field>);
 
-/// One word.
+/// One word with a name.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Field {
     /// The name, as the daemon spells it.
@@ -18,24 +18,31 @@ pub struct Field {
 }
 
 impl Fields {
-    /// Reads the words of a text. What is none is left out.
+    /// Reads the words of a text that have a name.
     pub fn of(text: &[u8]) -> Self {
-        let mut fields = Vec::new();
+        Self::split(text).0
+    }
+
+    /// Reads the words of a text: those with a name, and the others.
+    pub fn split(text: &[u8]) -> (Self, Vec<Vec<u8>>) {
+        let (mut fields, mut others) = (Vec::new(), Vec::new());
         let mut rest = text.trim_ascii_start();
         while !rest.is_empty() {
             let (word, behind) = rest.split_at(end_of_word(rest));
-            if let Some(equals) = word.iter().position(|&octet| octet == b'=') {
-                let (name, value) = (&word[..equals], &word[equals + 1..]);
-                let unquoted = read_c_string(value);
-                fields.push(Field {
-                    name: String::from_utf8_lossy(name).into_owned(),
-                    is_quoted: unquoted.is_some(),
-                    value: unquoted.unwrap_or_else(|| value.to_vec()),
-                });
+            match named(word) {
+                Some((name, value)) => {
+                    let unquoted = read_c_string(value);
+                    fields.push(Field {
+                        name,
+                        is_quoted: unquoted.is_some(),
+                        value: unquoted.unwrap_or_else(|| value.to_vec()),
+                    });
+                }
+                None => others.push(read_c_string(word).unwrap_or_else(|| word.to_vec())),
             }
             rest = behind.trim_ascii_start();
         }
-        Self(fields)
+        (Self(fields), others)
     }
 
     /// All of them.
@@ -58,6 +65,15 @@ impl Fields {
     pub fn number(&self, name: &str) -> u64 {
         self.text(name).parse().unwrap_or_default()
     }
+}
+
+/// The name and the value of a word that has a name. `$4A73=nick`, a relay, has none.
+fn named(word: &[u8]) -> Option<(String, &[u8])> {
+    let (name, value) = word.split_at(word.iter().position(|&octet| octet == b'=')?);
+    let is_name = |octet: &u8| octet.is_ascii_alphanumeric() || *octet == b'_';
+    let name = String::from_utf8(name.to_vec()).ok()?;
+    let is_named = !name.is_empty() && name.as_bytes().iter().all(is_name);
+    is_named.then_some((name, value.get(1..)?))
 }
 
 /// The end of the word that a text begins with: the first blank that is not in quotes.
@@ -98,6 +114,14 @@ mod tests {
                 ("F", b"\"open", false),
             ]
         );
+        let (fields, others) = Fields::split(b"12 $4A=x A=b \"c d\" =");
+        assert_eq!(fields.text("A"), "b");
+        assert_eq!(others, [&b"12"[..], b"$4A=x", b"c d", b"="]);
+    }
+
+    #[test]
+    fn a_value_is_found_by_its_name() {
+        let fields = Fields::of(b"ID=7 ID=8");
         assert_eq!(fields.all("ID").collect::<Vec<_>>(), ["7", "8"]);
         assert_eq!((fields.number("ID"), fields.number("G")), (7, 0));
     }

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::args::Info;
 use super::client::{self, Client};
+use super::json;
 use super::reply::Entry;
 
 pub fn run(arguments: &Info, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -11,6 +12,7 @@ pub fn run(arguments: &Info, out: &mut dyn Write) -> anyhow::Result<()> {
     let reply = Client::connect(&arguments.bus)?.ask(&line)?;
     for entry in &reply.entries() {
         match arguments.keys[..] {
+            _ if arguments.form.json => json::key_and_value(entry).print(out)?,
             [_] => print_value(entry, out)?,
             _ => print_entry(entry, out)?,
         }

@@ -11,6 +11,7 @@ mod controllers;
 mod fields;
 mod hash_password;
 mod info;
+mod json;
 mod learn;
 mod login;
 mod metrics;
@@ -69,8 +70,8 @@ fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Watch(arguments) => watch::run(arguments, out),
         Command::Controllers(bus) => controllers::run(bus, out),
         Command::Onions(bus) => onions::run(bus, out),
-        Command::Recent(bus) => recent::run(bus, out),
-        Command::Status(bus) => status::run(bus, out),
+        Command::Recent(arguments) => recent::run(arguments, out),
+        Command::Status(arguments) => status::run(arguments, out),
         Command::Metrics(arguments) => metrics::run(arguments, out),
         Command::Actions(arguments) => actions::run(arguments, out),
         Command::Info(arguments) => info::run(arguments, out),

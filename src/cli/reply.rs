@@ -60,6 +60,14 @@ impl Message {
     }
 }
 
+impl Entry {
+    /// Reads one line of a reply or an event.
+    pub fn of_line(line: &[u8]) -> Self {
+        let text = without_end(line).get(4..).unwrap_or_default().to_vec();
+        Self { text, data: None }
+    }
+}
+
 fn entry(part: &[u8]) -> Entry {
     let end = part.iter().position(|&octet| octet == b'\n');
     let (line, data) = part.split_at(end.map_or(part.len(), |newline| newline + 1));
@@ -68,8 +76,10 @@ fn entry(part: &[u8]) -> Entry {
         unstuff(data, &mut text);
         text
     });
-    let text = without_end(line).get(4..).unwrap_or_default().to_vec();
-    Entry { text, data }
+    Entry {
+        data,
+        ..Entry::of_line(line)
+    }
 }
 
 fn without_end(line: &[u8]) -> &[u8] {

@@ -2,13 +2,17 @@
 
 use std::io::Write;
 
-use super::args::Bus;
+use super::args::Plain;
 use super::client::Client;
 use super::counted;
 use super::fields::Fields;
+use super::json::{self, Object};
 
-pub fn run(bus: &Bus, out: &mut dyn Write) -> anyhow::Result<()> {
-    let status = ask(&mut Client::connect(bus)?)?;
+pub fn run(arguments: &Plain, out: &mut dyn Write) -> anyhow::Result<()> {
+    let status = ask(&mut Client::connect(&arguments.bus)?)?;
+    if arguments.form.json {
+        return Ok(object(&status).print(out)?);
+    }
     for (what, text) in rows(&status) {
         writeln!(out, "{what:12} {text}")?;
     }
@@ -20,6 +24,18 @@ pub fn ask(client: &mut Client) -> anyhow::Result<Fields> {
     let reply = client.ask_bus(b"GETINFO status")?;
     let data = reply.entries().into_iter().find_map(|entry| entry.data);
     Ok(Fields::of(&data.unwrap_or_default()))
+}
+
+fn object(status: &Fields) -> Object {
+    let is_socket = |name: &str| name == "SOCKET";
+    let sockets = status.iter().filter(|field| is_socket(&field.name));
+    let sockets: serde_json::Value = sockets.map(|field| json::text(&field.value)).collect();
+    let others = status.iter().filter(|field| !is_socket(&field.name));
+    others
+        .fold(Object::default(), |object, field| {
+            object.with(field.name.to_lowercase(), json::number_or_text(field))
+        })
+        .with("sockets", sockets)
 }
 
 fn rows(status: &Fields) -> Vec<(&'static str, String)> {

@@ -9,6 +9,7 @@ use onionbus::wire::event::EventKind;
 
 use super::args::Watch;
 use super::client::{self, Client};
+use super::json::{self, Object};
 
 /// The events of Tor's that a daemon without a Tor raises itself.
 const OF_DAEMON: &[EventKind] = &[
@@ -32,7 +33,12 @@ pub fn run(arguments: &Watch, out: &mut dyn Write) -> anyhow::Result<()> {
         if client.must_wait() {
             out.flush()?;
         }
-        out.write_all(&client.event()?.raw())?;
+        let event = client.event()?;
+        if arguments.form.json {
+            json::event(Object::default(), &event.entries()).print(out)?;
+        } else {
+            out.write_all(&event.raw())?;
+        }
         left = left.map(|left| left - 1);
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! The client commands against a daemon that follows a script: every octet of both sides.
 
+mod json;
 mod login;
 mod metrics;
 #[path = "../peer/mod.rs"]
