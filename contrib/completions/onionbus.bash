@@ -1472,7 +1472,7 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__watch)
-            opts="-h --socket --name --as --count --json --help"
+            opts="-h --socket --name --as --count --time --reconnect --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

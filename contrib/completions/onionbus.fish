@@ -57,6 +57,8 @@ complete -c onionbus -n "__fish_onionbus_using_subcommand post" -s h -l help -d 
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l count -d 'End after this many events' -r
+complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l time -d 'Print before each event when it came, in UTC'
+complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l reconnect -d 'When the connection ends, connect again, as soon as a daemon answers'
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l json -d 'Print an object of JSON a line; octets that are not UTF-8 become \\xhh in it'
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F

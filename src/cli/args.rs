@@ -51,7 +51,8 @@ Examples:
   onionbus watch                             every message to all
   onionbus watch --as alice                  those to alice too
   onionbus watch --count 1                   wait for one message
-  onionbus watch CONTROLLER CONF_CHANGED     who comes and goes, what is changed";
+  onionbus watch CONTROLLER CONF_CHANGED     who comes and goes, what is changed
+  onionbus watch --time --reconnect WARN     warnings, through every restart";
 
 const SET_HELP: &str = "\
 All values are set, or none. They are sent quoted: no quoting of one's own is needed.
@@ -310,6 +311,12 @@ pub struct Watch {
     /// End after this many events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+    /// Print before each event when it came, in UTC
+    #[arg(long)]
+    pub time: bool,
+    /// When the connection ends, connect again, as soon as a daemon answers
+    #[arg(long)]
+    pub reconnect: bool,
     #[command(flatten)]
     pub form: Form,
     /// The events to ask for

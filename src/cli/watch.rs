@@ -3,13 +3,18 @@
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::thread;
+use std::time::Duration;
 
 use onionbus::command::Owner;
+use onionbus::sys::clock;
 use onionbus::wire::event::EventKind;
 
+use super::Stop;
 use super::args::Watch;
 use super::client::{self, Client};
 use super::json::{self, Object};
+use super::terminal;
 
 /// The events of Tor's that a daemon without a Tor raises itself.
 const OF_DAEMON: &[EventKind] = &[
@@ -23,23 +28,82 @@ const OF_DAEMON: &[EventKind] = &[
     EventKind::Signal,
 ];
 
+/// The time before the first attempt to connect again, which doubles up to [`LONGEST`].
+const SHORTEST: Duration = Duration::from_millis(100);
+
+const LONGEST: Duration = Duration::from_secs(5);
+
 pub fn run(arguments: &Watch, out: &mut dyn Write) -> anyhow::Result<()> {
     let subscribe = client::line("SETEVENTS", &arguments.events)?;
-    let mut client = Client::connect(&arguments.bus)?;
-    client.ask(&subscribe)?;
+    let mut client = subscribed(arguments, &subscribe)?;
     tell_of_no_tor(&mut client, &arguments.events)?;
     let mut left = arguments.count;
-    while left != Some(0) {
+    loop {
+        match print_events(arguments, &mut client, &mut left, out) {
+            Err(why) if arguments.reconnect && may_pass(&why) => {
+                out.flush()?;
+                tell(&format!("{why:#}\nonionbus: trying again until it answers"));
+                client = subscribed_again(arguments, &subscribe)?;
+                tell("connected again");
+            }
+            done => return done,
+        }
+    }
+}
+
+fn subscribed(arguments: &Watch, subscribe: &[u8]) -> anyhow::Result<Client> {
+    let mut client = Client::connect(&arguments.bus)?;
+    client.ask(subscribe)?;
+    Ok(client)
+}
+
+fn subscribed_again(arguments: &Watch, subscribe: &[u8]) -> anyhow::Result<Client> {
+    let mut pause = SHORTEST;
+    loop {
+        thread::sleep(pause);
+        match subscribed(arguments, subscribe) {
+            Err(why) if may_pass(&why) => pause = LONGEST.min(pause * 2),
+            done => return done,
+        }
+    }
+}
+
+/// Whether it may be otherwise later: nobody answers, or the daemon's Tor does not.
+fn may_pass(why: &anyhow::Error) -> bool {
+    match why.downcast_ref() {
+        Some(Stop::NoDaemon(_)) => true,
+        Some(Stop::Refused(text)) => text.starts_with("551"),
+        _ => false,
+    }
+}
+
+/// Prints events until `left` of them have come, if that is a number.
+fn print_events(
+    arguments: &Watch,
+    client: &mut Client,
+    left: &mut Option<u64>,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    while *left != Some(0) {
         if client.must_wait() {
             out.flush()?;
         }
         let event = client.event()?;
+        let time = arguments.time.then(clock::stamp);
         if arguments.form.json {
-            json::event(Object::default(), &event.entries()).print(out)?;
+            let object = Object::default();
+            let object = match time {
+                Some(time) => object.with("time", time),
+                None => object,
+            };
+            json::event(object, &event.entries()).print(out)?;
         } else {
+            if let Some(time) = time {
+                write!(out, "{time} ")?;
+            }
             out.write_all(&event.raw())?;
         }
-        left = left.map(|left| left - 1);
+        *left = left.map(|left| left - 1);
     }
     Ok(())
 }
@@ -56,11 +120,15 @@ fn tell_of_no_tor(client: &mut Client, events: &[OsString]) -> anyhow::Result<()
     client.send(b"GETCONF BusTor\r\n")?;
     if client.reply()?.raw() == b"250 BusTor=none\n" {
         let event = event.display();
-        // Nobody can be told that standard error is gone.
-        let _ = writeln!(
-            io::stderr(),
-            "onionbus: no Tor is behind this bus, so no {event} will come"
-        );
+        tell(&format!(
+            "no Tor is behind this bus, so no {event} will come"
+        ));
     }
     Ok(())
+}
+
+fn tell(text: &str) {
+    let text = terminal::for_standard_error(&format!("onionbus: {text}"));
+    // Nobody can be told that standard error is gone.
+    let _ = writeln!(io::stderr(), "{text}");
 }

@@ -52,3 +52,36 @@ fn watch_shows_an_event_before_the_next_one_comes_and_is_quiet_on_a_closed_pipe(
     let output = child.wait_with_output().expect("it ends");
     peer.finish(output, 0).printed(b"");
 }
+
+/// Checks that a text begins with a time in UTC, and returns the rest.
+#[track_caller]
+fn behind_time(text: &str) -> &str {
+    let (time, rest) = text.split_at(24);
+    let form = time.replace(|octet: char| octet.is_ascii_digit(), "d");
+    assert_eq!(form, "dddd-dd-ddTdd:dd:dd.dddZ", "{text}");
+    rest
+}
+
+#[test]
+fn each_event_can_have_its_time() {
+    const REPLY: &[u8] = b"250 OK\r\n650 SIGNAL DUMP\r\n650-CONF_CHANGED\r\n650-A=b\r\n650 OK\r\n";
+    let watch = |arguments: &[&str]| {
+        let peer = Peer::new(|peer| {
+            peer.hear("SETEVENTS X");
+            peer.say(REPLY);
+            peer.until_closed();
+        });
+        let ran = peer.run(&[arguments, &["--count", "2", "X"]].concat(), 0);
+        String::from_utf8(ran.out).expect("text")
+    };
+    let printed = watch(&["watch", "--time"]);
+    let (first, second) = printed.split_once('\n').expect("two events");
+    assert_eq!(behind_time(first), " 650 SIGNAL DUMP");
+    assert_eq!(behind_time(second), " 650-CONF_CHANGED\n650-A=b\n650 OK\n");
+    let printed = watch(&["watch", "--time", "--json"]);
+    let first = printed.strip_prefix("{\"time\":\"").expect("the time");
+    assert!(
+        behind_time(first).starts_with("\",\"event\":\"SIGNAL\","),
+        "{printed}"
+    );
+}
