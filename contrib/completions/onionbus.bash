@@ -1281,7 +1281,7 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__post)
-            opts="-h --socket --name --as --strict --help"
+            opts="-h --socket --name --as --strict --id --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -53,6 +53,7 @@ complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -s h -l help -d
 complete -c onionbus -n "__fish_onionbus_using_subcommand post" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand post" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand post" -l strict -d 'Refuse empty lines of standard input and those that end with CR LF'
+complete -c onionbus -n "__fish_onionbus_using_subcommand post" -l id -d 'Print the number of each message'
 complete -c onionbus -n "__fish_onionbus_using_subcommand post" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l as -l name -d 'Take this name on the bus first' -r -f

@@ -54,6 +54,8 @@ struct Controller {
     events: EventMask,
     /// Messages to `@all` up to this id are read, or were before its time.
     read: u64,
+    /// The id of the message that it has posted last; 0 is none.
+    posted: u64,
 }
 
 /// Who gets a message as an event.
@@ -153,6 +155,7 @@ impl Bus {
             logged_in: false,
             events: EventMask::NONE,
             read: self.last_id,
+            posted: 0,
         };
         self.controllers.insert(session, controller);
     }
@@ -218,6 +221,20 @@ impl Bus {
         (2..self.names.len() + 3)
             .filter_map(|number| ControllerId::parse(format!("{name}_{number}").as_bytes()))
             .find(is_free)
+    }
+
+    /// The id of the message that a controller has posted last; 0 is none.
+    #[must_use]
+    pub fn posted_by(&self, session: SessionId) -> u64 {
+        let controller = self.controllers.get(&session);
+        controller.map_or(0, |controller| controller.posted)
+    }
+
+    /// Remembers that a controller has posted a message.
+    pub fn note_posted(&mut self, session: SessionId, id: u64) {
+        if let Some(controller) = self.controllers.get_mut(&session) {
+            controller.posted = id;
+        }
     }
 
     /// POSTMESSAGE of `source`: gives the message its id and its place in the order. As long as it

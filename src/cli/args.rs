@@ -296,6 +296,9 @@ pub struct Post {
     /// Refuse empty lines of standard input and those that end with CR LF
     #[arg(long)]
     pub strict: bool,
+    /// Print the number of each message
+    #[arg(long)]
+    pub id: bool,
     /// Who gets it: @NAME, or @all
     #[arg(value_name = "@DEST", value_hint = ValueHint::Other)]
     pub destination: OsString,

@@ -66,7 +66,7 @@ pub fn main() -> ExitCode {
 fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
     match command {
         Command::Serve(arguments) => serve::run(arguments),
-        Command::Post(arguments) => post::run(arguments),
+        Command::Post(arguments) => post::run(arguments, out),
         Command::Watch(arguments) => watch::run(arguments, out),
         Command::Controllers(bus) => controllers::run(bus, out),
         Command::Onions(bus) => onions::run(bus, out),

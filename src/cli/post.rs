@@ -9,6 +9,8 @@ use anyhow::Context;
 use super::Stop;
 use super::args::Post;
 use super::client::{self, Client};
+use super::info::print_value;
+use super::reply::Message;
 
 /// The most messages on their way without an answer. Their replies fit any socket's buffer, so the
 /// daemon can always answer and neither side waits for the other.
@@ -16,7 +18,10 @@ const WINDOW: usize = 64;
 
 const INPUT_OCTETS: usize = 1 << 16;
 
-pub fn run(arguments: &Post) -> anyhow::Result<()> {
+/// Asks for the number of the message before.
+const ASK_ID: &[u8] = b"GETINFO posted-message";
+
+pub fn run(arguments: &Post, out: &mut dyn Write) -> anyhow::Result<()> {
     let destination = client::word("@DEST", &arguments.destination)?;
     if !destination.starts_with(b"@") {
         let text = "the destination begins with @: @NAME, or @all for everybody";
@@ -26,12 +31,30 @@ pub fn run(arguments: &Post) -> anyhow::Result<()> {
     if arguments.text.is_empty() {
         let mut client = Client::connect(&arguments.bus)?;
         let mut input = BufReader::with_capacity(INPUT_OCTETS, io::stdin().lock());
-        return post_lines(&mut client, &start, &mut input, arguments.strict);
+        let mut batch = Batch::of(arguments.id, out);
+        return post_lines(
+            &mut client,
+            &start,
+            &mut input,
+            arguments.strict,
+            &mut batch,
+        );
     }
     let text = arguments.text.join(OsStr::new(" "));
     let text = client::one_line("TEXT", text.as_bytes())?;
-    Client::connect(&arguments.bus)?.ask_bus(&[&start, text].concat())?;
+    let mut client = Client::connect(&arguments.bus)?;
+    client.ask_bus(&[&start, text].concat())?;
+    if arguments.id {
+        print_id(&client.ask(ASK_ID)?, out)?;
+    }
     Ok(())
+}
+
+fn print_id(reply: &Message, out: &mut dyn Write) -> io::Result<()> {
+    reply
+        .entries()
+        .iter()
+        .try_for_each(|entry| print_value(entry, out))
 }
 
 /// Posts each line up to the first that is refused or cannot be sent. Unless `strict`, empty lines
@@ -41,8 +64,8 @@ fn post_lines<R: Read>(
     start: &[u8],
     input: &mut BufReader<R>,
     strict: bool,
+    batch: &mut Batch<'_>,
 ) -> anyhow::Result<()> {
-    let mut batch = Batch::default();
     let mut text = Vec::new();
     let mut left_out = 0_u64;
     for number in 1.. {
@@ -92,14 +115,23 @@ fn post_lines<R: Read>(
 }
 
 /// Lines that go out together.
-#[derive(Default)]
-struct Batch {
+struct Batch<'a> {
     octets: Vec<u8>,
     /// The number of each line in the input.
     numbers: Vec<u64>,
+    /// Where the ids of the messages are printed, if they are.
+    ids: Option<&'a mut dyn Write>,
 }
 
-impl Batch {
+impl<'a> Batch<'a> {
+    fn of(prints_ids: bool, out: &'a mut dyn Write) -> Self {
+        Self {
+            octets: Vec::new(),
+            numbers: Vec::new(),
+            ids: prints_ids.then_some(out),
+        }
+    }
+
     fn is_full(&self) -> bool {
         self.numbers.len() == WINDOW || self.octets.len() as u64 >= client::MAX_COMMAND
     }
@@ -107,6 +139,10 @@ impl Batch {
     fn add(&mut self, start: &[u8], text: &[u8], number: u64) {
         for part in [start, text, b"\r\n"] {
             self.octets.extend_from_slice(part);
+        }
+        if self.ids.is_some() {
+            self.octets.extend_from_slice(ASK_ID);
+            self.octets.extend_from_slice(b"\r\n");
         }
         self.numbers.push(number);
     }
@@ -127,6 +163,18 @@ impl Batch {
                 let text = format!("line {number}: {}", client::wording(&reply));
                 refused = Some(Stop::Refused(text));
             }
+            if let Some(out) = &mut self.ids {
+                let id = client.reply()?;
+                if reply.is_success() && id.is_success() {
+                    print_id(&id, *out)?;
+                } else if refused.is_none() {
+                    refused = Some(Stop::Refused(client::wording(&id)));
+                }
+            }
+        }
+        if let Some(out) = &mut self.ids {
+            // Whoever types sees each before the next.
+            out.flush()?;
         }
         refused.map_or(Ok(()), |refused| Err(refused.into()))
     }

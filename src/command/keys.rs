@@ -60,6 +60,8 @@ keys! {
     Leases: "leases", Bus, "Who holds which leased option.";
     ListControllers: "list-controllers", Bus, "The name of each connected controller, or unset.";
     NewMessages: "new-messages", Bus, "The newest unread messages; they are read then.";
+    PostedMessage: "posted-message", Bus,
+        "The number of the last message that one has posted, or 0.";
     Confinement: "process/confinement", Bus, "What the daemon's process has given up.";
     DescriptorLimit: "process/descriptor-limit", Either,
         "How many descriptors the daemon may have open.";
@@ -147,6 +149,7 @@ impl Key {
             | Self::Leases
             | Self::ListControllers
             | Self::NewMessages
+            | Self::PostedMessage
             | Self::RecentActions
             | Self::RecentMessages
             | Self::SignalNames

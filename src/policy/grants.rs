@@ -20,7 +20,7 @@ const SECRET_PREFIXES: &[&[u8]] = &[b"hs/service/desc/id/", b"hs/client/desc/id/
 const SECRET_ENDS: &[&[u8]] = &[b"password", b"authenticator"];
 
 /// The keys of GETINFO that everybody has.
-const FREE_KEYS: &[&[u8]] = &[b"whoami", b"policy"];
+const FREE_KEYS: &[&[u8]] = &[b"whoami", b"policy", b"posted-message"];
 
 /// What a connection may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

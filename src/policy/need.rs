@@ -173,7 +173,7 @@ impl Lines {
 
     fn key(&mut self, key: &[u8]) {
         match key {
-            b"whoami" | b"policy" => {}
+            b"whoami" | b"policy" | b"posted-message" => {}
             b"list-controllers" => self.add("list", b""),
             b"new-messages" | b"recent-messages" => self.add("read", b"@all"),
             b"onions/current" | b"onions/detached" => self.add("onions", b"own"),

@@ -116,6 +116,7 @@ impl Daemon {
             .bus
             .post(source, connection.outbox.account(), destination, text)?;
         let id = posted.message.id;
+        self.bus.note_posted(connection.conversation.id(), id);
         let is_to_be_told = match (&posted.to, &self.court) {
             (Some(To::One(session)), Some(court)) => court
                 .grants_of(*session)

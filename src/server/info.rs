@@ -95,6 +95,7 @@ impl Daemon {
                 self.read_later += messages.len() as u64;
                 Value::Messages(messages)
             }
+            Key::PostedMessage => Value::from(self.bus.posted_by(session).to_string()),
             Key::KeptOnions => Value::from(self.kept_onions(session)),
             Key::ControllersDetail | Key::Status => Value::Octets(self.detail(key)),
             Key::Leases => {

@@ -148,3 +148,40 @@ fn the_line_that_got_no_answer_is_named() {
     peer.run_with(b"one\ntwo\n", &["post", "@all"], 3)
         .complained("line 2 was not answered: the daemon at ");
 }
+
+#[test]
+fn the_number_of_each_message_can_be_printed() {
+    const ID: &str = "GETINFO posted-message";
+    let peer = Peer::new(|peer| {
+        peer.hear("POSTMESSAGE @all hi");
+        peer.say("250 OK\r\n");
+        peer.hear(ID);
+        peer.say("250-posted-message=7\r\n250 OK\r\n");
+    });
+    peer.run(&["post", "--id", "@all", "hi"], 0).printed(b"7\n");
+
+    let lines = |replies: [&'static str; 4]| {
+        Peer::new(move |peer| {
+            peer.hear("POSTMESSAGE @all one");
+            peer.hear(ID);
+            peer.hear("POSTMESSAGE @all two");
+            peer.hear(ID);
+            peer.say(replies.concat());
+        })
+    };
+    let input = b"one\ntwo\n";
+    let arguments = ["post", "--id", "@all"];
+    let [ok, seven] = ["250 OK\r\n", "250-posted-message=7\r\n250 OK\r\n"];
+    let eight = "250-posted-message=8\r\n250 OK\r\n";
+    lines([ok, seven, ok, eight])
+        .run_with(input, &arguments, 0)
+        .printed(b"7\n8\n");
+    // A refused one has no number, and the reply is that of the one before.
+    let ran = lines([ok, seven, "513 no\r\n", seven]).run_with(input, &arguments, 1);
+    assert_eq!(ran.out, b"7\n");
+    assert!(ran.err.ends_with("line 2: 513 no\n"), "{}", ran.err);
+    let unknown = "552 Unrecognized key \"posted-message\"\r\n";
+    lines([ok, unknown, ok, unknown])
+        .run_with(input, &arguments, 1)
+        .complained("552 Unrecognized key \"posted-message\"");
+}

@@ -154,6 +154,7 @@ const ADDED: &[(&str, &[&str])] = &[
             "leases -- ",
             "list-controllers -- ",
             "new-messages -- ",
+            "posted-message -- ",
             "process/confinement -- ",
             "recent-actions -- ",
             "recent-messages -- ",

@@ -156,7 +156,7 @@ fn who_matches_nothing_may_do_what_everybody_may() {
     judged(
         &grants,
         &[
-            ("GETINFO whoami policy", ""),
+            ("GETINFO whoami policy posted-message", ""),
             ("GETINFO", ""),
             ("GETCONF", ""),
             ("SETCONF", ""),

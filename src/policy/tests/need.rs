@@ -136,6 +136,7 @@ fn lines_hold_no_value_address_or_path() {
         ),
         ("PROTOCOLINFO 1", ""),
         ("GETINFO whoami", ""),
+        ("GETINFO posted-message", ""),
         ("CONTROLLERNAME a\"b", ""),
     ] {
         assert_eq!(lines(&full(line)).join("\n"), expected, "{line}");
