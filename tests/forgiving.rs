@@ -2,15 +2,18 @@
 //! cannot.
 
 mod peer;
+mod support;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Command, Output};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use peer::{Peer, Ran, onionbus};
+use support::{can, has, is_root};
+use tempfile::TempDir;
 
 /// Somebody who is neither root nor in any group of ours.
 const STRANGER: u32 = 64_600;
@@ -107,76 +110,215 @@ fn what_is_no_socket_is_called_by_its_name() {
     }
 }
 
-/// Runs the program as a stranger. `None` where that cannot be done.
-fn as_stranger(program: &Path, socket: &Path) -> Option<Output> {
-    if !nix::unistd::geteuid().is_root() {
-        assert!(std::env::var_os("CI").is_none(), "CI has root");
-        eprintln!("SKIPPED: only root can run something as somebody else");
-        return None;
-    }
-    let mut command = Command::new(program);
-    command
-        .env_remove("ONIONBUS_SOCKET")
-        .uid(STRANGER)
-        .gid(STRANGER);
-    let output = command
-        .arg("controllers")
-        .arg("--socket")
-        .arg(socket)
-        .output();
-    Some(output.expect("it starts"))
+/// A directory that everybody may look into, with the program in it.
+fn open_to_strangers() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    set_mode(directory.path(), 0o755);
+    let program = directory.path().join("program");
+    fs::copy(env!("CARGO_BIN_EXE_onionbus"), &program).expect("it is ours");
+    (directory, program)
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("it is ours");
 }
 
 #[test]
 fn who_may_not_connect_is_told_who_may() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let program = directory.path().join("onionbus");
-    fs::copy(env!("CARGO_BIN_EXE_onionbus"), &program).expect("it is ours");
-    let socket = directory.path().join("control");
+    if !is_root() {
+        return;
+    }
+    let (directory, program) = open_to_strangers();
+    let parent = directory.path().join("parent");
+    fs::create_dir(&parent).expect("it is ours");
+    let socket = parent.join("control");
     let _listener = UnixListener::bind(&socket).expect("a socket");
-    for (parent, mode, told) in [
+    // Debian's group `daemon`, of the user `daemon`, is 1 everywhere.
+    for path in [&parent, &socket] {
+        chown(path, None, Some(1)).expect("it is ours");
+    }
+    let enter = |words: &str| words.replace("DIR", &parent.display().to_string());
+    for (mode, socket_mode, user, told) in [
         (
             0o755,
             0o660,
+            STRANGER,
             "`sudo adduser $USER daemon`, and log in again",
         ),
-        (0o755, 0o600, "Only user 0 may connect"),
-        (0o711, 0o600, "Only user 0 may connect"),
+        (
+            0o755,
+            0o660,
+            1,
+            "You are one, but have been none when you logged in: log in again",
+        ),
+        (0o755, 0o600, STRANGER, "Only user root may connect"),
+        (0o711, 0o600, STRANGER, "Only user root may connect"),
+        (0o700, 0o660, STRANGER, "Only user root may look into DIR"),
+        (
+            0o710,
+            0o660,
+            STRANGER,
+            "Only members of the group daemon may look into DIR: become one",
+        ),
+        (
+            0o710,
+            0o660,
+            1,
+            "Only members of the group daemon may look into DIR. You are one",
+        ),
     ] {
-        let set = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode));
-        set(directory.path(), parent).expect("it is ours");
-        set(&socket, mode).expect("it is ours");
-        // Debian's group `daemon` is 1 everywhere.
-        if chown(&socket, None, Some(1)).is_err() {
-            return;
-        }
-        let Some(output) = as_stranger(&program, &socket) else {
-            return;
-        };
-        let ran = Ran::new(output, 3);
+        set_mode(&parent, mode);
+        set_mode(&socket, socket_mode);
+        let mut command = Command::new(&program);
+        command
+            .env_remove("ONIONBUS_SOCKET")
+            .uid(user)
+            .gid(STRANGER);
+        command.args(["controllers", "--socket"]).arg(&socket);
+        let ran = Ran::new(command.output().expect("it starts"), 3);
         ran.complained("Permission denied");
-        ran.complained(told);
+        ran.complained(&enter(told));
+    }
+}
+
+/// The program as a stranger whose daemon would listen below `own`, where the system's does in
+/// `system`. `None` where that cannot be had.
+fn beside_the_systems(program: &Path, own: &Path, system: &Path) -> Option<Command> {
+    let script = "mount -t tmpfs tmpfs /run && mkdir /run/onionbus && \
+                  mount --bind \"$0\" /run/onionbus && exec \"$@\"";
+    let mut probe = Command::new("unshare");
+    probe.args(["--mount", "mount", "-t", "tmpfs", "tmpfs", "/run"]);
+    let mut is_possible = || probe.output().is_ok_and(|output| output.status.success());
+    if !is_root() || !has("setpriv") || !can("a mount namespace", is_possible()) {
+        return None;
+    }
+    set_mode(system, 0o755);
+    set_mode(&system.join("control"), 0o666);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script]).arg(system);
+    let stranger = STRANGER.to_string();
+    command.args(["setpriv", "--reuid", &stranger, "--regid", &stranger]);
+    command.arg("--clear-groups").arg(program);
+    command.env_remove("ONIONBUS_SOCKET");
+    command.env("XDG_RUNTIME_DIR", own);
+    Some(command)
+}
+
+#[test]
+fn the_systems_daemon_is_used_where_there_is_no_other() {
+    let (directory, program) = open_to_strangers();
+    let peer = Peer::new(|peer| {
+        // Nobody is there to ask where this cannot be tried.
+        if let Some(line) = peer.line() {
+            assert_eq!(line, b"GETINFO list-controllers");
+            peer.say("250-list-controllers=x\r\n250 OK\r\n");
+        }
+    });
+    let socket = peer.socket();
+    let system = socket.parent().expect("a directory");
+    if let Some(mut command) = beside_the_systems(&program, directory.path(), system) {
+        let output = command.arg("controllers").output().expect("it starts");
+        peer.finish(output, 0).printed(b"x\n");
     }
 }
 
 #[test]
-fn a_tor_itself_at_the_other_end_is_recognised() {
-    for (arguments, asked, answer) in [
+fn the_systems_daemon_is_named_where_another_was_meant() {
+    let (directory, program) = open_to_strangers();
+    let system = tempfile::tempdir().expect("a temporary directory");
+    let _listener = UnixListener::bind(system.path().join("control")).expect("a socket");
+    // Nobody listens any more.
+    let stale = directory.path().join("onionbus/control");
+    fs::create_dir(directory.path().join("onionbus")).expect("it is ours");
+    drop(UnixListener::bind(&stale).expect("a socket"));
+    set_mode(&stale, 0o666);
+    for (arguments, path) in [
+        (
+            &["controllers"][..],
+            stale.to_str().expect("a path of ours"),
+        ),
+        (
+            &["controllers", "--socket", "/nonexistent/x"],
+            "/nonexistent/x",
+        ),
+    ] {
+        let Some(mut command) = beside_the_systems(&program, directory.path(), system.path())
+        else {
+            return;
+        };
+        let ran = Ran::new(command.args(arguments).output().expect("it starts"), 3);
+        ran.complained(&format!("no daemon answers at {path}"));
+        ran.complained("The system has one at /run/onionbus/control: name that with --socket.");
+    }
+}
+
+#[test]
+fn a_tor_itself_at_the_other_end_is_recognised_and_so_is_a_policy() {
+    for (arguments, asked, refusal) in [
         (
             &["controllers"][..],
             "GETINFO list-controllers",
-            &b"552 Unrecognized key \"list-controllers\"\r\n"[..],
+            "552 Unrecognized key \"list-controllers\"",
         ),
         (
             &["post", "@a", "x"],
             "POSTMESSAGE @a x",
-            b"510 Unrecognized command \"POSTMESSAGE\"\r\n",
+            "510 Unrecognized command \"POSTMESSAGE\"",
+        ),
+        (
+            &["post", "@a"],
+            "POSTMESSAGE @a x",
+            "510 Unrecognized command \"POSTMESSAGE\"",
+        ),
+        (
+            &["post", "--as", "me", "@a", "x"],
+            "CONTROLLERNAME me",
+            "510 Unrecognized command \"CONTROLLERNAME\"",
+        ),
+        (
+            &["watch"],
+            "SETEVENTS POSTMESSAGE",
+            "552 Unrecognized event \"POSTMESSAGE\"",
+        ),
+        (
+            &["watch", "BW", "controller"],
+            "SETEVENTS BW controller",
+            "552 Unrecognized event \"controller\"",
         ),
     ] {
-        let ran = answering(asked, answer).run(arguments, 1);
-        ran.complained("Unrecognized");
-        ran.complained("No onionbus answers at ");
+        for (answer, told) in [
+            (
+                "552 Unrecognized key \"posted-message\"\r\n",
+                "No onionbus answers at ",
+            ),
+            (
+                "250-posted-message=0\r\n250 OK\r\n",
+                "The policy of this bus refuses it",
+            ),
+        ] {
+            let peer = Peer::new(move |peer| {
+                peer.hear(asked);
+                peer.say(format!("{refusal}\r\n"));
+                peer.hear("GETINFO posted-message");
+                peer.say(answer);
+            });
+            let ran = peer.run_with(b"x\n", arguments, 1);
+            ran.complained(refusal);
+            ran.complained(told);
+        }
     }
+}
+
+#[test]
+fn a_name_that_is_only_wrong_is_nobodys_fault() {
+    let refusal = b"552 Unrecognized event \"POSTMESAGE\"\r\n";
+    let arguments = ["watch", "CONTROLLER", "POSTMESAGE"];
+    let ran = answering("SETEVENTS CONTROLLER POSTMESAGE", refusal).run(&arguments, 1);
+    assert_eq!(ran.err, "onionbus: 552 Unrecognized event \"POSTMESAGE\"\n");
+    // Nor does it matter that it cannot be found out.
+    let refusal = b"552 Unrecognized key \"status\"\r\n";
+    let ran = answering("GETINFO status", refusal).run(&["status"], 1);
+    assert_eq!(ran.err, "onionbus: 552 Unrecognized key \"status\"\n");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Group};
-use onionbus::sys::paths;
+use onionbus::sys::{paths, users};
 use onionbus::wire::text::{self, Reader};
 
 use super::Stop;
@@ -66,7 +66,7 @@ impl Client {
         };
         login::log_in(|line| client.ask(line))?;
         if let Some(name) = name {
-            client.ask(&[b"CONTROLLERNAME ", name].concat())?;
+            client.ask_bus(&[b"CONTROLLERNAME ", name].concat())?;
         }
         Ok(client)
     }
@@ -137,21 +137,37 @@ impl Client {
         }
     }
 
-    /// Asks something that every bus knows. Whoever does not is something else, and called so.
+    /// Asks something that every bus knows.
     pub fn ask_bus(&mut self, line: &[u8]) -> anyhow::Result<Message> {
         let asked = self.ask(line);
-        let is_unknown = |text: &str| {
-            text.starts_with("510 Unrecognized command") || text.starts_with("552 Unrecognized key")
+        asked.map_err(|refusal| self.explained(refusal))
+    }
+
+    /// A refusal of something that every bus knows, with the reason: something else is there, or a
+    /// policy, which refuses in Tor's words.
+    pub fn explained(&mut self, refusal: anyhow::Error) -> anyhow::Error {
+        const UNKNOWN: [&str; 3] = [
+            "510 Unrecognized command",
+            "552 Unrecognized event",
+            "552 Unrecognized key",
+        ];
+        let text = match refusal.downcast_ref() {
+            Some(Stop::Refused(text)) if UNKNOWN.iter().any(|words| text.contains(words)) => text,
+            _ => return refusal,
         };
-        match asked.as_ref().err().and_then(|error| error.downcast_ref()) {
-            Some(Stop::Refused(text)) if is_unknown(text) => {
-                let socket = self.socket.display();
-                let text =
-                    format!("{text}\nNo onionbus answers at {socket}, but a Tor itself, perhaps.");
-                Err(Stop::Refused(text).into())
-            }
-            _ => asked,
-        }
+        // Every bus answers this, whatever its policy is.
+        let probe = self.ask(b"GETINFO posted-message");
+        let why = match probe.as_ref().map_err(|error| error.downcast_ref()) {
+            Ok(_) => "The policy of this bus refuses it: `onionbus info policy` has all that it \
+                      allows."
+                .to_owned(),
+            Err(Some(Stop::Refused(_))) => format!(
+                "No onionbus answers at {}, but a Tor itself.",
+                self.socket.display()
+            ),
+            Err(_) => return refusal,
+        };
+        Stop::Refused(format!("{text}\n{why}")).into()
     }
 
     /// The error where the peer answers, but not as the daemon does.
@@ -232,12 +248,7 @@ fn unreachable(socket: &Path, error: &io::Error) -> anyhow::Error {
     let shown = socket.display();
     let what_to_do = match error.kind() {
         io::ErrorKind::PermissionDenied => not_allowed(socket),
-        _ => not_a_socket(socket).unwrap_or_else(|| {
-            let variable = paths::SOCKET_VARIABLE;
-            format!(
-                "Start one with `onionbus serve`, or name its socket with --socket or {variable}."
-            )
-        }),
+        _ => not_a_socket(socket).unwrap_or_else(|| nobody_there(socket)),
     };
     Stop::NoDaemon(format!(
         "no daemon answers at {shown}: {error}\n{what_to_do}"
@@ -245,23 +256,51 @@ fn unreachable(socket: &Path, error: &io::Error) -> anyhow::Error {
     .into()
 }
 
+/// What to do where nobody listens.
+fn nobody_there(socket: &Path) -> String {
+    let system = Path::new(paths::SYSTEM_SOCKET);
+    let is_socket = |found: fs::Metadata| found.file_type().is_socket();
+    if socket != system && fs::metadata(system).is_ok_and(is_socket) {
+        let system = system.display();
+        return format!("The system has one at {system}: name that with --socket.");
+    }
+    let variable = paths::SOCKET_VARIABLE;
+    format!("Start one with `onionbus serve`, or name its socket with --socket or {variable}.")
+}
+
 /// What who may not connect can do about it.
 fn not_allowed(socket: &Path) -> String {
-    let Ok(found) = fs::metadata(socket) else {
-        return "You may not look into the directory of the socket: ask whoever runs the daemon, or \
-                name another socket with --socket."
-            .to_owned();
+    // The socket itself, or the directory on the way to it that may not be looked into.
+    let seen = socket.ancestors().find_map(|path| {
+        let found = fs::metadata(path).ok()?;
+        Some((path, found))
+    });
+    let Some((path, found)) = seen else {
+        return "Ask whoever runs the daemon, or name another socket with --socket.".to_owned();
     };
-    let group = Group::from_gid(Gid::from_raw(found.gid())).ok().flatten();
-    let group = group.map_or_else(|| found.gid().to_string(), |group| group.name);
-    if found.mode() & 0o020 == 0 {
+    let (deed, bit) = if path == socket {
+        ("connect".to_owned(), 0o020)
+    } else {
+        (format!("look into {}", path.display()), 0o010)
+    };
+    if found.mode() & bit == 0 {
+        let owner = users::name(found.uid()).unwrap_or_else(|| found.uid().to_string());
         return format!(
-            "Only user {} may connect: see `BusSocket` in onionbus.conf(5).",
-            found.uid()
+            "Only user {owner} may {deed}: ask for another `BusSocket`, see onionbus.conf(5)."
+        );
+    }
+    let gid = found.gid();
+    let group = Group::from_gid(Gid::from_raw(gid)).ok().flatten();
+    let group = group.map_or_else(|| gid.to_string(), |group| group.name);
+    let member = users::groups(users::own());
+    if member.is_some_and(|(first, others)| first == gid || others.contains(&gid)) {
+        return format!(
+            "Only members of the group {group} may {deed}. You are one, but have been none when you \
+             logged in: log in again."
         );
     }
     format!(
-        "Only members of the group {group} may connect: become one with `sudo adduser $USER {group}`, \
+        "Only members of the group {group} may {deed}: become one with `sudo adduser $USER {group}`, \
          and log in again."
     )
 }

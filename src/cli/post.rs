@@ -176,6 +176,6 @@ impl<'a> Batch<'a> {
             // Whoever types sees each before the next.
             out.flush()?;
         }
-        refused.map_or(Ok(()), |refused| Err(refused.into()))
+        refused.map_or(Ok(()), |refused| Err(client.explained(refused.into())))
     }
 }

@@ -53,8 +53,18 @@ pub fn run(arguments: &Watch, out: &mut dyn Write) -> anyhow::Result<()> {
 
 fn subscribed(arguments: &Watch, subscribe: &[u8]) -> anyhow::Result<Client> {
     let mut client = Client::connect(&arguments.bus)?;
-    client.ask(subscribe)?;
-    Ok(client)
+    let Err(refusal) = client.ask(subscribe) else {
+        return Ok(client);
+    };
+    let text = refusal.to_string();
+    let mut own = arguments.events.iter().filter(|event| {
+        let kind = EventKind::parse(event.as_bytes());
+        kind.is_some_and(EventKind::is_own)
+    });
+    if own.any(|event| text.contains(&*event.to_string_lossy())) {
+        return Err(client.explained(refusal));
+    }
+    Err(refusal)
 }
 
 fn subscribed_again(arguments: &Watch, subscribe: &[u8]) -> anyhow::Result<Client> {
