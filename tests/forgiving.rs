@@ -333,3 +333,78 @@ fn an_event_that_only_a_tor_has_is_said_not_to_come() {
     assert_eq!(ran.out, b"650 BW 1 2\n");
     assert!(ran.err.contains("so no CIRC will come"), "{}", ran.err);
 }
+
+#[test]
+fn what_the_daemon_does_not_know_may_have_been_meant_otherwise() {
+    let cases: [(&[&str], _, _, _, _, _); 5] = [
+        (
+            &["info", "vresion"],
+            "GETINFO vresion",
+            "552 Unrecognized key \"vresion\"",
+            "info/names",
+            "uptime -- The time.\r\nversion -- The version.",
+            "version",
+        ),
+        (
+            &["conf", "get", "BusHistry"],
+            "GETCONF BusHistry",
+            "552 Unrecognized configuration key \"BusHistry\"",
+            "config/names",
+            "BusHistory Integer\r\nORPort LineList",
+            "BusHistory",
+        ),
+        (
+            &["conf", "set", "OrPrt=1"],
+            "SETCONF OrPrt=\"1\"",
+            "552 Unrecognized option: Unknown option 'OrPrt'.  Failing.",
+            "config/names",
+            "BusHistory Integer\r\nORPort LineList",
+            "ORPort",
+        ),
+        (
+            &["watch", "STREM"],
+            "SETEVENTS STREM",
+            "552 Unrecognized event \"STREM\"",
+            "events/names",
+            "CIRC STREAM",
+            "STREAM",
+        ),
+        (
+            &["command", "SIGNAL", "NEWNIM"],
+            "SIGNAL NEWNIM",
+            "552 Unrecognized signal code \"NEWNIM\"",
+            "signal/names",
+            "RELOAD NEWNYM",
+            "NEWNYM",
+        ),
+    ];
+    for (arguments, sent, refusal, key, names, meant) in cases {
+        let peer = Peer::new(move |peer| {
+            peer.hear(sent);
+            peer.say(format!("{refusal}\r\n"));
+            peer.hear(format!("GETINFO {key}"));
+            peer.say(format!("250+{key}=\r\n{names}\r\n.\r\n250 OK\r\n"));
+        });
+        let ran = peer.run(arguments, 1);
+        let hint = format!("did you mean {meant}?\n");
+        if arguments[0] == "command" {
+            assert_eq!(ran.out, format!("{refusal}\n").as_bytes());
+            assert_eq!(ran.err, format!("onionbus: {hint}"));
+        } else {
+            assert_eq!(ran.err, format!("onionbus: {refusal}\n{hint}"));
+        }
+    }
+}
+
+#[test]
+fn what_is_like_nothing_is_only_refused() {
+    let peer = Peer::new(|peer| {
+        peer.hear("GETINFO nonsense");
+        peer.say("552 Unrecognized key \"nonsense\"\r\n");
+        peer.hear("GETINFO info/names");
+        // Nor does it matter that the names cannot be had.
+        peer.say("552 no\r\n");
+    });
+    let ran = peer.run(&["info", "nonsense"], 1);
+    assert_eq!(ran.err, "onionbus: 552 Unrecognized key \"nonsense\"\n");
+}

@@ -10,6 +10,7 @@ use onionbus::wire::text::write_data;
 use super::Stop;
 use super::args::Raw;
 use super::client::{self, Client};
+use super::names;
 
 pub fn run(arguments: &Raw, out: &mut dyn Write) -> anyhow::Result<()> {
     let line = arguments.line.join(OsStr::new(" "));
@@ -23,6 +24,8 @@ pub fn run(arguments: &Raw, out: &mut dyn Write) -> anyhow::Result<()> {
     let reply = client.reply()?;
     out.write_all(&reply.raw())?;
     if !reply.is_success() {
+        out.flush()?;
+        names::tell(&reply, |kind| kind.ask(&mut client).unwrap_or_default());
         return Err(Stop::RefusedAndPrinted.into());
     }
     Ok(())

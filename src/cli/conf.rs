@@ -11,10 +11,11 @@ use super::args::{ConfGet, ConfSet};
 use super::client::{self, Client};
 use super::info::print_entry;
 use super::json;
+use super::names;
 
 pub fn get(arguments: &ConfGet, out: &mut dyn Write) -> anyhow::Result<()> {
     let line = client::line("GETCONF", &arguments.keys)?;
-    let reply = Client::connect(&arguments.bus)?.ask(&line)?;
+    let reply = names::ask(&mut Client::connect(&arguments.bus)?, &line)?;
     for entry in &reply.entries() {
         if arguments.form.json {
             json::key_and_value(entry).print(out)?;
@@ -31,7 +32,7 @@ pub fn set(arguments: &ConfSet) -> anyhow::Result<()> {
         line.push(b' ');
         line.extend_from_slice(&assignment(setting)?);
     }
-    Client::connect(&arguments.bus)?.ask(&line)?;
+    names::ask(&mut Client::connect(&arguments.bus)?, &line)?;
     Ok(())
 }
 

@@ -5,11 +5,12 @@ use std::io::{self, Write};
 use super::args::Info;
 use super::client::{self, Client};
 use super::json;
+use super::names;
 use super::reply::Entry;
 
 pub fn run(arguments: &Info, out: &mut dyn Write) -> anyhow::Result<()> {
     let line = client::line("GETINFO", &arguments.keys)?;
-    let reply = Client::connect(&arguments.bus)?.ask(&line)?;
+    let reply = names::ask(&mut Client::connect(&arguments.bus)?, &line)?;
     for entry in &reply.entries() {
         match arguments.keys[..] {
             _ if arguments.form.json => json::key_and_value(entry).print(out)?,
@@ -29,10 +30,9 @@ pub fn print_entry(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
 
 /// Prints the value alone: the data, or the text behind the `=`.
 pub fn print_value(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
-    if let Some(data) = &entry.data {
-        return out.write_all(data);
+    out.write_all(entry.value())?;
+    match entry.data {
+        Some(_) => Ok(()),
+        None => out.write_all(b"\n"),
     }
-    let equals = entry.text.iter().position(|&octet| octet == b'=');
-    out.write_all(&entry.text[equals.map_or(0, |equals| equals + 1)..])?;
-    out.write_all(b"\n")
 }

@@ -15,6 +15,7 @@ mod json;
 mod learn;
 mod login;
 mod metrics;
+mod names;
 mod onions;
 mod policy;
 mod post;

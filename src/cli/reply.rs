@@ -19,6 +19,15 @@ pub struct Entry {
     pub data: Option<Vec<u8>>,
 }
 
+impl Entry {
+    /// The data, or the text behind the `=`.
+    pub fn value(&self) -> &[u8] {
+        let equals = self.text.iter().position(|&octet| octet == b'=');
+        let text = self.text.get(equals.map_or(0, |equals| equals + 1)..);
+        self.data.as_deref().or(text).unwrap_or_default()
+    }
+}
+
 impl Message {
     /// Takes over a message of the reader's; says why if it is none of the control protocol.
     pub fn new(message: text::Message<'_>) -> Result<Self, String> {

@@ -14,6 +14,7 @@ use super::Stop;
 use super::args::Watch;
 use super::client::{self, Client};
 use super::json::{self, Object};
+use super::names;
 use super::terminal;
 
 /// The events of Tor's that a daemon without a Tor raises itself.
@@ -53,7 +54,7 @@ pub fn run(arguments: &Watch, out: &mut dyn Write) -> anyhow::Result<()> {
 
 fn subscribed(arguments: &Watch, subscribe: &[u8]) -> anyhow::Result<Client> {
     let mut client = Client::connect(&arguments.bus)?;
-    let Err(refusal) = client.ask(subscribe) else {
+    let Err(refusal) = names::ask(&mut client, subscribe) else {
         return Ok(client);
     };
     let text = refusal.to_string();

@@ -419,20 +419,26 @@ pub fn find(name: &[u8]) -> Option<&'static Spec> {
 
 /// The option that somebody who wrote `name` most likely meant, if any is near.
 pub(super) fn nearest(name: &[u8]) -> Option<&'static str> {
+    nearest_of(name, TABLE.iter().map(|spec| spec.name))
+}
+
+/// The one of `names` that somebody who wrote `name` most likely meant, if any is near.
+pub fn nearest_of<'a>(name: &[u8], names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Names are short; what is much longer than any of them is near none.
     if name.len() > 64 {
         return None;
     }
     let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-    TABLE
-        .iter()
-        .map(|spec| {
-            let known = spec.name.to_ascii_lowercase();
-            (strsim::levenshtein(&known, &name), spec.name)
+    names
+        .into_iter()
+        .map(|known| {
+            let distance = strsim::osa_distance(&known.to_ascii_lowercase(), &name);
+            (distance, known)
         })
-        .filter(|&(distance, _)| distance <= 3)
+        // A short name has much that is near by mere chance.
+        .filter(|&(distance, _)| distance <= 3 && 2 * distance < name.len())
         .min()
-        .map(|(_, name)| name)
+        .map(|(_, known)| known)
 }
 
 #[cfg(test)]
@@ -477,6 +483,17 @@ mod tests {
         );
         assert_eq!(nearest(b"SocksPort"), None);
         assert_eq!(nearest(&b"BusHistory".repeat(9)), None);
+    }
+
+    #[test]
+    fn a_short_name_has_few_neighbours() {
+        let of = |name: &[u8]| nearest_of(name, ["BW", "CIRC", "STREAM"]);
+        assert_eq!(of(b"CRIC"), Some("CIRC"));
+        assert_eq!(of(b"strem"), Some("STREAM"));
+        assert_eq!(of(b"BWX"), Some("BW"));
+        for name in [&b"XY"[..], b"", b"B", b"CI"] {
+            assert_eq!(of(name), None, "{name:?}");
+        }
     }
 
     #[test]
