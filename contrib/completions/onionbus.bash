@@ -61,6 +61,9 @@ _onionbus() {
             onionbus,serve)
                 cmd="onionbus__subcmd__serve"
                 ;;
+            onionbus,shell)
+                cmd="onionbus__subcmd__shell"
+                ;;
             onionbus,status)
                 cmd="onionbus__subcmd__status"
                 ;;
@@ -130,6 +133,9 @@ _onionbus() {
             onionbus__subcmd__help,serve)
                 cmd="onionbus__subcmd__help__subcmd__serve"
                 ;;
+            onionbus__subcmd__help,shell)
+                cmd="onionbus__subcmd__help__subcmd__shell"
+                ;;
             onionbus__subcmd__help,status)
                 cmd="onionbus__subcmd__help__subcmd__status"
                 ;;
@@ -182,7 +188,7 @@ _onionbus() {
 
     case "${cmd}" in
         onionbus)
-            opts="-h -V --socket --help --version serve post watch controllers onions recent status metrics actions info conf command check policy hash-password completions help"
+            opts="-h -V --socket --help --version serve post watch controllers onions recent status metrics actions info conf command shell check policy hash-password completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -553,7 +559,7 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__help)
-            opts="serve post watch controllers onions recent status metrics actions info conf command check policy hash-password completions help"
+            opts="serve post watch controllers onions recent status metrics actions info conf command shell check policy hash-password completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -833,6 +839,20 @@ _onionbus() {
             return 0
             ;;
         onionbus__subcmd__help__subcmd__serve)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        onionbus__subcmd__help__subcmd__shell)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1415,6 +1435,49 @@ _onionbus() {
                     return 0
                     ;;
                 --set)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        onionbus__subcmd__shell)
+            opts="-h --socket --name --as --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --socket)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --as)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --name)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace

@@ -16,6 +16,7 @@ Examples:
   tail -f log | onionbus post @all        post each line as it comes
   onionbus info version uptime            ask for values
   onionbus conf set BusHistory=500        change an option
+  onionbus shell                          a prompt for commands, with events as they come
 
 Environment:
   ONIONBUS_SOCKET   the socket to use where --socket does not name one
@@ -69,6 +70,16 @@ Examples:
   onionbus command GETINFO info/names
   onionbus command 'SETCONF BusHistory=500'
   onionbus command +LOADCONF < onionbus.conf";
+
+const SHELL_HELP: &str = "\
+Every line is a command of the control protocol; one that begins with + ends with a line that is a
+single dot. TAB completes, Ctrl-C leaves a line, Ctrl-D ends. Where standard input is no terminal
+its lines are carried out without a prompt.
+
+Examples:
+  onionbus shell
+  onionbus shell --socket /run/tor/control
+  onionbus shell < commands";
 
 const SERVE_HELP: &str = "\
 Arguments win over the file, the file over ONIONBUS_SOCKET, and that over the defaults:
@@ -158,6 +169,9 @@ pub enum Command {
     /// Send one line of the control protocol and print the reply
     #[command(name = "command", after_help = COMMAND_HELP)]
     Raw(Raw),
+    /// Talk to the daemon, or to a Tor, at a prompt
+    #[command(after_help = SHELL_HELP)]
+    Shell(Bus),
     /// Check a configuration file without starting anything
     Check(Check),
     /// Say what a policy grants, without a daemon
@@ -209,6 +223,7 @@ impl Command {
             | Self::Recent(Plain { bus, .. })
             | Self::Status(Plain { bus, .. })
             | Self::Metrics(Metrics { bus, .. })
+            | Self::Shell(bus)
             | Self::Actions(Actions { bus, .. })
             | Self::Info(Info { bus, .. })
             | Self::Conf(Conf::Get(ConfGet { bus, .. }) | Conf::Set(ConfSet { bus, .. }))

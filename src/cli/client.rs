@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
@@ -71,6 +72,20 @@ impl Client {
         Ok(client)
     }
 
+    /// Another end of the same connection: one thread sends there, while another reads here.
+    pub fn sender(&self) -> io::Result<Self> {
+        Ok(Self {
+            socket: self.socket.clone(),
+            stream: self.stream.try_clone()?,
+            reader: Reader::new(MAX_REPLY),
+        })
+    }
+
+    /// The socket that it is connected to.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Sends octets as they are, whole lines with their CRLF, and waits for no reply.
     pub fn send(&mut self, octets: &[u8]) -> anyhow::Result<()> {
         match self.stream.write_all(octets) {
@@ -118,22 +133,35 @@ impl Client {
     }
 
     /// The next reply or event.
-    fn message(&mut self) -> anyhow::Result<Message> {
+    pub fn message(&mut self) -> anyhow::Result<Message> {
         loop {
-            let read = match self.reader.poll_message() {
-                Ok(message) => message.map(Message::new).transpose(),
-                Err(error) => Err(error.to_string()),
-            };
-            if let Some(message) = read.map_err(|why| self.strange(&why))? {
+            if let Some(message) = self.received()? {
                 return Ok(message);
             }
-            let mut buffer = [0; READ];
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return Err(self.lost(&io::ErrorKind::UnexpectedEof.into())),
-                Ok(length) => self.reader.handle_octets(&buffer[..length]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.lost(&error)),
+            self.receive()?;
+        }
+    }
+
+    /// The next reply or event, if it has been received.
+    pub fn received(&mut self) -> anyhow::Result<Option<Message>> {
+        let read = match self.reader.poll_message() {
+            Ok(message) => message.map(Message::new).transpose(),
+            Err(error) => Err(error.to_string()),
+        };
+        read.map_err(|why| self.strange(&why))
+    }
+
+    /// Receives what has come, or what comes next.
+    pub fn receive(&mut self) -> anyhow::Result<()> {
+        let mut buffer = [0; READ];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => Err(self.lost(&io::ErrorKind::UnexpectedEof.into())),
+            Ok(length) => {
+                self.reader.handle_octets(&buffer[..length]);
+                Ok(())
             }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(self.lost(&error)),
         }
     }
 
@@ -317,6 +345,12 @@ fn not_a_socket(path: &Path) -> Option<String> {
     Some(format!(
         "That is {what} and no socket: name the daemon's with --socket."
     ))
+}
+
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
 }
 
 fn is_closed(error: &io::Error) -> bool {

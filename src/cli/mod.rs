@@ -22,6 +22,7 @@ mod post;
 mod recent;
 mod reply;
 mod serve;
+mod shell;
 mod status;
 mod terminal;
 mod watch;
@@ -79,6 +80,7 @@ fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Conf(Conf::Get(arguments)) => conf::get(arguments, out),
         Command::Conf(Conf::Set(arguments)) => conf::set(arguments),
         Command::Raw(arguments) => command::run(arguments, out),
+        Command::Shell(bus) => shell::run(bus, out),
         Command::Check(arguments) => check::run(arguments, out),
         Command::Policy(Policy::Try(arguments)) => policy::try_command(arguments, out),
         Command::Policy(Policy::Show(arguments)) => policy::show(arguments, out),

@@ -1,20 +1,27 @@
-//! The names that the daemon knows of at this moment, for whoever misspells one.
+//! The names that the daemon knows of at this moment, for whoever completes or corrects one.
 
 use std::io::{self, Write};
+use std::thread;
+use std::time::Duration;
 
+use crossbeam_channel::bounded;
 use onionbus::command::Verb;
 use onionbus::options::table::nearest_of;
 
 use super::Stop;
+use super::args::Bus;
 use super::client::{Client, wording};
 use super::reply::Message;
 use super::terminal;
+
+/// The time for an answer: whoever completes a word waits for it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The most characters of a name: longer than any, and short enough to be shown.
 const LONGEST: usize = 128;
 
 /// A kind of names.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Commands.
     Commands,
@@ -26,6 +33,8 @@ pub enum Kind {
     Events,
     /// Signals that SIGNAL takes.
     Signals,
+    /// Controllers that have a name.
+    Controllers,
 }
 
 impl Kind {
@@ -37,6 +46,7 @@ impl Kind {
             Self::Options => Some("config/names"),
             Self::Events => Some("events/names"),
             Self::Signals => Some("signal/names"),
+            Self::Controllers => Some("list-controllers"),
         }
     }
 
@@ -51,6 +61,7 @@ impl Kind {
                 .filter_map(|line| line.split_whitespace().next())
                 .collect(),
             Self::Commands | Self::Events | Self::Signals => value.split_whitespace().collect(),
+            Self::Controllers => value.lines().filter(|name| *name != "unset").collect(),
         };
         let is_fine = |name: &&str| {
             name.len() <= LONGEST && name.bytes().all(|octet| octet.is_ascii_graphic())
@@ -76,6 +87,27 @@ impl Kind {
             names.extend(self.parse(entry.value()));
         }
         Ok(names)
+    }
+
+    /// The names, asked for on a connection that is made for it; none where anything is wrong, or
+    /// takes longer than a person waits.
+    pub fn fetch(self, bus: &Bus) -> Vec<String> {
+        if self.key().is_none() {
+            return keywords();
+        }
+        // Its name is for the connection that has it already.
+        let bus = Bus {
+            socket: bus.socket.clone(),
+            name: None,
+        };
+        let ask = move || self.ask(&mut Client::connect(&bus)?);
+        let (answer, answers) = bounded(1);
+        // Nothing ends a call of the kernel's in time but to wait for it elsewhere.
+        thread::spawn(move || {
+            // Nobody may wait any longer.
+            let _ = answer.send(ask().unwrap_or_default());
+        });
+        answers.recv_timeout(PATIENCE).unwrap_or_default()
     }
 }
 
@@ -111,7 +143,7 @@ pub fn tell(reply: &Message, names: impl FnMut(Kind) -> Vec<String>) {
 }
 
 /// The question whether names that are near to the refused ones were meant.
-fn hint(reply: &Message, mut names: impl FnMut(Kind) -> Vec<String>) -> Option<String> {
+pub fn hint(reply: &Message, mut names: impl FnMut(Kind) -> Vec<String>) -> Option<String> {
     if reply.is_success() {
         return None;
     }
@@ -186,6 +218,7 @@ mod tests {
             Kind::Options => &["BusHistory", "ORPort"],
             Kind::Events => &["BW", "CIRC", "POSTMESSAGE"],
             Kind::Signals => &["NEWNYM"],
+            Kind::Controllers => &["alice"],
         };
         names.iter().map(ToString::to_string).collect()
     }
@@ -241,6 +274,7 @@ mod tests {
         let value = b"version -- The version.\r\n\x1b]0;x\x07 -- no\n\nns/id/* -- x\n";
         assert_eq!(Kind::Keys.parse(value), ["ns/id/*", "version"]);
         assert_eq!(Kind::Events.parse(b"BW CIRC BW"), ["BW", "CIRC"]);
+        assert_eq!(Kind::Controllers.parse(b"unset\nalice\n"), ["alice"]);
         assert!(Kind::Signals.parse(&b"x".repeat(LONGEST + 1)).is_empty());
     }
 }

@@ -27,8 +27,9 @@ pub fn for_standard_error(text: &str) -> String {
     }
 }
 
-/// Line ends and tabs do no harm, and tables need them.
-fn for_terminal(octets: &[u8]) -> String {
+/// Octets of others as a terminal may have them. Line ends and tabs do no harm, and tables need
+/// them.
+pub fn for_terminal(octets: &[u8]) -> String {
     escaped(octets, |character| matches!(character, '\n' | '\t'))
 }
 

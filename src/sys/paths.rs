@@ -68,6 +68,12 @@ pub fn default_state_directory() -> PathBuf {
     state_for(geteuid().as_raw(), |name| env::var_os(name))
 }
 
+/// The file for the lines that were typed in the shell: `onionbus/shell_history` in
+/// `$XDG_STATE_HOME`, else in `$HOME/.local/state`. None where neither is known.
+pub fn shell_history() -> Option<PathBuf> {
+    history_for(|name| env::var_os(name))
+}
+
 /// The directory of this user under the temporary directory (`$TMPDIR`, else `/tmp`). The name is
 /// no secret, so what is found there is to be checked: see [`check_private`].
 pub fn private_directory() -> PathBuf {
@@ -125,6 +131,12 @@ fn state_for(user: u32, variable: impl Fn(&str) -> Option<OsString>) -> PathBuf 
         Some(home) => home.join(".local/state/onionbus"),
         None => private_for(user, variable).join("state"),
     }
+}
+
+fn history_for(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let home = || Some(absolute(variable("HOME"))?.join(".local/state"));
+    let state = absolute(variable("XDG_STATE_HOME")).or_else(home)?;
+    Some(state.join("onionbus/shell_history"))
 }
 
 fn private_for(user: u32, variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
@@ -198,6 +210,24 @@ mod tests {
                 Path::new(place),
                 "{user} {variables:?}"
             );
+        }
+    }
+
+    #[test]
+    fn the_history_is_where_state_is_kept_also_for_root() {
+        for (variables, place) in [
+            (
+                &[("XDG_STATE_HOME", "/s"), ("HOME", "/h")][..],
+                Some("/s/onionbus/shell_history"),
+            ),
+            (
+                &[("XDG_STATE_HOME", "s"), ("HOME", "/h")][..],
+                Some("/h/.local/state/onionbus/shell_history"),
+            ),
+            (&[("HOME", "")][..], None),
+        ] {
+            let found = history_for(among(variables));
+            assert_eq!(found.as_deref(), place.map(Path::new), "{variables:?}");
         }
     }
 

@@ -13,6 +13,7 @@ mod exchanges;
 mod login;
 mod mixed;
 mod pressure;
+mod shell;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;

@@ -1,0 +1,266 @@
+//! `onionbus shell`: on a terminal, and as the end of a pipe.
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Instant;
+
+use nix::pty::openpty;
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use support::{PATIENCE, Place};
+
+const PROMPT: &str = "onionbus> ";
+
+/// The shell on a terminal, and the person before it.
+struct Terminal {
+    child: Child,
+    keys: File,
+    screen: Receiver<Vec<u8>>,
+    /// What has been shown and not been looked at.
+    shown: Vec<u8>,
+}
+
+impl Terminal {
+    fn new(place: &Place, arguments: &[&str]) -> Self {
+        let pty = openpty(None, None).expect("a terminal");
+        let mut command = shell(place);
+        command.args(arguments).env("TERM", "xterm");
+        let slave = || pty.slave.try_clone().expect("a descriptor");
+        command.stdin(slave()).stdout(slave()).stderr(slave());
+        let child = command.spawn().expect("it starts");
+        drop((command, pty.slave));
+        let keys = File::from(pty.master);
+        let mut master = keys.try_clone().expect("a descriptor");
+        let (sender, screen) = channel();
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            // Once nobody has the other end open, it is EIO that says so.
+            while let Ok(length) = master.read(&mut buffer) {
+                if sender.send(buffer[..length].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        let shown = Vec::new();
+        Self {
+            child,
+            keys,
+            screen,
+            shown,
+        }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).expect("it is open");
+    }
+
+    /// Waits until each of these has been shown, in this order.
+    #[track_caller]
+    fn shows(&mut self, texts: &[&str]) {
+        let until = Instant::now() + PATIENCE;
+        for text in texts {
+            loop {
+                let found = memchr::memmem::find(&self.shown, text.as_bytes());
+                if let Some(at) = found {
+                    self.shown.drain(..at + text.len());
+                    break;
+                }
+                let left = until.saturating_duration_since(Instant::now());
+                let more = self.screen.recv_timeout(left);
+                let shown = self.shown.escape_ascii();
+                self.shown
+                    .extend(more.unwrap_or_else(|end| panic!("no {text:?} ({end}) in {shown}")));
+            }
+        }
+    }
+
+    /// Waits for the end of it, and checks that the terminal is as it was.
+    #[track_caller]
+    fn ends(mut self, code: i32) -> String {
+        let status = self.child.wait().expect("it is our child");
+        let mode = tcgetattr(&self.keys).expect("a terminal");
+        assert!(
+            mode.local_flags
+                .contains(LocalFlags::ICANON | LocalFlags::ECHO)
+        );
+        drop(self.keys);
+        self.shown.extend(self.screen.into_iter().flatten());
+        let shown = String::from_utf8_lossy(&self.shown).into_owned();
+        assert_eq!(status.code(), Some(code), "{shown}");
+        shown
+    }
+}
+
+/// The shell, with a home of its own.
+fn shell(place: &Place) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onionbus"));
+    command.arg("shell").env("ONIONBUS_SOCKET", place.socket());
+    command.env("XDG_STATE_HOME", place.path("home"));
+    command
+}
+
+/// Runs the shell to its end with `input` on standard input; returns standard output and error.
+#[track_caller]
+fn piped(place: &Place, input: &str, code: i32) -> (String, String) {
+    let mut command = shell(place);
+    command.stdin(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(input.as_bytes()).expect("it reads");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    let [out, err] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("it is text"));
+    assert_eq!(output.status.code(), Some(code), "{out}{err}");
+    (out, err)
+}
+
+fn history(place: &Place) -> (String, u32) {
+    let path = place.path("home/onionbus/shell_history");
+    let mode = fs::metadata(&path)
+        .expect("it is there")
+        .permissions()
+        .mode();
+    (fs::read_to_string(path).expect("it is text"), mode & 0o777)
+}
+
+#[test]
+fn events_come_above_the_line_that_is_typed() {
+    let place = Place::new();
+    let daemon = place.daemon();
+    let mut shell = Terminal::new(&place, &["--as", "me"]);
+    shell.shows(&["Connected to ", PROMPT]);
+    shell.types("SETEVENTS POSTMESSAGE\r");
+    shell.shows(&["250 OK", PROMPT]);
+    shell.types("GETINFO pro");
+    shell.shows(&["GETINFO pro"]);
+    daemon.connect().ok("POSTMESSAGE @all a \x1b]0;title\x07");
+    let event = "650 POSTMESSAGE 1 unset @all a \\x1b]0;title\\x07";
+    shell.shows(&[event, PROMPT, "GETINFO pro"]);
+    shell.types("cess/pid\r");
+    shell.shows(&[
+        &format!("250-process/pid={}", daemon.pid()),
+        "250 OK",
+        PROMPT,
+    ]);
+    shell.types("\x04");
+    shell.ends(0);
+}
+
+#[test]
+fn words_are_completed() {
+    let place = Place::new();
+    let daemon = place.daemon();
+    let _alice = daemon.named("alice");
+    let mut shell = Terminal::new(&place, &["--as", "me"]);
+    for (typed, completed) in [
+        ("setco\t", "SETCONF "),
+        ("bushis\t", "SETCONF BusHistory="),
+        ("5\r", "250 OK"),
+        ("GETINFO config-f\t", "GETINFO config-file "),
+        ("process/p\t\r", "250-process/pid="),
+        ("SETEVENTS POSTM\t\r", "250 OK"),
+        ("POSTMESSAGE @ali\thi\r", "POSTMESSAGE @alice hi"),
+        ("POSTMESSAGE @\t", "@alice  @all    @me"),
+        ("me hi\r", "650 POSTMESSAGE 2 me @me hi"),
+    ] {
+        shell.types(typed);
+        shell.shows(&[completed]);
+    }
+    shell.types("QUIT\r");
+    shell.shows(&["250 closing connection"]);
+    shell.ends(0);
+}
+
+#[test]
+fn the_lines_are_kept_without_secrets() {
+    let place = Place::new();
+    let _daemon = place.daemon();
+    let mut shell = Terminal::new(&place, &[]);
+    shell.shows(&[PROMPT]);
+    shell.types("AUTHENTICATE \"secret\"\r");
+    shell.shows(&["250 OK", PROMPT]);
+    shell.types("SETCONF BusTorPassword=secret\r");
+    shell.shows(&["553 ", PROMPT]);
+    shell.types("GETINFO vresion\r");
+    shell.shows(&["552 Unrecognized key", "did you mean version?", PROMPT]);
+    // Pasted in one piece; the body is nobody's to keep.
+    shell.types("+LOADCONF\rBusHistory 5\r.\r");
+    shell.shows(&["250 OK", PROMPT]);
+    shell.types("never sent\x03");
+    shell.shows(&[PROMPT]);
+    shell.types("\x04");
+    shell.ends(0);
+    assert_eq!(
+        history(&place),
+        ("GETINFO vresion\n+LOADCONF\n".into(), 0o600)
+    );
+
+    let mut shell = Terminal::new(&place, &[]);
+    shell.shows(&[PROMPT]);
+    shell.types("\x1b[A");
+    shell.shows(&["+LOADCONF"]);
+    shell.types("\x1b[A\x7f\x7f\x7f\x7f\x7f\x7f\x7fversion\r");
+    shell.shows(&["250-version=", PROMPT]);
+    shell.types("QUIT\r");
+    shell.ends(0);
+}
+
+#[test]
+fn a_daemon_that_ends_ends_the_prompt() {
+    let place = Place::new();
+    let mut daemon = place.daemon();
+    let mut shell = Terminal::new(&place, &[]);
+    shell.shows(&[PROMPT]);
+    shell.types("half a line");
+    shell.shows(&["half a line"]);
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    daemon.ends(0);
+    let shown = shell.ends(3);
+    assert!(shown.contains("closed the connection"), "{shown}");
+}
+
+#[test]
+fn a_pipe_is_a_script() {
+    let place = Place::new();
+    let _daemon = place.daemon();
+    let plays = |input: &str, code: i32, out: &str, err: &str| {
+        assert_eq!(piped(&place, input, code), (out.to_owned(), err.to_owned()));
+    };
+    plays(
+        "SETCONF BusHistory=7\r\n\nGETCONF BusHistory",
+        0,
+        "250 OK\n250 BusHistory=7\n",
+        "",
+    );
+    plays(
+        "+LOADCONF\nBusHistory 8\n.\nGETCONF BusHistory\nquit\nno\n",
+        0,
+        "250 OK\n250 BusHistory=8\n250 closing connection\n",
+        "",
+    );
+    plays(
+        "GETCONF BusHistry\nSETEVENTS POSTMESAGE\nGETCONF BusHistory\n",
+        1,
+        "552 Unrecognized configuration key \"BusHistry\"\n\
+         552 Unrecognized event \"POSTMESAGE\"\n250 BusHistory=8\n",
+        "onionbus: did you mean BusHistory?\nonionbus: did you mean POSTMESSAGE?\n",
+    );
+    plays(
+        "+LOADCONF\nBusHistory 9\n",
+        2,
+        "",
+        "onionbus: standard input ends within a command: a line with a single dot ends it\n",
+    );
+    // An event comes before or after the reply to its cause, and another reply is behind both.
+    let input = "SETEVENTS POSTMESSAGE\nPOSTMESSAGE @all hi\nGETCONF BusHistory\n";
+    let (out, _) = piped(&place, input, 0);
+    assert!(out.contains("650 POSTMESSAGE 1 unset @all hi\n"), "{out}");
+    assert!(!place.path("home").exists(), "a script is no history");
+}
