@@ -81,7 +81,10 @@ async fn core(url: &str, many: usize, few: usize) -> Figures {
     let sender = async_nats::connect(url).await.expect("it is there");
     let reader = async_nats::connect(url).await.expect("it is there");
     let mut messages = reader.subscribe("bench").await.expect("a subscription");
-    reader.flush().await.expect("it is there");
+    // It comes back when the server has the subscription.
+    let first = reader.publish("bench", text().into()).await;
+    first.expect("it is sent");
+    messages.next().await.expect("it arrives");
     let begin = Instant::now();
     for number in 0..many {
         sender
