@@ -349,10 +349,7 @@ mod tests {
         assert_eq!(delivery.pieces(), [2, 1, 2]);
         delivery.deliver();
         for (session, peer) in peers.iter_mut().enumerate() {
-            let ids = (1..=11).filter(|id| match (id, session) {
-                (_, 2) | (10, 0 | 3) => false,
-                _ => true,
-            });
+            let ids = (1..=11).filter(|id| !matches!((id, session), (_, 2) | (10, 0 | 3)));
             let posted = ids.map(|id| format!("650 POSTMESSAGE {id} a @all x\r\n"));
             assert_eq!(peer.read(), format!("[0]{}", posted.collect::<String>()));
         }

@@ -4,6 +4,7 @@
 mod identity;
 mod people;
 mod programs;
+mod rules;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../relay/tor.rs"]
@@ -246,7 +247,7 @@ fn a_neighbours_things_are_out_of_reach() {
     let policy =
         format!("Profile a\nMatch user={ALICE}\n{both}Profile b\nMatch user={BOB}\n{both}");
     let place = with_tor(&policy, &home);
-    let mut daemon = serve(&place).ready();
+    let daemon = serve(&place).ready();
     daemon.logs("is there, at");
     let (mut alice, mut bob) = (connect(&place, ALICE, &[]), connect(&place, BOB, &[]));
     let made = alice.ask("ADD_ONION NEW:BEST Flags=DiscardPK Port=80,17600");
@@ -316,24 +317,6 @@ fn a_neighbours_things_are_out_of_reach() {
             (&delete_detached, "250 OK"),
         ],
     );
-    // A policy that grants them no more takes none of them away.
-    let made = alice.ask("ADD_ONION NEW:BEST Flags=DiscardPK Port=80,17601");
-    let id = made.split(['=', '\n']).nth(1).expect("an id").to_owned();
-    let less = format!("Profile a\nMatch user={ALICE}\nAllow onions own\nAllow del_onion own\n");
-    reload(&place, &mut daemon, &less);
-    let (current, delete) = (
-        format!("250-onions/current={id}|250 OK"),
-        format!("DEL_ONION {id}"),
-    );
-    replies(
-        &mut alice,
-        &[
-            ("ADD_ONION NEW:BEST Port=80,17602", "510 "),
-            ("GETINFO onions/current", &current),
-            (&delete, "250 OK"),
-        ],
-    );
-    reload(&place, &mut daemon, &policy);
     // What ends with its connection has room for others.
     for port in [17603, 17604] {
         let command = format!("ADD_ONION NEW:BEST Flags=DiscardPK Port=80,{port}");
@@ -437,105 +420,6 @@ fn a_reload_judges_everybody_anew() {
         &mut alice,
         &[("SETCONF BusPolicy=/x", "553 Transition not allowed: ")],
     );
-}
-
-#[test]
-fn nobody_hides_anothers_refusals_and_replies_keep_their_order() {
-    if !has_people() {
-        return;
-    }
-    let place = place("Profile p\nMatch any\nAllow getinfo version\n", "");
-    let daemon = serve(&place).ready();
-    let (mut alice, mut bob) = (connect(&place, ALICE, &[]), connect(&place, BOB, &[]));
-    alice.send("SAVECONF\r\nGETINFO version\r\nSETCONF Log=x\r\n".repeat(200));
-    for _ in 0..200 {
-        assert_eq!(alice.reply(), "510 Command filtered (p)");
-        assert!(alice.reply().starts_with("250-version="));
-        assert!(alice.reply().starts_with("552 Unrecognized option"));
-    }
-    replies(&mut bob, &[("GETINFO uptime", "552 ")]);
-    daemon.logs(&format!("(uid {BOB}, "));
-    let log = daemon.logs("was refused GETINFO of uptime by (p)");
-    assert!(log.contains(&format!("uid {BOB}")), "{log}");
-    let count = daemon.logs(" more lines were left out, like: ");
-    assert!(count.contains(&format!("(uid {ALICE}, ")), "{count}");
-    // Ten in each second, and names and no values.
-    let log = daemon.log();
-    assert!(log.matches("was refused").count() < 100, "{log}");
-    assert!(!log.contains("Log=x"), "{log}");
-}
-
-#[test]
-fn the_option_file_says_which_policy_is_in_force_and_nobody_is_exempt() {
-    if !has_people() {
-        return;
-    }
-    let policy = format!(
-        "Profile p\nMatch user={ALICE}\nAllow getinfo version\n\
-         Profile second\nMatch any socket=SECOND\nAllow getinfo uptime\n"
-    );
-    let place = place("", "");
-    let second = place.path("second");
-    let policy = policy.replace("SECOND", &second.display().to_string());
-    place.file("own.policy", &policy);
-    let sockets = format!(
-        "BusSocket {} Mode=0666\nBusSocket {}\n",
-        place.socket().display(),
-        second.display()
-    );
-    let options = |policies: &[&str]| {
-        let line = |name: &&str| format!("BusPolicy {}\n", place.path(name).display());
-        let lines = policies.iter().map(line).collect::<String>();
-        place.file("onionbus.conf", &(sockets.clone() + &lines));
-    };
-    options(&["own.policy"]);
-    let mut daemon = serve(&place).ready();
-    let mut alice = connect(&place, ALICE, &[]);
-    let mut root = daemon.connect();
-    let mut other = support::Controller::at(&second);
-    let (yes, no) = ("250-", "552 Unrecognized key");
-    replies(
-        &mut alice,
-        &[("GETINFO version", yes), ("GETINFO uptime", no)],
-    );
-    replies(
-        &mut root,
-        &[("GETINFO version", no), ("GETINFO uptime", no)],
-    );
-    replies(
-        &mut other,
-        &[("GETINFO version", no), ("GETINFO uptime", yes)],
-    );
-    place.file("all.policy", "Profile all\nMatch any\nAllow all\n");
-    for (policies, version, whoami) in [
-        (&["own.policy", "all.policy"][..], yes, yes),
-        (&[], yes, no),
-        (&["own.policy"], no, yes),
-        (&["all.policy"], yes, yes),
-    ] {
-        options(policies);
-        daemon.signal(nix::sys::signal::Signal::SIGHUP);
-        daemon.notified("RELOADING=1");
-        daemon.notified("READY=1");
-        replies(
-            &mut root,
-            &[("GETINFO version", version), ("GETINFO whoami", whoami)],
-        );
-    }
-}
-
-#[test]
-fn a_policy_that_is_wrong_lets_nothing_begin() {
-    let place = Place::new();
-    let path = place.file("own.policy", "Profile a\nAllow nonsense\nMatch never\n");
-    let told = place
-        .serve()
-        .set(&format!("BusPolicy {}", path.display()))
-        .fails(1);
-    for line in [2, 3] {
-        let start = format!("{}:{line}: ", path.display());
-        assert!(told.contains(&start), "{told}");
-    }
 }
 
 #[test]
