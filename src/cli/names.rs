@@ -123,13 +123,19 @@ pub fn ask(client: &mut Client, line: &[u8]) -> anyhow::Result<Message> {
     client.send(&[line, b"\r\n"].concat())?;
     let reply = client.reply()?;
     if reply.is_success() {
-        return Ok(reply);
+        Ok(reply)
+    } else {
+        Err(refusal(client, &reply))
     }
-    let mut text = wording(&reply);
-    if let Some(hint) = hint(&reply, |kind| kind.ask(client).unwrap_or_default()) {
+}
+
+/// The error of a refusal, with the names that were meant.
+pub fn refusal(client: &mut Client, reply: &Message) -> anyhow::Error {
+    let mut text = wording(reply);
+    if let Some(hint) = hint(reply, |kind| kind.ask(client).unwrap_or_default()) {
         text = format!("{text}\n{hint}");
     }
-    Err(Stop::Refused(text).into())
+    Stop::Refused(text).into()
 }
 
 /// Says on standard error which names were meant, if `reply` refuses any. `names` gives those that

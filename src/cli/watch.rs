@@ -54,18 +54,20 @@ pub fn run(arguments: &Watch, out: &mut dyn Write) -> anyhow::Result<()> {
 
 fn subscribed(arguments: &Watch, subscribe: &[u8]) -> anyhow::Result<Client> {
     let mut client = Client::connect(&arguments.bus)?;
-    let Err(refusal) = names::ask(&mut client, subscribe) else {
+    client.send(&[subscribe, b"\r\n"].concat())?;
+    let reply = client.reply()?;
+    if reply.is_success() {
         return Ok(client);
-    };
-    let text = refusal.to_string();
+    }
+    let text = client::wording(&reply);
     let mut own = arguments.events.iter().filter(|event| {
         let kind = EventKind::parse(event.as_bytes());
         kind.is_some_and(EventKind::is_own)
     });
     if own.any(|event| text.contains(&*event.to_string_lossy())) {
-        return Err(client.explained(refusal));
+        return Err(client.explained(Stop::Refused(text).into()));
     }
-    Err(refusal)
+    Err(names::refusal(&mut client, &reply))
 }
 
 fn subscribed_again(arguments: &Watch, subscribe: &[u8]) -> anyhow::Result<Client> {
