@@ -9,6 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 
 use onionbus::auth::HashedPassword;
 use real_tor::{Home, has_tor};
@@ -234,7 +235,7 @@ fn stem_logs_in_at_the_port() {
                   \x20 else:\n\
                   \x20   c.authenticate()\n\
                   \x20 print(c.msg('GETINFO version').is_ok())\n";
-    let mut command = std::process::Command::new(python);
+    let mut command = Command::new(python);
     let said = run(command.args(["-c", script]).arg(port.port().to_string()));
     assert_eq!(said, "True\nTrue\n");
 }
@@ -260,7 +261,34 @@ fn txtorcon_logs_in_at_the_port() {
                   \x20 tor = await txtorcon.connect(reactor, port)\n\
                   \x20 state = await tor.create_state()\n\
                   \x20 print(len(state.circuits))\n";
-    let mut command = std::process::Command::new(python);
+    let mut command = Command::new(python);
     let said = run(command.args(["-c", script]).arg(port.port().to_string()));
     assert_eq!(said, "0\n");
+}
+
+#[test]
+fn the_client_commands_reach_a_port() {
+    let place = Place::new();
+    let (daemon, port) = daemon(&place, "");
+    let mut reader = daemon.named("reader");
+    reader.ok("SETEVENTS POSTMESSAGE");
+    let at = |socket: &str, words: &[&str]| {
+        let mut command = Command::new(place.program());
+        run(command.args(["--socket", socket]).args(words))
+    };
+    let (number, host) = (port.port().to_string(), port.to_string());
+    let localhost = format!("localhost:{number}");
+    for socket in [&number, &host, &localhost] {
+        assert_eq!(at(socket, &["controllers"]), "reader\nunset\n");
+        at(socket, &["post", "--as", "writer", "@reader", "by", socket]);
+        assert!(reader.next_message().1.ends_with(&format!(" by {socket}")));
+    }
+    drop(daemon);
+    let mut command = Command::new(place.program());
+    let output = command
+        .args(["info", "version", "--socket", &host])
+        .output();
+    let said = String::from_utf8(output.unwrap().stderr).unwrap();
+    let start = format!("onionbus: no daemon answers at {host}: Connection refused");
+    assert!(said.starts_with(&start), "{said}");
 }

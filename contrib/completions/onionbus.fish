@@ -24,7 +24,7 @@ function __fish_onionbus_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c onionbus -n "__fish_onionbus_needs_command" -l socket -d 'The daemon\'s socket, as after the command' -r -F
+complete -c onionbus -n "__fish_onionbus_needs_command" -l socket -d 'The daemon\'s socket or HOST:PORT, as after the command' -r -F
 complete -c onionbus -n "__fish_onionbus_needs_command" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_needs_command" -s V -l version -d 'Print version'
 complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "serve" -d 'Run the daemon'
@@ -51,43 +51,43 @@ complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l state -d 'Ke
 complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l tor -d 'The control port of the Tor behind the bus: unix:PATH or HOST:PORT, or PATH or PORT alone' -r
 complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l set -d 'Set an option as this line of a file would: \'Option value\', or Option=value; may be repeated' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -s h -l help -d 'Print help'
-complete -c onionbus -n "__fish_onionbus_using_subcommand post" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand post" -l socket -d 'The daemon\'s socket, or HOST:PORT [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand post" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand post" -l strict -d 'Refuse empty lines of standard input and those that end with CR LF'
 complete -c onionbus -n "__fish_onionbus_using_subcommand post" -l id -d 'Print the number of each message'
 complete -c onionbus -n "__fish_onionbus_using_subcommand post" -s h -l help -d 'Print help'
-complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l socket -d 'The daemon\'s socket, or HOST:PORT [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l count -d 'End after this many events' -r
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l time -d 'Print before each event when it came, in UTC'
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l reconnect -d 'When the connection ends, connect again, as soon as a daemon answers'
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -l json -d 'Print an object of JSON a line; octets that are not UTF-8 become \\xhh in it'
 complete -c onionbus -n "__fish_onionbus_using_subcommand watch" -s h -l help -d 'Print help'
-complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -l socket -d 'The daemon\'s socket, or HOST:PORT [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -l long -d 'Who and what each is, where it came in, and what waits for it'
 complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -l json -d 'Print an object of JSON a line; octets that are not UTF-8 become \\xhh in it'
 complete -c onionbus -n "__fish_onionbus_using_subcommand controllers" -s h -l help -d 'Print help'
-complete -c onionbus -n "__fish_onionbus_using_subcommand onions" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand onions" -l socket -d 'The daemon\'s socket, or HOST:PORT [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand onions" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand onions" -s h -l help -d 'Print help'
-complete -c onionbus -n "__fish_onionbus_using_subcommand recent" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand recent" -l socket -d 'The daemon\'s socket, or HOST:PORT [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand recent" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand recent" -l json -d 'Print an object of JSON a line; octets that are not UTF-8 become \\xhh in it'
 complete -c onionbus -n "__fish_onionbus_using_subcommand recent" -s h -l help -d 'Print help'
-complete -c onionbus -n "__fish_onionbus_using_subcommand status" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand status" -l socket -d 'The daemon\'s socket, or HOST:PORT [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand status" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand status" -l json -d 'Print an object of JSON a line; octets that are not UTF-8 become \\xhh in it'
 complete -c onionbus -n "__fish_onionbus_using_subcommand status" -s h -l help -d 'Print help'
-complete -c onionbus -n "__fish_onionbus_using_subcommand metrics" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand metrics" -l socket -d 'The daemon\'s socket, or HOST:PORT [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand metrics" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand metrics" -l output -d 'Write them to this file, which is replaced as a whole' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand metrics" -s h -l help -d 'Print help'
-complete -c onionbus -n "__fish_onionbus_using_subcommand actions" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand actions" -l socket -d 'The daemon\'s socket, or HOST:PORT [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand actions" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand actions" -l follow -d 'Go on with what is done from now on'
 complete -c onionbus -n "__fish_onionbus_using_subcommand actions" -s h -l help -d 'Print help'
-complete -c onionbus -n "__fish_onionbus_using_subcommand info" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand info" -l socket -d 'The daemon\'s socket, or HOST:PORT [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand info" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand info" -l json -d 'Print an object of JSON a line; octets that are not UTF-8 become \\xhh in it'
 complete -c onionbus -n "__fish_onionbus_using_subcommand info" -s h -l help -d 'Print help'
@@ -95,20 +95,20 @@ complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and not __fish_s
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and not __fish_seen_subcommand_from get set help" -f -a "get" -d 'Print options as Key=Value'
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and not __fish_seen_subcommand_from get set help" -f -a "set" -d 'Change options in the running daemon'
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and not __fish_seen_subcommand_from get set help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from get" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from get" -l socket -d 'The daemon\'s socket, or HOST:PORT [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from get" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from get" -l json -d 'Print an object of JSON a line; octets that are not UTF-8 become \\xhh in it'
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'
-complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from set" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from set" -l socket -d 'The daemon\'s socket, or HOST:PORT [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from set" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from help" -f -a "get" -d 'Print options as Key=Value'
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from help" -f -a "set" -d 'Change options in the running daemon'
 complete -c onionbus -n "__fish_onionbus_using_subcommand conf; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c onionbus -n "__fish_onionbus_using_subcommand command" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand command" -l socket -d 'The daemon\'s socket, or HOST:PORT [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand command" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand command" -s h -l help -d 'Print help'
-complete -c onionbus -n "__fish_onionbus_using_subcommand shell" -l socket -d 'The daemon\'s socket [default: where `serve` listens without its own]' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand shell" -l socket -d 'The daemon\'s socket, or HOST:PORT [default: where `serve` listens without its own]' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand shell" -l as -l name -d 'Take this name on the bus first' -r -f
 complete -c onionbus -n "__fish_onionbus_using_subcommand shell" -s h -l help -d 'Print help'
 complete -c onionbus -n "__fish_onionbus_using_subcommand check" -l config -d 'The file to check, as `serve` is given it' -r -F

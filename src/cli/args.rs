@@ -129,7 +129,7 @@ Example:
 #[derive(Debug, Parser)]
 #[command(version = env!("ONIONBUS_VERSION"), about, after_help = EXAMPLES)]
 pub struct Arguments {
-    /// The daemon's socket, as after the command
+    /// The daemon's socket or HOST:PORT, as after the command
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub socket: Option<PathBuf>,
     #[command(subcommand)]
@@ -239,7 +239,7 @@ impl Command {
 /// How a client reaches the daemon, and as whom.
 #[derive(Debug, Args)]
 pub struct Bus {
-    /// The daemon's socket [default: where `serve` listens without its own]
+    /// The daemon's socket, or HOST:PORT [default: where `serve` listens without its own]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub socket: Option<PathBuf>,
     /// Take this name on the bus first

@@ -6,7 +6,6 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Group};
@@ -17,6 +16,7 @@ use super::Stop;
 use super::args::Bus;
 use super::login;
 use super::reply::Message;
+use super::stream::Stream;
 
 /// The most octets of a line or a multi-line command: Tor and the daemon close on more.
 pub const MAX_COMMAND: u64 = text::MAX_COMMAND as u64;
@@ -31,7 +31,7 @@ const READ: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Client {
     socket: PathBuf,
-    stream: UnixStream,
+    stream: Stream,
     reader: Reader,
 }
 
@@ -43,12 +43,12 @@ impl Client {
         let name = name.map(|name| word("NAME", name)).transpose()?;
         let is_named = bus.socket.is_some() || paths::is_socket_named();
         let socket = bus.socket.clone().unwrap_or_else(paths::default_socket);
-        let (socket, stream) = match connect(&socket) {
+        let (socket, stream) = match Stream::connect(&socket) {
             Ok(stream) => (socket, stream),
             // Who has no daemon means that of the system.
             Err(error) if !is_named && error.kind() == io::ErrorKind::NotFound => {
                 let system = PathBuf::from(paths::SYSTEM_SOCKET);
-                match connect(&system) {
+                match Stream::connect(&system) {
                     Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
                         return Err(unreachable(&socket, &error));
                     }
@@ -256,20 +256,6 @@ pub fn one_line<'a>(what: &str, octets: &'a [u8]) -> Result<&'a [u8], Stop> {
 /// A refusal as the user reads it: the lines of the reply.
 pub fn wording(reply: &Message) -> String {
     String::from_utf8_lossy(&reply.raw()).trim_end().to_owned()
-}
-
-/// Connects to a socket, which is not believed to be the user's own where others could have made
-/// it.
-fn connect(socket: &Path) -> io::Result<UnixStream> {
-    let private = paths::private_directory();
-    if socket.starts_with(&private) {
-        // Anybody may make a directory of this name before the user does, and listen in it.
-        match paths::check_private(&private) {
-            Err(paths::NotPrivate::Io { error, .. }) => return Err(error),
-            checked => checked.map_err(io::Error::other)?,
-        }
-    }
-    UnixStream::connect(socket)
 }
 
 fn unreachable(socket: &Path, error: &io::Error) -> anyhow::Error {

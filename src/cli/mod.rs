@@ -24,6 +24,7 @@ mod reply;
 mod serve;
 mod shell;
 mod status;
+mod stream;
 mod terminal;
 mod watch;
 
