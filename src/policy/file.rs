@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::identity::{Identity, NOBODY, UNMAPPED};
+use super::identity::{Identity, UNMAPPED};
 use super::ledger::OwnSocks;
-use super::pattern::is_match;
-use super::table::{Table, numbers};
+use super::table::Table;
+use super::word::Word;
 use crate::wire::fields::number;
 use crate::wire::shown::shown;
 use crate::wire::torrc::{self, is_blank, unquote};
@@ -56,37 +56,6 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
-
-/// A word of a Match line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Word {
-    Any,
-    User(u32, u32),
-    Group(u32, u32),
-    Label(Vec<u8>),
-    Unit(Vec<u8>),
-    Socket(Vec<u8>),
-}
-
-impl Word {
-    fn holds(&self, identity: &Identity) -> bool {
-        let is_known = |id| id != UNMAPPED && id != NOBODY;
-        let is_within = |id: u32, low, high| is_known(id) && (low..=high).contains(&id);
-        match self {
-            Self::Any => true,
-            Self::User(low, high) => is_within(identity.uid, *low, *high),
-            Self::Group(low, high) => {
-                let groups = identity.groups.iter().chain([&identity.gid]);
-                groups.copied().any(|gid| is_within(gid, *low, *high))
-            }
-            Self::Label(glob) => {
-                !identity.label.is_empty() && is_match(glob, &identity.label, false)
-            }
-            Self::Unit(glob) => !identity.unit.is_empty() && is_match(glob, &identity.unit, false),
-            Self::Socket(socket) => *socket == identity.socket,
-        }
-    }
-}
 
 /// A line after Allow or Deny, by its words; `{user}` and `{uid}` still stand in them.
 #[derive(Clone, Debug)]
@@ -342,7 +311,7 @@ impl Reader<'_> {
                         "Match needs words: user=, group=, label=, unit=, socket= or any".into(),
                     );
                 }
-                let words = words.iter().map(|word| self.word(word));
+                let words = words.iter().map(|word| Word::parse(word, self.names));
                 block.matches.push(words.collect::<Result<_, _>>()?);
             }
             b"use" => {
@@ -398,52 +367,6 @@ impl Reader<'_> {
             }
         }
         Ok(())
-    }
-
-    /// A word of a Match line.
-    fn word(&self, word: &[u8]) -> Result<Word, String> {
-        let text = shown(word);
-        if word.windows(6).any(|part| part == b"{user}")
-            || word.windows(5).any(|part| part == b"{uid}")
-        {
-            return Err(format!(
-                "'{text}': nobody has a name before Match has told who it is"
-            ));
-        }
-        if word.eq_ignore_ascii_case(b"any") {
-            return Ok(Word::Any);
-        }
-        let (key, value) = memchr::memchr(b'=', word)
-            .map(|equals| (word[..equals].to_ascii_lowercase(), &word[equals + 1..]))
-            .unwrap_or_default();
-        if value.is_empty() {
-            return Err(format!(
-                "'{text}': Match takes user=, group=, label=, unit=, socket= or any"
-            ));
-        }
-        let ids = |lookup: &dyn Fn(&str) -> Option<u32>, what: &str| {
-            if let Some(id) = number::<u32>(value) {
-                return Ok((id, id));
-            }
-            let narrow = |(low, high)| Some((u32::try_from(low).ok()?, u32::try_from(high).ok()?));
-            if let Some(range) = numbers(value).and_then(narrow) {
-                return Ok(range);
-            }
-            let id = str::from_utf8(value).ok().and_then(lookup);
-            id.map(|id| (id, id))
-                .ok_or_else(|| format!("there is no {what} '{}'", shown(value)))
-        };
-        let value_of = || value.to_vec();
-        match &key[..] {
-            b"user" => ids(self.names.user, "user").map(|(low, high)| Word::User(low, high)),
-            b"group" => ids(self.names.group, "group").map(|(low, high)| Word::Group(low, high)),
-            b"label" => Ok(Word::Label(value_of())),
-            b"unit" => Ok(Word::Unit(value_of())),
-            b"socket" => Ok(Word::Socket(value_of())),
-            _ => Err(format!(
-                "'{text}': Match takes user=, group=, label=, unit=, socket= or any"
-            )),
-        }
     }
 
     /// Every name after Use is a block's, and none leads back to itself.

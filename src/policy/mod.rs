@@ -22,6 +22,7 @@ mod sequel;
 mod table;
 #[cfg(test)]
 mod tests;
+mod word;
 
 pub use add_onion::{Behind, PROTECTED_PORTS};
 pub use file::{Names, Policy, Problem, Source};
