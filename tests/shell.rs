@@ -2,98 +2,21 @@
 
 mod support;
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
-use std::time::Instant;
+use std::process::{Command, Stdio};
 
-use nix::pty::openpty;
-use nix::sys::termios::{LocalFlags, tcgetattr};
-use support::{PATIENCE, Place};
+use support::Place;
+use support::terminal::Terminal;
 
 const PROMPT: &str = "onionbus> ";
 
-/// The shell on a terminal, and the person before it.
-struct Terminal {
-    child: Child,
-    keys: File,
-    screen: Receiver<Vec<u8>>,
-    /// What has been shown and not been looked at.
-    shown: Vec<u8>,
-}
-
-impl Terminal {
-    fn new(place: &Place, arguments: &[&str]) -> Self {
-        let pty = openpty(None, None).expect("a terminal");
-        let mut command = shell(place);
-        command.args(arguments).env("TERM", "xterm");
-        let slave = || pty.slave.try_clone().expect("a descriptor");
-        command.stdin(slave()).stdout(slave()).stderr(slave());
-        let child = command.spawn().expect("it starts");
-        drop((command, pty.slave));
-        let keys = File::from(pty.master);
-        let mut master = keys.try_clone().expect("a descriptor");
-        let (sender, screen) = channel();
-        thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            // Once nobody has the other end open, it is EIO that says so.
-            while let Ok(length) = master.read(&mut buffer) {
-                if sender.send(buffer[..length].to_vec()).is_err() {
-                    return;
-                }
-            }
-        });
-        let shown = Vec::new();
-        Self {
-            child,
-            keys,
-            screen,
-            shown,
-        }
-    }
-
-    fn types(&mut self, keys: &str) {
-        self.keys.write_all(keys.as_bytes()).expect("it is open");
-    }
-
-    /// Waits until each of these has been shown, in this order.
-    #[track_caller]
-    fn shows(&mut self, texts: &[&str]) {
-        let until = Instant::now() + PATIENCE;
-        for text in texts {
-            loop {
-                let found = memchr::memmem::find(&self.shown, text.as_bytes());
-                if let Some(at) = found {
-                    self.shown.drain(..at + text.len());
-                    break;
-                }
-                let left = until.saturating_duration_since(Instant::now());
-                let more = self.screen.recv_timeout(left);
-                let shown = self.shown.escape_ascii();
-                self.shown
-                    .extend(more.unwrap_or_else(|end| panic!("no {text:?} ({end}) in {shown}")));
-            }
-        }
-    }
-
-    /// Waits for the end of it, and checks that the terminal is as it was.
-    #[track_caller]
-    fn ends(mut self, code: i32) -> String {
-        let status = self.child.wait().expect("it is our child");
-        let mode = tcgetattr(&self.keys).expect("a terminal");
-        assert!(
-            mode.local_flags
-                .contains(LocalFlags::ICANON | LocalFlags::ECHO)
-        );
-        drop(self.keys);
-        self.shown.extend(self.screen.into_iter().flatten());
-        let shown = String::from_utf8_lossy(&self.shown).into_owned();
-        assert_eq!(status.code(), Some(code), "{shown}");
-        shown
-    }
+/// The shell on a terminal.
+fn at_terminal(place: &Place, arguments: &[&str]) -> Terminal {
+    let mut command = shell(place);
+    command.args(arguments);
+    Terminal::new(command)
 }
 
 /// The shell, with a home of its own.
@@ -134,7 +57,7 @@ fn history(place: &Place) -> (String, u32) {
 fn events_come_above_the_line_that_is_typed() {
     let place = Place::new();
     let daemon = place.daemon();
-    let mut shell = Terminal::new(&place, &["--as", "me"]);
+    let mut shell = at_terminal(&place, &["--as", "me"]);
     shell.shows(&["Connected to ", PROMPT]);
     shell.types("SETEVENTS POSTMESSAGE\r");
     shell.shows(&["250 OK", PROMPT]);
@@ -158,7 +81,7 @@ fn words_are_completed() {
     let place = Place::new();
     let daemon = place.daemon();
     let _alice = daemon.named("alice");
-    let mut shell = Terminal::new(&place, &["--as", "me"]);
+    let mut shell = at_terminal(&place, &["--as", "me"]);
     for (typed, completed) in [
         ("setco\t", "SETCONF "),
         ("bushis\t", "SETCONF BusHistory="),
@@ -182,7 +105,7 @@ fn words_are_completed() {
 fn the_lines_are_kept_without_secrets() {
     let place = Place::new();
     let _daemon = place.daemon();
-    let mut shell = Terminal::new(&place, &[]);
+    let mut shell = at_terminal(&place, &[]);
     shell.shows(&[PROMPT]);
     shell.types("AUTHENTICATE \"secret\"\r");
     shell.shows(&["250 OK", PROMPT]);
@@ -202,7 +125,7 @@ fn the_lines_are_kept_without_secrets() {
         ("GETINFO vresion\n+LOADCONF\n".into(), 0o600)
     );
 
-    let mut shell = Terminal::new(&place, &[]);
+    let mut shell = at_terminal(&place, &[]);
     shell.shows(&[PROMPT]);
     shell.types("\x1b[A");
     shell.shows(&["+LOADCONF"]);
@@ -216,7 +139,7 @@ fn the_lines_are_kept_without_secrets() {
 fn a_daemon_that_ends_ends_the_prompt() {
     let place = Place::new();
     let mut daemon = place.daemon();
-    let mut shell = Terminal::new(&place, &[]);
+    let mut shell = at_terminal(&place, &[]);
     shell.shows(&[PROMPT]);
     shell.types("half a line");
     shell.shows(&["half a line"]);

@@ -1,4 +1,21 @@
+# The names that there are now: onionbus asks the daemon.
+_onionbus_names() {
+    local IFS=$' \t\n' line=${COMP_LINE:0:COMP_POINT} words begin
+    # Not COMP_WORDS, which are broken at @ and = too.
+    read -ra words <<<"$line"
+    [[ $line == *[[:blank:]] ]] && words+=("")
+    mapfile -t COMPREPLY < <("$1" completions bash -- "${words[@]}" 2>/dev/null)
+    [[ ${#COMPREPLY[@]} == 0 ]] && return 1
+    # Only the part behind the last break is replaced.
+    begin=${words[-1]%"$2"}
+    COMPREPLY=("${COMPREPLY[@]#"$begin"}")
+    # Behind these the word goes on.
+    [[ ${COMPREPLY[*]} == *[=/] ]] && compopt -o nospace
+    return 0
+}
+
 _onionbus() {
+    _onionbus_names "$@" && return
     local i cur prev opts cmd
     COMPREPLY=()
     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then

@@ -165,3 +165,11 @@ complete -c onionbus -n "__fish_onionbus_using_subcommand help; and __fish_seen_
 complete -c onionbus -n "__fish_onionbus_using_subcommand help; and __fish_seen_subcommand_from policy" -f -a "try" -d 'Judge one command as the daemon would'
 complete -c onionbus -n "__fish_onionbus_using_subcommand help; and __fish_seen_subcommand_from policy" -f -a "show" -d 'Print everything that is granted'
 complete -c onionbus -n "__fish_onionbus_using_subcommand help; and __fish_seen_subcommand_from policy" -f -a "learn" -d 'Print the block that allows what an audit log tells of'
+
+# The names that there are now: onionbus asks the daemon.
+function __fish_onionbus_names
+    set -l line (commandline -opc) (commandline -ct)
+    $line[1] completions fish -- $line 2>/dev/null
+end
+
+complete -c onionbus -n "__fish_onionbus_using_subcommand post watch info conf command" -f -a "(__fish_onionbus_names)"

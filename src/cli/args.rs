@@ -189,6 +189,9 @@ pub enum Command {
     Completions {
         /// The shell to complete for
         shell: Shell,
+        /// The words of a line so far: print the names that the last one can become
+        #[arg(last = true, value_name = "WORD", value_hint = ValueHint::Other)]
+        line: Vec<OsString>,
     },
 }
 

@@ -87,7 +87,7 @@ fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Policy(Policy::Show(arguments)) => policy::show(arguments, out),
         Command::Policy(Policy::Learn(arguments)) => learn::run(arguments, out),
         Command::HashPassword { password } => hash_password::run(password.as_deref(), out),
-        Command::Completions { shell } => completions::run(*shell, out),
+        Command::Completions { shell, line } => completions::run(*shell, line, out),
     }
 }
 

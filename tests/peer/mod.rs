@@ -1,4 +1,5 @@
 //! A daemon that says what it is told to, for tests of the client commands.
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -157,7 +158,6 @@ impl Conversation {
     }
 
     /// Whether the client waits: nothing more of it has come by now.
-    #[allow(dead_code, reason = "not every test that has this module needs it")]
     pub fn is_idle(&mut self) -> bool {
         if !self.0.buffer().is_empty() {
             return false;
@@ -171,7 +171,6 @@ impl Conversation {
     }
 
     /// Waits until the client closes, and takes no notice of what it says.
-    #[allow(dead_code, reason = "not every test that has this module needs it")]
     pub fn until_closed(&mut self) {
         let mut rest = Vec::new();
         // An error says the same as an end: it has closed.

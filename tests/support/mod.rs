@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each file of tests uses a part of it")]
 
 mod controller;
+pub mod terminal;
 
 use std::ffi::OsString;
 use std::fs;

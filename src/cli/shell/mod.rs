@@ -17,6 +17,7 @@ mod terminal;
 
 use std::io::Write;
 
+pub use complete::Words;
 use prompt::Shell;
 use terminal::Terminal;
 
