@@ -37,8 +37,7 @@ fn watch_shows_an_event_before_the_next_one_comes_and_is_quiet_on_a_closed_pipe(
         peer.hear("SETEVENTS POSTMESSAGE");
         peer.say("250 OK\r\n650 POSTMESSAGE 1 a @all x\r\n");
         wait_until_seen.recv().expect("the test says so");
-        peer.say("650 POSTMESSAGE 2 a @all x\r\n");
-        peer.until_closed();
+        peer.say_until_closed("650 POSTMESSAGE 2 a @all x\r\n");
     });
     let mut command = peer.command(&["watch"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());

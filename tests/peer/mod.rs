@@ -7,8 +7,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+/// The time that a client may take to close.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// A socket, and the thread that plays a script to the first who connects.
 pub struct Peer {
@@ -168,6 +172,23 @@ impl Conversation {
         let stream = self.0.get_ref();
         stream.set_nonblocking(false).expect("a socket");
         idle
+    }
+
+    /// Says the same again and again until the client closes: what another test starts at this moment
+    /// may hold the other end of the client's pipe a little longer, and so one write to that may fail
+    /// to fail.
+    pub fn say_until_closed(&mut self, octets: impl AsRef<[u8]>) {
+        let begun = Instant::now();
+        let pause = Some(Duration::from_millis(20));
+        let paused = self.0.get_ref().set_read_timeout(pause);
+        paused.expect("a socket");
+        while self.0.get_ref().write_all(octets.as_ref()).is_ok() {
+            assert!(begun.elapsed() < LONGEST, "the client does not close");
+            match self.0.fill_buf() {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                _ => return,
+            }
+        }
     }
 
     /// Waits until the client closes, and takes no notice of what it says.
