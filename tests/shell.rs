@@ -102,6 +102,22 @@ fn words_are_completed() {
 }
 
 #[test]
+fn a_long_paste_is_not_shown_anew_for_each_of_its_characters() {
+    const LENGTH: usize = 5000;
+    let place = Place::new();
+    let _daemon = place.daemon();
+    let mut shell = at_terminal(&place, &[]);
+    shell.shows(&[PROMPT]);
+    shell.types(&("POSTMESSAGE @all ".to_owned() + &"x".repeat(LENGTH) + "\r"));
+    shell.shows(&["250 OK"]);
+    // However it is cut on its way, that is in far more than ten characters.
+    let most = LENGTH * LENGTH / 2 / 10;
+    assert!(shell.count < most, "{} octets", shell.count);
+    shell.types("\x04");
+    shell.ends(0);
+}
+
+#[test]
 fn the_lines_are_kept_without_secrets() {
     let place = Place::new();
     let _daemon = place.daemon();

@@ -19,6 +19,8 @@ pub struct Terminal {
     screen: Receiver<Vec<u8>>,
     /// What has been shown and not been looked at.
     shown: Vec<u8>,
+    /// The octets that have been shown.
+    pub count: usize,
 }
 
 impl Terminal {
@@ -47,6 +49,7 @@ impl Terminal {
             keys,
             screen,
             shown,
+            count: 0,
         }
     }
 
@@ -68,8 +71,9 @@ impl Terminal {
                 let left = until.saturating_duration_since(Instant::now());
                 let more = self.screen.recv_timeout(left);
                 let shown = self.shown.escape_ascii();
-                self.shown
-                    .extend(more.unwrap_or_else(|end| panic!("no {text:?} ({end}) in {shown}")));
+                let more = more.unwrap_or_else(|end| panic!("no {text:?} ({end}) in {shown}"));
+                self.count += more.len();
+                self.shown.extend(more);
             }
         }
     }

@@ -155,13 +155,14 @@ impl<'a> Shell<'a> {
         };
         self.keys.handle_octets(&buffer[..read]);
         self.waiting = None;
+        // Once for all of them: who pastes a long line would wait for each of its beginnings.
+        self.screen.erase(&mut self.out);
         while let Some(key) = self.keys.poll_key() {
-            self.screen.erase(&mut self.out);
             if !self.handle_key(key)? {
                 return Ok(false);
             }
-            self.paint();
         }
+        self.paint();
         Ok(true)
     }
 
