@@ -5,7 +5,7 @@ use std::io::{self, BufRead, Read, Write};
 use std::thread;
 
 use anyhow::Context;
-use crossbeam_channel::{Receiver, bounded, select};
+use crossbeam_channel::{Receiver, bounded, select_biased};
 
 use super::lines::Lines;
 use crate::cli::Stop;
@@ -25,12 +25,13 @@ pub fn run(client: Client, bus: &Bus, out: &mut dyn Write) -> anyhow::Result<()>
     let mut is_refused = false;
     loop {
         out.flush()?;
-        let line = select! {
+        // At the end of the input it is no matter that the last command has ended the connection.
+        let line = select_biased! {
+            recv(input) -> line => line,
             recv(messages) -> message => {
                 out.write_all(&message??.raw())?;
                 continue;
             }
-            recv(input) -> line => line,
         };
         let Ok(line) = line else { break };
         let Some(command) = lines.handle_line(&line?)? else {
