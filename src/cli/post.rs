@@ -57,6 +57,14 @@ fn print_id(reply: &Message, out: &mut dyn Write) -> io::Result<()> {
         .try_for_each(|entry| print_value(entry, out))
 }
 
+/// A reader of the ids that has seen enough ends nothing: the other lines are to be posted.
+fn unless_closed(printed: io::Result<()>) -> io::Result<()> {
+    match printed {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
 /// Posts each line up to the first that is refused or cannot be sent. Unless `strict`, empty lines
 /// are left out, and a line may end with CR LF as elsewhere.
 fn post_lines<R: Read>(
@@ -166,7 +174,7 @@ impl<'a> Batch<'a> {
             if let Some(out) = &mut self.ids {
                 let id = client.reply()?;
                 if reply.is_success() && id.is_success() {
-                    print_id(&id, *out)?;
+                    unless_closed(print_id(&id, *out))?;
                 } else if refused.is_none() {
                     refused = Some(Stop::Refused(client::wording(&id)));
                 }
@@ -174,7 +182,7 @@ impl<'a> Batch<'a> {
         }
         if let Some(out) = &mut self.ids {
             // Whoever types sees each before the next.
-            out.flush()?;
+            unless_closed(out.flush())?;
         }
         refused.map_or(Ok(()), |refused| Err(client.explained(refused.into())))
     }

@@ -185,3 +185,25 @@ fn the_number_of_each_message_can_be_printed() {
         .run_with(input, &arguments, 1)
         .complained("552 Unrecognized key \"posted-message\"");
 }
+
+#[test]
+fn every_line_is_posted_even_if_nobody_reads_the_numbers() {
+    const LINES: usize = 200;
+    let peer = Peer::new(|peer| {
+        for line in 1..=LINES {
+            peer.hear(format!("POSTMESSAGE @all {line}"));
+            peer.hear("GETINFO posted-message");
+            peer.say("250 OK\r\n250-posted-message=7\r\n250 OK\r\n");
+        }
+    });
+    let input: Vec<_> = (1..=LINES).map(|line| line.to_string()).collect();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("lines");
+    std::fs::write(&file, input.join("\n")).expect("it is ours");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = peer.command(&["post", "--id", "@all"]);
+    command.stdin(std::fs::File::open(&file).expect("it is there"));
+    let output = command.stdout(writer).output().expect("it starts");
+    peer.finish(output, 0).printed(b"");
+}
