@@ -1,6 +1,7 @@
 //! `onionbus metrics`: what `onionbus status` says, as Prometheus reads it.
 
-use std::io::Write;
+use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
@@ -129,8 +130,14 @@ pub fn run(arguments: &Metrics, out: &mut dyn Write) -> anyhow::Result<()> {
     }
 }
 
-/// Puts a file in the place of another, so that nobody reads half of it.
-fn write_file(path: &Path, text: &str) -> std::io::Result<()> {
+/// Puts a file in the place of another, so that nobody reads half of it. Anything else, as
+/// `/dev/null` or a link to it, stays.
+fn write_file(path: &Path, text: &str) -> io::Result<()> {
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        let text = "only a file can be replaced, and this is none: without --output they are \
+                    printed";
+        return Err(io::Error::other(text));
+    }
     let mut file = AtomicWriteFile::open(path)?;
     file.write_all(text.as_bytes())?;
     file.commit()

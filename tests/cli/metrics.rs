@@ -124,6 +124,19 @@ fn a_file_is_replaced_as_a_whole_or_not_at_all() {
     let names = fs::read_dir(directory.path()).expect("a directory");
     assert_eq!(names.count(), 1, "nothing else is left");
 
+    // What is no file would be one from now on: think of /dev/null.
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink("/dev/null", &link).expect("a link");
+    let at_link = [
+        "metrics",
+        "--output",
+        link.to_str().expect("a path of ours"),
+    ];
+    answering(UP, DETAIL)
+        .run(&at_link, 1)
+        .complained("only a file can be replaced");
+    assert!(link.is_symlink());
+
     let nowhere = ["metrics", "--output", "/nonexistent/onionbus.prom"];
     answering(UP, DETAIL)
         .run(&nowhere, 1)
