@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use onionbus::sys::users;
+use onionbus::wire::shown::escaped;
 
 use super::args::Controllers;
 use super::client::Client;
@@ -98,7 +99,11 @@ fn table(controllers: &[Fields], out: &mut dyn Write) -> io::Result<()> {
                 "UID" => user(controller),
                 _ => controller.text(word),
             };
-            if shown.is_empty() { "-".into() } else { shown }
+            if shown.is_empty() {
+                return "-".into();
+            }
+            // A program may have a line end in its name.
+            escaped(shown.as_bytes(), |_| false)
         })
     };
     let rows = [heading].into_iter().chain(controllers.iter().map(row));

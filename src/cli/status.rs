@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use onionbus::wire::shown::escaped;
+
 use super::args::Plain;
 use super::client::Client;
 use super::counted;
@@ -14,6 +16,8 @@ pub fn run(arguments: &Plain, out: &mut dyn Write) -> anyhow::Result<()> {
         return Ok(object(&status).print(out)?);
     }
     for (what, text) in rows(&status) {
+        // A path may have a line end in it.
+        let text = escaped(text.as_bytes(), |_| false);
         writeln!(out, "{what:12} {text}")?;
     }
     Ok(())

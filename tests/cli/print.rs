@@ -76,3 +76,19 @@ fn command_prints_the_reply_as_it_came() {
     peer.run_with(body, &["command", "+LOADCONF"], 0)
         .printed(b"250 OK\n");
 }
+
+#[test]
+fn nobody_forges_a_row_of_a_table() {
+    let detail =
+        b"250+controllers/detail=\r\nNAME=a UID=4294967294 PROGRAM=\"x\\nb  root\\x1b[2J\"\r\n\
+                   .\r\n250 OK\r\n";
+    let ran = answering("GETINFO controllers/detail", detail).run(&["controllers", "--long"], 0);
+    let out = String::from_utf8(ran.out).expect("text");
+    assert_eq!(out.lines().count(), 2, "{out}");
+    assert!(out.contains(" x\\nb  root\\x1b[2J "), "{out}");
+
+    let status = b"250+status=\r\nSOCKET=\"/run/a\\ntor  up\"\r\n.\r\n250 OK\r\n";
+    let ran = answering("GETINFO status", status).run(&["status"], 0);
+    let out = String::from_utf8(ran.out).expect("text");
+    assert!(out.contains("\nsocket       /run/a\\ntor  up\n"), "{out}");
+}
