@@ -324,10 +324,11 @@ fn a_name_that_is_only_wrong_is_nobodys_fault() {
 #[test]
 fn an_event_that_only_a_tor_has_is_said_not_to_come() {
     let peer = Peer::new(|peer| {
-        peer.hear("SETEVENTS BW CIRC");
-        peer.say("250 OK\r\n");
+        // An event between the two would be missed the other way round.
         peer.hear("GETCONF BusTor");
-        peer.say("250 BusTor=none\r\n650 BW 1 2\r\n");
+        peer.say("250 BusTor=none\r\n");
+        peer.hear("SETEVENTS BW CIRC");
+        peer.say("250 OK\r\n650 BW 1 2\r\n");
     });
     let ran = peer.run(&["watch", "--count", "1", "BW", "CIRC"], 0);
     assert_eq!(ran.out, b"650 BW 1 2\n");

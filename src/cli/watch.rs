@@ -36,8 +36,16 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 pub fn run(arguments: &Watch, out: &mut dyn Write) -> anyhow::Result<()> {
     let subscribe = client::line("SETEVENTS", &arguments.events)?;
-    let mut client = subscribed(arguments, &subscribe)?;
-    tell_of_no_tor(&mut client, &arguments.events)?;
+    let mut client = Client::connect(&arguments.bus)?;
+    // Before it subscribes: an event that came with the answer to this would not be printed.
+    let missed = missed(&mut client, &arguments.events)?;
+    let mut client = subscribed(client, arguments, &subscribe)?;
+    if let Some(event) = missed {
+        let event = event.display();
+        tell(&format!(
+            "no Tor is behind this bus, so no {event} will come"
+        ));
+    }
     let mut left = arguments.count;
     loop {
         match print_events(arguments, &mut client, &mut left, out) {
@@ -52,8 +60,7 @@ pub fn run(arguments: &Watch, out: &mut dyn Write) -> anyhow::Result<()> {
     }
 }
 
-fn subscribed(arguments: &Watch, subscribe: &[u8]) -> anyhow::Result<Client> {
-    let mut client = Client::connect(&arguments.bus)?;
+fn subscribed(mut client: Client, arguments: &Watch, subscribe: &[u8]) -> anyhow::Result<Client> {
     client.send(&[subscribe, b"\r\n"].concat())?;
     let reply = client.reply()?;
     if reply.is_success() {
@@ -74,7 +81,8 @@ fn subscribed_again(arguments: &Watch, subscribe: &[u8]) -> anyhow::Result<Clien
     let mut pause = SHORTEST;
     loop {
         thread::sleep(pause);
-        match subscribed(arguments, subscribe) {
+        let connected = Client::connect(&arguments.bus);
+        match connected.and_then(|client| subscribed(client, arguments, subscribe)) {
             Err(why) if may_pass(&why) => pause = LONGEST.min(pause * 2),
             done => return done,
         }
@@ -121,23 +129,18 @@ fn print_events(
     Ok(())
 }
 
-/// Says so if events are asked for that only a Tor has, and none is behind the bus.
-fn tell_of_no_tor(client: &mut Client, events: &[OsString]) -> anyhow::Result<()> {
+/// The first event that only a Tor has, if none is behind the bus.
+fn missed<'a>(client: &mut Client, events: &'a [OsString]) -> anyhow::Result<Option<&'a OsString>> {
     let is_tors = |event: &&OsString| {
         let kind = EventKind::parse(event.as_bytes());
         kind.is_some_and(|kind| kind.owner() == Owner::Tor && !OF_DAEMON.contains(&kind))
     };
     let Some(event) = events.iter().find(is_tors) else {
-        return Ok(());
+        return Ok(None);
     };
     client.send(b"GETCONF BusTor\r\n")?;
-    if client.reply()?.raw() == b"250 BusTor=none\n" {
-        let event = event.display();
-        tell(&format!(
-            "no Tor is behind this bus, so no {event} will come"
-        ));
-    }
-    Ok(())
+    let reply = client.reply()?;
+    Ok((reply.raw() == b"250 BusTor=none\n").then_some(event))
 }
 
 fn tell(text: &str) {
