@@ -126,7 +126,7 @@ impl<'a> Shell<'a> {
         let mut is_new = false;
         while let Some(message) = self.client.received()? {
             if !is_new {
-                self.screen.erase(&mut self.out);
+                self.screen.erase(Terminal::columns(), &mut self.out);
                 is_new = true;
             }
             show(&message.raw(), &mut self.out);
@@ -156,7 +156,7 @@ impl<'a> Shell<'a> {
         self.keys.handle_octets(&buffer[..read]);
         self.waiting = None;
         // Once for all of them: who pastes a long line would wait for each of its beginnings.
-        self.screen.erase(&mut self.out);
+        self.screen.erase(Terminal::columns(), &mut self.out);
         while let Some(key) = self.keys.poll_key() {
             if !self.handle_key(key)? {
                 return Ok(false);

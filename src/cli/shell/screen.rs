@@ -7,8 +7,8 @@ use crate::cli::terminal::for_terminal;
 /// The rows that the prompt and the line take now.
 #[derive(Debug, Default)]
 pub struct Screen {
-    /// The row of the cursor below that of the prompt.
-    row: usize,
+    /// The prompt and the line up to the cursor, as they are shown.
+    shown: String,
 }
 
 /// A place below and right of where the prompt begins.
@@ -39,14 +39,16 @@ impl Place {
 }
 
 impl Screen {
-    /// Appends the octets that take the prompt and the line away.
-    pub fn erase(&mut self, out: &mut String) {
+    /// Appends the octets that take the prompt and the line away. The terminal may have other
+    /// columns than when they were shown: then it has put them into other rows.
+    pub fn erase(&mut self, columns: usize, out: &mut String) {
+        let shown = std::mem::take(&mut self.shown);
+        let cursor = Place { row: 0, column: 0 }.behind(&shown, columns.max(2));
         out.push('\r');
-        if self.row > 0 {
-            out.push_str(&up(self.row));
+        if cursor.row > 0 {
+            out.push_str(&up(cursor.row));
         }
         out.push_str("\x1b[J");
-        self.row = 0;
     }
 
     /// Appends the octets that show the prompt and the line, where nothing of both is shown.
@@ -54,7 +56,8 @@ impl Screen {
         let columns = columns.max(2);
         let start = Place { row: 0, column: 0 };
         let (before, after) = line;
-        let cursor = start.behind(&[prompt, before].concat(), columns);
+        self.shown = [prompt, before].concat();
+        let cursor = start.behind(&self.shown, columns);
         let end = start.behind(&[prompt, before, after].concat(), columns);
         out.extend([prompt, before, after]);
         if end.column == 0 && end.row > 0 {
@@ -68,7 +71,6 @@ impl Screen {
             let right = format!("\x1b[{}C", cursor.column);
             out.push_str(&right);
         }
-        self.row = cursor.row;
     }
 }
 
@@ -117,6 +119,24 @@ mod tests {
         assert_eq!(behind("abcdef", 5), (1, 1));
         assert_eq!(behind("abcd\u{4e2d}", 5), (1, 2), "two columns do not fit");
         assert_eq!(behind("e\u{301}", 5), (0, 1));
+    }
+
+    #[test]
+    fn a_line_is_erased_where_a_resized_terminal_has_put_it() {
+        let mut screen = Screen::default();
+        for (columns, erased) in [
+            (20, "\r\x1b[J"),
+            (10, "\r\x1b[1A\x1b[J"),
+            (5, "\r\x1b[2A\x1b[J"),
+        ] {
+            screen.paint("> ", ("123456789", "0"), 10, &mut String::new());
+            let mut out = String::new();
+            screen.erase(columns, &mut out);
+            assert_eq!(out, erased, "{columns} columns");
+            out.clear();
+            screen.erase(columns, &mut out);
+            assert_eq!(out, "\r\x1b[J", "nothing is shown");
+        }
     }
 
     #[test]
