@@ -137,7 +137,19 @@ fn who_may_not_connect_is_told_who_may() {
     for path in [&parent, &socket] {
         chown(path, None, Some(1)).expect("it is ours");
     }
-    let enter = |words: &str| words.replace("DIR", &parent.display().to_string());
+    let is_told = |mode: u32, socket_mode: u32, user: u32, told: &str| {
+        set_mode(&parent, mode);
+        set_mode(&socket, socket_mode);
+        let mut command = Command::new(&program);
+        command
+            .env_remove("ONIONBUS_SOCKET")
+            .uid(user)
+            .gid(STRANGER);
+        command.args(["controllers", "--socket"]).arg(&socket);
+        let ran = Ran::new(command.output().expect("it starts"), 3);
+        ran.complained("Permission denied");
+        ran.complained(&told.replace("DIR", &parent.display().to_string()));
+    };
     for (mode, socket_mode, user, told) in [
         (
             0o755,
@@ -167,18 +179,14 @@ fn who_may_not_connect_is_told_who_may() {
             "Only members of the group daemon may look into DIR. You are one",
         ),
     ] {
-        set_mode(&parent, mode);
-        set_mode(&socket, socket_mode);
-        let mut command = Command::new(&program);
-        command
-            .env_remove("ONIONBUS_SOCKET")
-            .uid(user)
-            .gid(STRANGER);
-        command.args(["controllers", "--socket"]).arg(&socket);
-        let ran = Ran::new(command.output().expect("it starts"), 3);
-        ran.complained("Permission denied");
-        ran.complained(&enter(told));
+        is_told(mode, socket_mode, user, told);
     }
+    // Nobody is sent into root's own group.
+    for path in [&parent, &socket] {
+        chown(path, None, Some(0)).expect("it is ours");
+    }
+    is_told(0o755, 0o660, STRANGER, "Only user root may connect");
+    is_told(0o750, 0o660, STRANGER, "Only user root may look into DIR");
 }
 
 /// The program as a stranger whose daemon would listen below `own`, where the system's does in

@@ -297,7 +297,8 @@ fn not_allowed(socket: &Path) -> String {
     } else {
         (format!("look into {}", path.display()), 0o010)
     };
-    if found.mode() & bit == 0 {
+    // Nobody is to become a member of root's own group for it.
+    if found.mode() & bit == 0 || found.gid() == 0 {
         let owner = users::name(found.uid()).unwrap_or_else(|| found.uid().to_string());
         return format!(
             "Only user {owner} may {deed}: ask for another `BusSocket`, see onionbus.conf(5)."
