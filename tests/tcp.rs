@@ -10,7 +10,9 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use onionbus::auth::HashedPassword;
 use real_tor::{Home, has_tor};
 use support::{Controller, Daemon, Place, python_with, run};
@@ -91,6 +93,18 @@ fn a_port_asks_for_the_cookie_and_the_socket_beside_it_does_not() {
         line.contains(" UID=4294967295 ") && line.contains(&address),
         "{line}"
     );
+}
+
+#[test]
+fn many_can_wait_at_a_port() {
+    let place = Place::new();
+    let (daemon, port) = daemon(&place, "");
+    daemon.signal(Signal::SIGSTOP);
+    let all: Result<Vec<_>, _> = (0..500)
+        .map(|_| TcpStream::connect_timeout(&port, Duration::from_millis(500)))
+        .collect();
+    daemon.signal(Signal::SIGCONT);
+    assert!(all.is_ok(), "{all:?}");
 }
 
 #[test]

@@ -120,6 +120,10 @@ pub(super) fn listen(options: &Options, registry: &Registry) -> Result<Vec<Liste
             }
             &SocketAddress::Port(address) => {
                 let socket = TcpListener::bind(address);
+                let socket = socket.and_then(|socket| {
+                    socket::hold(&socket)?;
+                    Ok(socket)
+                });
                 let socket = socket.map_err(|cause| ServeError::Port { address, cause })?;
                 listener(stream::Listener::Tcp(socket))
             }

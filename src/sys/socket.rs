@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -166,11 +166,15 @@ pub fn listen_at(
     fchmodat(AT_FDCWD, path, mode, FchmodatFlags::FollowSymlink)
         .map_err(failed("set the mode of"))?;
     chown(path, owner, None).map_err(failed("set the owner of"))?;
+    hold(&fd).map_err(failed("listen at"))?;
+    Ok((UnixListener::from(fd), bound))
+}
+
+/// Has the kernel hold [`BACKLOG`] connections to a socket, listened at already or not.
+pub fn hold(socket: &impl AsFd) -> nix::Result<()> {
     let backlog = i32::try_from(BACKLOG).ok();
     let backlog = backlog.and_then(|backlog| Backlog::new(backlog).ok());
-    let backlog = backlog.unwrap_or(Backlog::MAXCONN);
-    listen(&fd, backlog).map_err(failed("listen at"))?;
-    Ok((UnixListener::from(fd), bound))
+    listen(socket, backlog.unwrap_or(Backlog::MAXCONN))
 }
 
 type Owners = (Option<Uid>, Option<Gid>);
