@@ -96,6 +96,20 @@ fn a_port_asks_for_the_cookie_and_the_socket_beside_it_does_not() {
 }
 
 #[test]
+fn strangers_keep_nobody_out_who_knows_the_cookie() {
+    let place = Place::new();
+    let (_daemon, port) = daemon(&place, "BusMaxControllers 60\nBusMaxControllersPerUser 40");
+    let mut known = with_cookie(&place, port);
+    let mut first = stranger(port);
+    let strangers: Vec<_> = (0..60).map(|_| stranger(port)).collect();
+    with_cookie(&place, port).ok("CONTROLLERNAME newcomer");
+    known.ok("CONTROLLERNAME known");
+    let said = first.rest();
+    assert!(said.starts_with(b"514 "), "{}", said.escape_ascii());
+    drop(strangers);
+}
+
+#[test]
 fn many_can_wait_at_a_port() {
     let place = Place::new();
     let (daemon, port) = daemon(&place, "");

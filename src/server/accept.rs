@@ -232,6 +232,16 @@ impl Server {
 
     /// Begins a session for a connection, if there is room for it.
     fn admit(&mut self, stream: Stream, index: usize) {
+        let settings = self.daemon.options.settings();
+        let most = Most {
+            controllers: settings.max_controllers,
+            of_user: settings.max_controllers_per_user,
+        };
+        let is_to_port = matches!(stream, Stream::Tcp(_));
+        if is_to_port && let Some(oldest) = self.daemon.places.take_oldest_stranger(most) {
+            self.turn_away_stranger(oldest, "before too many others came");
+            self.close(oldest);
+        }
         let Some(listener) = self.listeners.get(index) else {
             return;
         };
@@ -242,11 +252,6 @@ impl Server {
                 log::warn!("a connection was closed, its peer is unknown: {error}");
                 return;
             }
-        };
-        let settings = self.daemon.options.settings();
-        let most = Most {
-            controllers: settings.max_controllers,
-            of_user: settings.max_controllers_per_user,
         };
         if let Some(limit) = self.daemon.places.refusal(peer.uid, self.gone, most) {
             return turn_away(&stream, dialect, peer, limit);
@@ -281,6 +286,9 @@ impl Server {
         if connection.conversation.must_log_in() {
             let deadline = Instant::now() + daemon.options.settings().login_timeout;
             daemon.timers.set_deadline(connection, Some(deadline));
+            if is_to_port {
+                daemon.places.note_stranger(id, key);
+            }
         }
         daemon.places.take(peer.uid);
         daemon.bus.join(id, peer.uid);

@@ -39,15 +39,15 @@ impl Server {
             // What has come in time counts, wherever the daemon was meanwhile.
             connection.readable = Readable::All;
             self.take_turn(key);
-            self.turn_away_stranger(key);
+            self.turn_away_stranger(key, "in time");
         }
     }
 
     /// Ends a connection that had its time to log in, if it has not.
-    fn turn_away_stranger(&mut self, key: usize) {
+    pub(super) fn turn_away_stranger(&mut self, key: usize, when: &str) {
         let connection = self.connections.get_mut(key);
         if let Some(connection) = connection.filter(|one| one.conversation.must_log_in()) {
-            log::info!("{} has not logged in in time", connection.controller);
+            log::info!("{} has not logged in {when}", connection.controller);
             self.daemon
                 .refuse(connection, Refusal::AuthenticationRequired);
             self.daemon.finish(connection);
@@ -115,6 +115,7 @@ impl Daemon {
         let session = connection.conversation.id();
         let peer = connection.conversation.peer();
         let left = self.bus.leave(session);
+        self.places.forget_stranger(session);
         self.leave_court(session);
         self.leave_keeping(session);
         if let Phase::CutOff(bound) = connection.outbox.phase() {

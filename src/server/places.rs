@@ -1,10 +1,16 @@
 //! The places for controllers: how many there are, and for whom some of them are kept.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+
+use crate::bus::SessionId;
 
 /// The most places that only root and the daemon's own user get, so that no others can keep them
 /// out.
 const RESERVED: usize = 32;
+
+/// The most places of those who came to a port and have not logged in. All who come to a port are
+/// one user, so that strangers must not keep those out who know a secret.
+const STRANGERS: usize = 1024;
 
 /// Descriptors the daemon needs besides those of controllers.
 pub(super) const OWN_DESCRIPTORS: u64 = 64;
@@ -26,6 +32,8 @@ pub(super) struct Places {
     own: u32,
     present: usize,
     of_user: HashMap<u32, usize>,
+    /// The keys of those who came to a port and have not logged in.
+    strangers: BTreeMap<SessionId, usize>,
 }
 
 impl Places {
@@ -38,6 +46,7 @@ impl Places {
             own,
             present: 0,
             of_user: HashMap::new(),
+            strangers: BTreeMap::new(),
         }
     }
 
@@ -54,19 +63,13 @@ impl Places {
     /// Why there is no place for one more controller of a user, if there is none. `left` of the
     /// connections belong to controllers that have left.
     pub(super) fn refusal(&self, uid: u32, left: usize, most: Most) -> Option<&'static str> {
-        let Most {
-            controllers: most,
-            of_user: share,
-        } = most;
-        let places = most.min(self.fit);
         let is_trusted = uid == 0 || uid == self.own;
         let of_user = self.of_user.get(&uid).copied().unwrap_or_default();
         let (common, share) = if is_trusted {
-            (most, share)
+            (most.controllers, most.of_user)
         } else {
-            // As much of the places that there are as it is of those that there may be.
-            let share = share.saturating_mul(places) / most.max(1);
-            (most - reserved(most), share.max(1))
+            let kept = reserved(most.controllers);
+            (most.controllers - kept, self.share(most))
         };
         let is_short = !is_trusted && self.present + left >= self.fit - reserved(self.fit);
         if self.present >= common {
@@ -78,6 +81,32 @@ impl Places {
         } else {
             None
         }
+    }
+
+    /// Somebody came to a port, and must log in.
+    pub(super) fn note_stranger(&mut self, session: SessionId, key: usize) {
+        self.strangers.insert(session, key);
+    }
+
+    /// It has logged in or ends.
+    pub(super) fn forget_stranger(&mut self, session: SessionId) {
+        self.strangers.remove(&session);
+    }
+
+    /// Who came to a port first of those who have not logged in, where there is no room for one
+    /// more: a quarter of the places of one user is theirs.
+    pub(super) fn take_oldest_stranger(&mut self, most: Most) -> Option<usize> {
+        let is_full = self.strangers.len() >= STRANGERS.min(self.share(most) / 4).max(1);
+        let oldest = is_full.then(|| self.strangers.pop_first()).flatten();
+        oldest.map(|(_, key)| key)
+    }
+
+    /// The most places of a user who has none of those that are kept: as much of the places that
+    /// there are as `BusMaxControllersPerUser` is of those that there may be.
+    fn share(&self, most: Most) -> usize {
+        let places = most.controllers.min(self.fit);
+        let share = most.of_user.saturating_mul(places) / most.controllers.max(1);
+        share.max(1)
     }
 
     /// A controller of a user is there.
@@ -176,6 +205,25 @@ mod tests {
         let short = Some("the limit of descriptors");
         assert_eq!(places.refusal(1, 448, most), short);
         assert_eq!(places.refusal(OWN, 448, most), None);
+    }
+
+    #[test]
+    fn strangers_have_a_quarter_of_the_places_of_a_user_and_the_oldest_goes() {
+        for (all, of_user, room) in [(100, 40, 10), (100, 3, 1), (16_384, 12_288, STRANGERS)] {
+            let most = most(all, of_user);
+            let mut places = Places::new(OWN, 100_000, 1);
+            for key in 0..room {
+                assert_eq!(places.take_oldest_stranger(most), None, "{all}");
+                places.note_stranger(key as SessionId + 7, key);
+            }
+            assert_eq!(places.take_oldest_stranger(most), Some(0), "{all}");
+            assert_eq!(places.take_oldest_stranger(most), None, "{all}");
+            places.note_stranger(1 << 32, room);
+            places.forget_stranger(1 << 32);
+            assert_eq!(places.take_oldest_stranger(most), None, "{all}");
+        }
+        let places = Places::new(OWN, 1024, 2);
+        assert_eq!(places.share(most(16_384, 12_288)), 360);
     }
 
     #[test]

@@ -489,6 +489,7 @@ impl Daemon {
     /// Others learn that the controller is there.
     pub(super) fn logged_in(&mut self, connection: &mut Connection) {
         self.timers.set_deadline(connection, None);
+        self.places.forget_stranger(connection.conversation.id());
         self.bus.log_in(connection.conversation.id());
         self.enter_keeping(connection);
         self.tell_of(&connection.controller, ControllerChange::Connected);
