@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
 use onionbus::auth::HashedPassword;
 use support::{Controller, Daemon, Place, python_with, run};
 
@@ -53,6 +56,36 @@ fn a_password_gets_in_quoted_or_in_base_16_and_nothing_else_does() {
     let said = stranger(&place).ask("GETINFO version");
     assert!(said.starts_with("514 Authentication required."), "{said}");
     assert!(!daemon.log().contains("two"));
+}
+
+#[test]
+fn wrong_passwords_make_nobody_else_wait() {
+    let place = Place::new();
+    let open = format!("BusSocket {}", place.path("open").display());
+    let third = hash(b"three");
+    let _daemon = daemon(&place, &[&open, &third]);
+    let mut bystander = Controller::at(&place.path("open"));
+    bystander.ok("SETEVENTS");
+    let strangers: Vec<_> = (0..60)
+        .map(|_| UnixStream::connect(place.socket()).expect("it listens"))
+        .collect();
+    bystander.ok("SETEVENTS");
+    for mut stranger in &strangers {
+        stranger.write_all(b"AUTHENTICATE \"\"\r\n").unwrap();
+    }
+    bystander.ok("SETEVENTS");
+    let is_answered = |mut stranger: &UnixStream| {
+        stranger.set_nonblocking(true).unwrap();
+        stranger.read(&mut [0]).is_ok()
+    };
+    let answered = strangers.iter().filter(|one| is_answered(one)).count();
+    assert!(answered < 30, "{answered} tries came first");
+    // They have their turns all the same.
+    let mut last = strangers.last().unwrap();
+    last.set_nonblocking(false).unwrap();
+    let mut said = String::new();
+    last.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("515 "), "{said}");
 }
 
 #[test]

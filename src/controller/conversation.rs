@@ -323,6 +323,26 @@ impl Conversation {
         })
     }
 
+    /// Whether AUTHENTICATE would compare a proof with passwords, which is dear.
+    pub fn tries_passwords(&self, proof: &[u8]) -> bool {
+        let Entry::Secret { cookie, passwords } = &self.entry else {
+            return false;
+        };
+        let is_challenged = matches!(
+            self.login,
+            Login::Before {
+                expected: Some(_),
+                ..
+            }
+        );
+        let is_cookie = || {
+            cookie
+                .as_ref()
+                .is_some_and(|cookie| cookie.matches(proof).is_ok())
+        };
+        !is_challenged && !passwords.is_empty() && !is_cookie()
+    }
+
     /// AUTHENTICATE: `true` if the controller was not logged in before.
     pub fn authenticate(&mut self, proof: &[u8]) -> Result<bool, Refusal> {
         if let Entry::Secret { cookie, passwords } = &self.entry {

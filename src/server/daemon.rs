@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::Registry;
 
@@ -47,6 +47,9 @@ pub(super) struct Daemon {
     pub(super) cookie: Option<(Arc<Cookie>, std::path::PathBuf)>,
     /// The passwords that get in at a port and where `Login=password`.
     pub(super) passwords: Arc<[HashedPassword]>,
+    /// The time that this round has spent on them. Whoever connects may try, so that all tries
+    /// together get no more of a round than one controller, and nobody waits for all of them.
+    pub(super) password_time: Duration,
     /// The daemon's own ports and that of Tor, where no onion service may end.
     pub(super) ports: Vec<u16>,
     /// The daemon's number among buses that stand behind each other.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::connection::Connection;
 use super::daemon::Daemon;
@@ -48,7 +49,10 @@ impl Daemon {
             }
             RequestOf::Signal(signal) => self.signal(signal)?,
             RequestOf::Authenticate(proof) => {
-                if connection.conversation.authenticate(&proof)? {
+                let began = Instant::now();
+                let newly = connection.conversation.authenticate(&proof);
+                self.password_time += began.elapsed();
+                if newly? {
                     self.logged_in(connection);
                 }
                 Reply::Done

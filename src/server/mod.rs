@@ -169,6 +169,7 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
         state,
         cookie,
         passwords,
+        password_time: Duration::ZERO,
         ports,
         number: hex::encode_upper(number).into(),
         confinement,
@@ -349,6 +350,7 @@ impl Server {
     fn take_turns(&mut self) {
         let turns = self.daemon.queue.take();
         self.daemon.calm = turns.len() <= 1;
+        self.daemon.password_time = Duration::ZERO;
         for source in &turns {
             match *source {
                 Source::Spare => self.daemon.take_spare_turn(),

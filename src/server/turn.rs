@@ -23,6 +23,7 @@ use crate::wire::event::{ControllerChange, Event, EventMask};
 use crate::wire::gist::Gist;
 use crate::wire::refusal::Refusal;
 use crate::wire::reply::Reply;
+use crate::wire::request::RequestOf;
 
 /// The most octets that wait for a controller before nothing more is made for it: who does not
 /// read replies gets none.
@@ -329,6 +330,9 @@ impl Daemon {
         if self.must_wait_for_detail(&ask.plan) {
             return Some(Wait::Detail);
         }
+        if self.password_time >= LONG && Self::tries_passwords(connection, &ask.plan) {
+            return Some(Wait::Turn);
+        }
         let wait = connection
             .must_wait(&ask.plan)
             .or_else(|| self.must_wait_for_keeper(connection, &ask.plan, command));
@@ -340,6 +344,12 @@ impl Daemon {
             return Some(Wait::Work);
         }
         wait
+    }
+
+    /// Whether a command tries a password, which is dear on purpose.
+    fn tries_passwords(connection: &Connection, plan: &Plan<'_>) -> bool {
+        matches!(plan, Plan::Bus(RequestOf::Authenticate(proof))
+            if connection.conversation.tries_passwords(proof))
     }
 
     /// Carries out one command; `true` if the connection ends with it.
