@@ -542,6 +542,24 @@ fn who_connects_is_named_after_the_program_where_the_socket_asks_for_it() {
 }
 
 #[test]
+fn of_many_with_one_program_the_last_have_the_numbers_of_their_sessions() {
+    let place = Place::new();
+    let text = format!("BusSocket {} Name=*", place.socket().display());
+    let daemon = place.configured(&text).ready();
+    let _silent = daemon.connect();
+    let mut all: Vec<_> = (0..101).map(|_| daemon.connect()).collect();
+    for one in &mut all {
+        one.ok("SETEVENTS");
+    }
+    let (names, own) = (listed(&mut all[0]), own_program());
+    assert_eq!(names.len(), 101);
+    for known in [own.clone(), format!("{own}_99"), format!("{own}_102")] {
+        assert!(names.contains(&known), "{names:?}");
+    }
+    assert!(!names.contains(&format!("{own}_100")), "{names:?}");
+}
+
+#[test]
 fn a_program_has_no_name_that_the_policy_does_not_grant() {
     let place = Place::new();
     let own = own_program();

@@ -25,6 +25,9 @@ use interest::Interest;
 /// How many unread messages are kept: so many to `@all`, and apart from them so many to a name.
 pub const UNREAD: usize = 10;
 
+/// The highest number behind a name that is looked for.
+const NUMBERS: u64 = 99;
+
 /// Every controller, every name and the messages that can still be asked for.
 #[derive(Debug)]
 pub struct Bus {
@@ -210,15 +213,17 @@ impl Bus {
         Ok(old)
     }
 
-    /// `name` if it is free, else the first of `name_2`, `name_3` ... that is.
+    /// `name` for a controller if it is free, else the first of `name_2`, `name_3` ... that is, and
+    /// where many are in use the one with the number of its session.
     #[must_use]
-    pub fn free_name(&self, name: &ControllerId) -> Option<ControllerId> {
+    pub fn free_name(&self, session: SessionId, name: &ControllerId) -> Option<ControllerId> {
         let is_free = |name: &ControllerId| !name.is_reserved() && !self.names.contains_key(name);
         if is_free(name) {
             return Some(name.clone());
         }
-        // One of them is: there are more than names in use.
-        (2..self.names.len() + 3)
+        // Looking for it must not take longer, the more there are.
+        (2..=NUMBERS)
+            .chain([session])
             .filter_map(|number| ControllerId::parse(format!("{name}_{number}").as_bytes()))
             .find(is_free)
     }

@@ -155,7 +155,8 @@ impl Daemon {
 
     /// Names a controller as its socket asks for, if a free name and the policy allow that.
     pub(super) fn name_by_program(&mut self, connection: &mut Connection) {
-        let free = |program| self.bus.free_name(&program);
+        let session = connection.conversation.id();
+        let free = |program| self.bus.free_name(session, &program);
         let Some(name) = connection.program.take().and_then(free) else {
             return;
         };
