@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::Command;
@@ -21,6 +22,8 @@ enum Answer {
     Silence,
     NoSuchName,
     Address(Ipv4Addr),
+    /// The address, over TCP alone: it is said to be too long for a datagram.
+    Long(Ipv4Addr),
 }
 
 /// A name server that gives every name the same address.
@@ -37,6 +40,9 @@ impl NameServer {
         let (sender, questions) = channel();
         let of_thread = Arc::clone(&answer);
         thread::spawn(move || serve(&socket, &of_thread, &sender));
+        let listener = TcpListener::bind((NAME_SERVER, 53)).expect("root may");
+        let of_thread = Arc::clone(&answer);
+        thread::spawn(move || serve_streams(&listener, &of_thread));
         Self { answer, questions }
     }
 
@@ -57,40 +63,65 @@ impl NameServer {
 fn serve(socket: &UdpSocket, answer: &Mutex<Answer>, questions: &Sender<Vec<u8>>) {
     let mut buffer = [0; 512];
     while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
-        // RFC 1035, 4.1: a header of twelve octets, a name that ends with a zero, its type (1 is
-        // for IPv4) and class. What follows is an extension.
         let question = &buffer[..length];
-        let end = 12
-            + question[12..]
-                .iter()
-                .position(|&octet| octet == 0)
-                .expect("an end")
-            + 5;
-        let _ = questions.send(question[12..end - 4].to_vec());
+        let _ = questions.send(question[12..end_of(question) - 4].to_vec());
         let answer = *answer.lock();
-        let address = match answer {
-            Answer::Silence => continue,
-            Answer::Address(address) if question[end - 3] == 1 => Some(address),
-            Answer::Address(_) | Answer::NoSuchName => None,
-        };
-        let code = if matches!(answer, Answer::NoSuchName) {
-            0x83
-        } else {
-            0x80
-        };
-        let mut reply = [
-            &question[..2],
-            &[0x81, code, 0, 1, 0, u8::from(address.is_some())],
-        ]
-        .concat();
-        reply.extend([0; 4]);
-        reply.extend_from_slice(&question[12..end]);
-        if let Some(address) = address {
-            reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
-            reply.extend(address.octets());
+        if !matches!(answer, Answer::Silence) {
+            let _ = socket.send_to(&reply(question, answer, false), peer);
         }
-        let _ = socket.send_to(&reply, peer);
     }
+}
+
+/// The same over TCP, where the length stands before each message.
+fn serve_streams(listener: &TcpListener, answer: &Mutex<Answer>) {
+    for stream in listener.incoming() {
+        let mut stream = stream.expect("it is a connection");
+        let mut length = [0; 2];
+        while stream.read_exact(&mut length).is_ok() {
+            let mut question = vec![0; u16::from_be_bytes(length).into()];
+            stream.read_exact(&mut question).expect("a question");
+            let reply = reply(&question, *answer.lock(), true);
+            let length = u16::try_from(reply.len()).expect("it is short");
+            let message = [&length.to_be_bytes()[..], &reply].concat();
+            stream.write_all(&message).expect("it is read");
+        }
+    }
+}
+
+/// The end of what is asked, without what follows. RFC 1035, 4.1: a header of twelve octets, a name
+/// that ends with a zero, its type and class.
+fn end_of(question: &[u8]) -> usize {
+    let name = &question[12..];
+    12 + name.iter().position(|&octet| octet == 0).expect("an end") + 5
+}
+
+fn reply(question: &[u8], answer: Answer, is_stream: bool) -> Vec<u8> {
+    let end = end_of(question);
+    // Type 1 is for IPv4.
+    let address = match answer {
+        Answer::Address(address) | Answer::Long(address) if question[end - 3] == 1 => Some(address),
+        _ => None,
+    };
+    let is_cut = matches!(answer, Answer::Long(_)) && !is_stream;
+    let address = address.filter(|_| !is_cut);
+    let flags = if is_cut { 0x83 } else { 0x81 };
+    let code = if matches!(answer, Answer::NoSuchName) {
+        0x83
+    } else {
+        0x80
+    };
+    let mut reply = [
+        &question[..2],
+        &[flags, code, 0, 1, 0, u8::from(address.is_some())],
+    ]
+    .concat();
+    reply.extend([0; 4]);
+    reply.extend_from_slice(&question[12..end]);
+    if let Some(address) = address {
+        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
+        reply.extend(address.octets());
+    }
+    reply
 }
 
 /// A daemon that asks the name server of the test for `tor.test`.
@@ -164,11 +195,14 @@ fn the_host_is_looked_up_again_at_each_reconnection() {
 
     tor.kill();
     assert_eq!(controller.line(), "650 TOR DOWN");
+    daemon.logs(&format!(
+        "Connection refused (os error 111), at {first}:{port}"
+    ));
     names.becomes(Answer::NoSuchName);
     daemon.logs("Name or service not known");
     let place_of_tor = Place::new();
     let second = Ipv4Addr::new(127, 83, 9, 3);
     let _tor = tor_at(&place_of_tor, second, port);
-    names.becomes(Answer::Address(second));
+    names.becomes(Answer::Long(second));
     assert_eq!(controller.line(), "650 TOR UP");
 }

@@ -196,6 +196,11 @@ impl Daemon {
     pub(super) fn watcher_failed(&mut self, cause: &str) {
         let Some(tor) = &mut self.tor else { return };
         tor.link = None;
+        // The name alone does not tell which of its addresses it was.
+        let cause = &match tor.looked_up {
+            Some(address) => format!("{cause}, at {address}"),
+            None => cause.to_owned(),
+        };
         // It leads to the Tor that has gone, and the address may be another's by now.
         tor.spare = None;
         tor.looked_up = None;

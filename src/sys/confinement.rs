@@ -99,9 +99,11 @@ fn ruleset(needs: &Needs) -> Result<RestrictionStatus, RulesetError> {
         .create()?
         .add_rules(path_beneath_rules(&needs.sockets, for_sockets))?
         .add_rules(path_beneath_rules(&needs.files, for_files))?;
-    let port = needs.port;
-    let port = port.map(|port| Ok::<_, RulesetError>(NetPort::new(port, AccessNet::ConnectTcp)));
-    ruleset.add_rules(port)?.restrict_self()
+    // A name server whose answer is too long for a datagram is asked again over TCP.
+    let of_names = needs.names.then_some(53);
+    let ports = needs.port.into_iter().chain(of_names);
+    let rule = |port| Ok::<_, RulesetError>(NetPort::new(port, AccessNet::ConnectTcp));
+    ruleset.add_rules(ports.map(rule))?.restrict_self()
 }
 
 /// Denies system calls.
