@@ -14,6 +14,7 @@ use onionbus::server::read_policy;
 use onionbus::sys::{paths, policy as files, users};
 use onionbus::wire::fields::{self, Fields};
 use onionbus::wire::text::{self, Framed, Framer};
+use onionbus::wire::torrc;
 
 use super::Stop;
 use super::args::{PolicyOf, PolicyTry};
@@ -147,7 +148,7 @@ fn described(arguments: &PolicyOf) -> anyhow::Result<(Policy, Identity)> {
         label: octets(&arguments.label).unwrap_or_default(),
         unit: octets(&arguments.unit).unwrap_or_default(),
         pid: 0,
-        socket: octets(&arguments.socket).unwrap_or_default(),
+        socket: torrc::socket(&octets(&arguments.socket).unwrap_or_default()),
     };
     Ok((read(&arguments.config)?, identity))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::wire::message::ControllerId;
 use crate::wire::shown::shown;
-use crate::wire::torrc::{is_blank, quote, unquote};
+use crate::wire::torrc::{self, is_blank, quote, unquote};
 
 /// The mode of a socket unless `Mode=` says otherwise: its owner, nobody else.
 const DEFAULT_MODE: u32 = 0o600;
@@ -307,10 +307,7 @@ fn parse_address(address: Vec<u8>) -> Result<SocketAddress, String> {
 
 /// The port of this machine alone that an address names, if it is one of a port.
 fn port(address: &[u8]) -> Option<Result<SocketAddr, String>> {
-    let text = std::str::from_utf8(address).ok()?;
-    let named = text.strip_prefix("localhost:");
-    let named = named.map(|port| format!("127.0.0.1:{port}"));
-    let address: SocketAddr = named.as_deref().unwrap_or(text).parse().ok()?;
+    let address = torrc::port(address)?;
     if !address.ip().to_canonical().is_loopback() {
         return Some(Err(format!(
             "{address} could be reached from other machines, whose users nothing keeps out but a \

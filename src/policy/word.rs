@@ -6,6 +6,7 @@ use super::pattern::is_match;
 use super::table::numbers;
 use crate::wire::fields::number;
 use crate::wire::shown::shown;
+use crate::wire::torrc::socket;
 
 /// A word of a Match line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +77,7 @@ impl Word {
             b"group" => ids(names.group, "group").map(|(low, high)| Self::Group(low, high)),
             b"label" => Ok(Self::Label(value_of())),
             b"unit" => Ok(Self::Unit(value_of())),
-            b"socket" => Ok(Self::Socket(value_of())),
+            b"socket" => Ok(Self::Socket(socket(value))),
             _ => Err(format!(
                 "'{text}': Match takes user=, group=, label=, unit=, socket= or any"
             )),

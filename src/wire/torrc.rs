@@ -2,6 +2,7 @@
 //! values with C escapes, and lines continued after a backslash. No I/O, and no word about
 //! which options there are.
 
+use core::net::SocketAddr;
 use std::ops::Range;
 
 use super::shown::shown;
@@ -263,6 +264,19 @@ pub fn written(value: &[u8]) -> Vec<u8> {
 /// Whether an octet separates words of a line.
 pub fn is_blank(octet: u8) -> bool {
     octet == b' ' || octet == b'\t'
+}
+
+/// The IP address and port that a text is, where `localhost` is 127.0.0.1.
+pub fn port(text: &[u8]) -> Option<SocketAddr> {
+    let text = str::from_utf8(text).ok()?;
+    let named = text.strip_prefix("localhost:");
+    let named = named.map(|port| format!("127.0.0.1:{port}"));
+    named.as_deref().unwrap_or(text).parse().ok()
+}
+
+/// The address of a `BusSocket` line in the one spelling by which it is known.
+pub fn socket(text: &[u8]) -> Vec<u8> {
+    port(text).map_or_else(|| text.to_vec(), |port| port.to_string().into_bytes())
 }
 
 /// How many blanks a text begins with.

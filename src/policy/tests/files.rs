@@ -32,6 +32,27 @@ fn match_words_hold_together_and_lines_apart() {
 }
 
 #[test]
+fn a_port_is_known_by_each_spelling_that_a_socket_line_takes() {
+    for (spelled, known) in [
+        ("localhost:9051", "127.0.0.1:9051"),
+        ("127.0.0.1:9051", "127.0.0.1:9051"),
+        ("[0:0:0:0:0:0:0:1]:9051", "[::1]:9051"),
+        ("fd:bus", "fd:bus"),
+    ] {
+        let identity = Identity {
+            socket: known.into(),
+            ..alice()
+        };
+        let lines = format!("Profile p\nMatch socket={spelled}\nAllow all");
+        let policy = read(&[&lines]).unwrap();
+        assert!(
+            Grants::unite(&policy, &identity).is_everything(),
+            "{spelled}"
+        );
+    }
+}
+
+#[test]
 fn a_failed_mapping_matches_any_and_nothing_else() {
     let nobody = Identity {
         uid: 65534,
