@@ -2,8 +2,9 @@
 
 mod support;
 
+use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -159,6 +160,19 @@ fn tor_at(place: &Place, address: Ipv4Addr, port: u16) -> Daemon {
     place.configured(&text).ready()
 }
 
+/// The timer of each connection to an address, by `proc_pid_net(5)`: 02 is for keepalive.
+fn timers_of(address: SocketAddrV4) -> Vec<String> {
+    let octets = u32::from_ne_bytes(address.ip().octets());
+    let address = format!("{octets:08X}:{:04X}", address.port());
+    let connections = fs::read_to_string("/proc/net/tcp").expect("Linux has it");
+    let fields = connections.lines().map(|line| line.split_whitespace());
+    fields
+        .map(Vec::from_iter)
+        .filter(|fields| fields[2] == address && fields[3] == "01")
+        .map(|fields| fields[5][..2].to_owned())
+        .collect()
+}
+
 #[test]
 fn the_host_is_looked_up_again_at_each_reconnection() {
     if !is_root() {
@@ -187,6 +201,11 @@ fn the_host_is_looked_up_again_at_each_reconnection() {
     let mut tor = tor_at(&place_of_tor, first, port);
     names.becomes(Answer::Address(first));
     assert_eq!(controller.line(), "650 TOR UP");
+    let timers = timers_of(SocketAddrV4::new(first, port));
+    assert!(
+        !timers.is_empty() && timers.iter().all(|timer| timer == "02"),
+        "a Tor that is gone without a word is found out: {timers:?}"
+    );
     let said = daemon.connect().ask("SIGNAL NEWNYM");
     assert!(
         said.contains("no Tor is configured behind"),

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use mio::net::{TcpStream, UnixStream};
+use mio::net::UnixStream;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 
@@ -72,7 +72,7 @@ impl Link {
     ) -> io::Result<Self> {
         let stream = match address {
             Place::Path(path) => Stream::Unix(UnixStream::connect(path)?),
-            Place::Port(address) => Stream::Tcp(TcpStream::connect(*address)?),
+            Place::Port(address) => Stream::connect(*address)?,
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut SourceFd(&stream.as_raw_fd()), source.into(), interest)?;

@@ -1,10 +1,21 @@
 //! Stream sockets, be they Unix ones or TCP ones: nothing but their making differs.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use rustix::net::sockopt;
+
+/// The silence before a Tor is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// The time between two questions.
+const BETWEEN: Duration = Duration::from_secs(10);
+
+/// The most questions before it is not there.
+const QUESTIONS: u32 = 6;
 
 /// One end of a connection.
 #[derive(Debug)]
@@ -16,6 +27,17 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Begins to connect to a port. What is between may forget a connection on which nothing is
+    /// sent, and whoever is there may be gone without a word: the kernel asks now and then.
+    pub fn connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        sockopt::set_tcp_keepidle(&stream, SILENCE)?;
+        sockopt::set_tcp_keepintvl(&stream, BETWEEN)?;
+        sockopt::set_tcp_keepcnt(&stream, QUESTIONS)?;
+        sockopt::set_socket_keepalive(&stream, true)?;
+        Ok(Self::Tcp(stream))
+    }
+
     /// The error that the socket holds for who asks first.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         match self {
