@@ -351,10 +351,12 @@ fn a_storm_ends_nobody_and_leaves_nothing() {
         storm(&daemon);
     }
     let mut other = daemon.connect();
+    other.ok("SETEVENTS POSTMESSAGE");
     eventually("what is freed is given back", || {
-        // While there is something to do: a daemon that rests gives back nothing more.
-        other.send("GETINFO info/names\r\n".repeat(200));
-        for _ in 0..200 {
+        // While there is something to do, for the loop and for whoever delivers: each gives back what
+        // it took, and a daemon that rests gives back nothing more.
+        other.send("GETINFO version\r\nPOSTMESSAGE @all x\r\n".repeat(200));
+        for _ in 0..3 * 200 {
             other.reply();
         }
         let after_ten = daemon.memory();
