@@ -490,10 +490,10 @@ fn programs_do_their_work_beside_a_neighbour() {
         .split_once(".onion")
         .and_then(|(before, _)| before.rsplit_once("http://"));
     let (_, onion) = onion.unwrap_or_else(|| panic!("{line}"));
-    is_reachable(network.socks, onion, "shared with all");
+    is_reachable(&network, onion, "shared with all");
     neighbour.is_untouched("all programs");
     restart(&mut node, End::Kill);
-    is_reachable(network.socks, onion, "shared with all");
+    is_reachable(&network, onion, "shared with all");
     // The last: in so small a network its few guards leave hardly a way to anybody's service.
     let mut guarding = vanguards(&place, user("vanguards"));
     guarding.says("New layer3 guard: ");
