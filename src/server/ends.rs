@@ -7,6 +7,7 @@ use super::Server;
 use super::connection::Connection;
 use super::daemon::Daemon;
 use super::readable::Readable;
+use super::source::Source;
 use crate::bus::fanout::Item;
 use crate::controller::Stage;
 use crate::outbox::Phase;
@@ -87,6 +88,13 @@ impl Server {
         if let Some(mut connection) = self.connections.try_remove(key) {
             self.daemon.timers.set_deadline(&mut connection, None);
             self.daemon.leg_has_ended(&mut connection);
+            // Whoever gets its key must not get its place in the queue, before all others.
+            if connection.queued {
+                self.daemon.queue.remove(Source::Controller(key));
+            }
+            if connection.leg_queued {
+                self.daemon.queue.remove(Source::Leg(key));
+            }
             let session = connection.conversation.id();
             self.daemon.end_unsent_change(session);
             self.gone -= 1;

@@ -379,8 +379,6 @@ impl Server {
         match next {
             Next::Wait => {}
             Next::Again => self.daemon.queue.controller(connection),
-            // In its next turn: else whoever gets its key had that one, before all others.
-            Next::Close if connection.queued => {}
             Next::Close => self.close(key),
         }
     }
