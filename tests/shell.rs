@@ -103,8 +103,8 @@ fn words_are_completed() {
 
 #[test]
 fn a_long_paste_is_not_shown_anew_for_each_of_its_characters() {
-    // Less than the 4096 octets that the kernel keeps of what is typed.
-    const LENGTH: usize = 2000;
+    // More than one read takes, and less than the 4096 octets that the kernel keeps.
+    const LENGTH: usize = 4000;
     let place = Place::new();
     let _daemon = place.daemon();
     let mut shell = at_terminal(&place, &[]);

@@ -1,6 +1,6 @@
 //! The shell on a terminal: a line is typed at the bottom, and everything that comes goes above it.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -146,11 +146,11 @@ impl<'a> Shell<'a> {
     /// Does what was typed. Returns whether it goes on.
     fn read_keys(&mut self) -> anyhow::Result<bool> {
         let mut buffer = [0; READ];
-        let read = match io::stdin().lock().read(&mut buffer) {
+        // Not through the library's buffer: the poll tells nothing of what waits there.
+        let read = match rustix::io::read(io::stdin(), &mut buffer) {
             // Its user has closed the terminal.
-            Ok(0) => return Ok(false),
-            Err(error) if error.raw_os_error() == Some(nix::libc::EIO) => return Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
+            Ok(0) | Err(rustix::io::Errno::IO) => return Ok(false),
+            Err(rustix::io::Errno::INTR) => return Ok(true),
             read => read.context("cannot read from the terminal")?,
         };
         self.keys.handle_octets(&buffer[..read]);
