@@ -111,8 +111,8 @@
 //!    delivers, with the same code and the same state, which whoever delivers has to itself.
 //!
 //! A third only writes the log to standard error, so that nobody waits for whoever reads that: a
-//! line is rather lost, and counted. A fourth lives while SAVECONF writes the option file. Signals
-//! reach the loop through a pipe.
+//! line is rather lost, and counted. A fourth lives while SAVECONF writes the option file, and a
+//! fifth while a name server is asked for the host of Tor. Signals reach the loop through a pipe.
 //!
 //! The main thread opens all that the daemon serves with, becomes `BusUser` before that, and
 //! confines itself after it ([`sys::confinement`]). The other threads start later, so that they
@@ -128,7 +128,7 @@
 //! where what delivery needs lies while nobody delivers. What else both threads see are atomics:
 //! the limits and counters of [`outbox::Outlet`], the octets of each [`account`], the levels of
 //! [`logging::Logging`], how much was handed over and is not delivered, in all and for each outbox,
-//! and whether the loop waits for that.
+//! whether the loop waits for that, and how many messages were delivered.
 //!
 //! # What holds
 //!
