@@ -165,34 +165,26 @@ impl Ledger {
 
     /// A signal, by its long name, has been sent.
     pub fn handle_signal(&mut self, name: &str, owner: Owner, now: Instant) {
-        self.cause(format!("SIGNAL {name}").into_bytes(), owner, now, |open| {
-            open
-        });
+        self.cause(format!("SIGNAL {name}").into_bytes(), owner, now, 0);
     }
 
     /// A command that changes an option has been sent.
     pub fn handle_option(&mut self, name: &[u8], owner: Owner, now: Instant) {
-        self.cause(name.to_ascii_lowercase(), owner, now, |open| open + 1);
+        self.cause(name.to_ascii_lowercase(), owner, now, 1);
     }
 
     /// The command has been answered, or will never be.
     pub fn handle_option_answered(&mut self, name: &[u8], owner: Owner, now: Instant) {
-        let answered = |open: usize| open.saturating_sub(1);
-        self.cause(name.to_ascii_lowercase(), owner, now, answered);
+        self.cause(name.to_ascii_lowercase(), owner, now, -1);
     }
 
-    /// Notes a cause as of now, with another number of open commands.
-    fn cause(
-        &mut self,
-        what: Vec<u8>,
-        owner: Owner,
-        at: Instant,
-        open: impl FnOnce(usize) -> usize,
-    ) {
+    /// Notes a cause as of now, with so many more or less open commands.
+    fn cause(&mut self, what: Vec<u8>, owner: Owner, at: Instant, change: isize) {
         let is_same = |cause: &Cause| cause.what == what && cause.owner == owner;
         let known = self.causes.iter().position(is_same);
         let known = known.and_then(|place| self.causes.remove(place));
-        let open = open(known.map_or(0, |cause| cause.open));
+        let open = known.map_or(0, |cause| cause.open);
+        let open = open.saturating_add_signed(change);
         self.causes.retain(|cause| cause.explains(at));
         if self.causes.len() >= MOST_CAUSES {
             self.causes.pop_front();
