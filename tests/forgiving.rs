@@ -201,7 +201,9 @@ fn beside_the_systems(program: &Path, own: &Path, system: &Path) -> Option<Comma
         return None;
     }
     set_mode(system, 0o755);
-    set_mode(&system.join("control"), 0o666);
+    if system.join("control").exists() {
+        set_mode(&system.join("control"), 0o666);
+    }
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", script]).arg(system);
     let stranger = STRANGER.to_string();
@@ -258,6 +260,25 @@ fn the_systems_daemon_is_named_where_another_was_meant() {
         ran.complained(&format!("no daemon answers at {path}"));
         ran.complained("The system has one at /run/onionbus/control: name that with --socket.");
     }
+}
+
+#[test]
+fn who_has_no_daemon_anywhere_is_told_how_to_start_one() {
+    let (directory, program) = open_to_strangers();
+    let system = tempfile::tempdir().expect("a temporary directory");
+    let is_told_to_start_one = || {
+        let named = &["controllers", "--socket", "/nonexistent/x"][..];
+        for arguments in [&["controllers"][..], named] {
+            let command = beside_the_systems(&program, directory.path(), system.path());
+            let Some(mut command) = command else { return };
+            let ran = Ran::new(command.args(arguments).output().expect("it starts"), 3);
+            ran.complained("Start one with `onionbus serve`, or name its socket");
+        }
+    };
+    is_told_to_start_one();
+    // The file that a killed daemon leaves.
+    drop(UnixListener::bind(system.path().join("control")).expect("a socket"));
+    is_told_to_start_one();
 }
 
 #[test]

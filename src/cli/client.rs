@@ -273,8 +273,12 @@ fn unreachable(socket: &Path, error: &io::Error) -> anyhow::Error {
 /// What to do where nobody listens.
 fn nobody_there(socket: &Path) -> String {
     let system = Path::new(paths::SYSTEM_SOCKET);
-    let is_socket = |found: fs::Metadata| found.file_type().is_socket();
-    if socket != system && fs::metadata(system).is_ok_and(is_socket) {
+    // A file alone says nothing: a daemon that was killed leaves its own.
+    let is_there = || match Stream::connect(system) {
+        Ok(_) => true,
+        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+    };
+    if socket != system && is_there() {
         let system = system.display();
         return format!("The system has one at {system}: name that with --socket.");
     }
