@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 
 use nix::sys::signal::Signal;
+use onionbus::sys::peer;
 
 use crate::people::{ALICE, BOB, STAFF, connect, connect_by, has_people, place, serve};
 use crate::support::{Controller, Daemon, Place, can, eventually, has};
@@ -27,6 +29,30 @@ def ask(s):
     while text := s.recv(4096):
         print(text.decode(), end='')
 ";
+
+#[test]
+fn what_this_kernel_does_not_tell_is_said_once() {
+    if !has_people() {
+        return;
+    }
+    let place = place("Profile a\nMatch any\nAllow getinfo version\n", "");
+    let mut daemon = serve(&place).ready();
+    for user in [ALICE, BOB] {
+        let version = connect(&place, user, &[]).ask("GETINFO version");
+        assert!(version.starts_with("250-version="), "{version}");
+    }
+    let log = daemon.stop();
+    let (socket, _other) = UnixStream::pair().expect("a pair");
+    let missing = peer::missing(&socket);
+    let told = format!("this kernel does not tell {}\n", missing.join(", "));
+    let times = usize::from(!missing.is_empty());
+    assert_eq!(
+        log.matches("this kernel does not tell").count(),
+        times,
+        "{log}"
+    );
+    assert_eq!(log.matches(&told).count(), times, "{log}");
+}
 
 /// A script before the daemon has heard of it.
 struct Script {

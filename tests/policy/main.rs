@@ -457,26 +457,30 @@ fn frames_are_judged_as_the_commands_they_stand_for() {
     if !has_people() {
         return;
     }
-    let policy =
-        format!("Profile a\nMatch user={ALICE}\nAllow getconf BusHistory\nAllow busconf get *\n");
-    let place = place(&policy, "");
+    let place = place("Profile a\nMatch any\nAllow busconf get BusHistory\n", "");
+    let options = place.path("onionbus.conf");
+    let mut text = std::fs::read_to_string(&options).expect("it is text");
+    // "Unauthorized" in the draft of 2004, and in the last version.
+    let dialects = [("tc", 5), ("v0", 7)];
+    for (dialect, _) in dialects {
+        let path = place.path(dialect);
+        text += &format!("BusSocket {} Protocol={dialect}\n", path.display());
+    }
+    place.file("onionbus.conf", &text);
     let _daemon = serve(&place).ready();
-    let mut alice = connect(&place, ALICE, &[]);
-    alice.send_frame(0x0003, b"BusHistory\0");
-    let (kind, body) = alice.frame();
-    assert_eq!(
-        (kind, &body[..]),
-        (0x0004, &b"BusHistory\x00100\0"[..]),
-        "{body:?}"
-    );
-    alice.send_frame(0xF000, b"x\0");
-    let (kind, body) = alice.frame();
-    assert_eq!(
-        (kind, &body[..2]),
-        (0x0000, &[0, 5][..]),
-        "{}",
-        body.escape_ascii()
-    );
+    for (dialect, unauthorized) in dialects {
+        let mut controller = support::Controller::at(&place.path(dialect));
+        controller.send_frame(0x0003, b"BusHistory\0");
+        let answer = (0x0004, b"BusHistory\x00100\0".to_vec());
+        assert_eq!(controller.frame(), answer, "{dialect}");
+        for (kind, body) in [(0x0003, &b"BusLog\0"[..]), (0xF000, b"x\0")] {
+            controller.send_frame(kind, body);
+            let (kind, body) = controller.frame();
+            let refused = (0x0000, &[0, unauthorized][..]);
+            let said = body.escape_ascii();
+            assert_eq!((kind, &body[..2]), refused, "{dialect}: {said}");
+        }
+    }
 }
 
 #[test]
