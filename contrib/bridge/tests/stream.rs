@@ -142,6 +142,20 @@ fn what_the_stream_finds_too_long_is_counted_through_a_kill() {
     assert_eq!(here.first.stop().shown(), " too-long-for-nats=1");
 }
 
+/// A stream that takes one message and has it.
+fn full(place: &Place, nats: &Nats) -> (Admin, Joined) {
+    let admin = Admin::of(nats);
+    admin.make(stream::Config {
+        max_messages: 1,
+        discard: stream::DiscardPolicy::New,
+        ..stream::Config::default()
+    });
+    let mut here = joined(place, nats);
+    post(&mut here.alice, "fills it");
+    assert_eq!(here.bob.message().2, b"fills it");
+    (admin, here)
+}
+
 #[test]
 fn what_a_full_stream_refuses_arrives_later_through_a_kill() {
     if !has_nats() {
@@ -149,15 +163,7 @@ fn what_a_full_stream_refuses_arrives_later_through_a_kill() {
     }
     let place = Place::new();
     let nats = place.nats("");
-    let admin = Admin::of(&nats);
-    admin.make(stream::Config {
-        max_messages: 1,
-        discard: stream::DiscardPolicy::New,
-        ..stream::Config::default()
-    });
-    let mut here = joined(&place, &nats);
-    post(&mut here.alice, "fills it");
-    assert_eq!(here.bob.message().2, b"fills it");
+    let (admin, mut here) = full(&place, &nats);
     here.way.shut();
     admin.hear("_INBOX_one.>", "maximum messages exceeded", || {
         post(&mut here.alice, "refused");
@@ -181,15 +187,7 @@ fn a_bridge_waits_for_a_full_stream() {
     }
     let place = Place::new();
     let nats = place.nats("");
-    let admin = Admin::of(&nats);
-    admin.make(stream::Config {
-        max_messages: 1,
-        discard: stream::DiscardPolicy::New,
-        ..stream::Config::default()
-    });
-    let mut here = joined(&place, &nats);
-    post(&mut here.alice, "fills it");
-    assert_eq!(here.bob.message().2, b"fills it");
+    let (admin, mut here) = full(&place, &nats);
     for number in 0..50 {
         post(&mut here.alice, &number.to_string());
     }
