@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::absolute;
 
 use anyhow::{Context, anyhow};
-use onionbus::options::{Defaults, Options, SocketSpec, path_in};
+use onionbus::options::{Address, Defaults, Options, SocketSpec, path_in};
 use onionbus::sys::paths;
 use onionbus::{logging, server};
 
@@ -45,7 +45,11 @@ pub fn run(arguments: &Serve) -> anyhow::Result<()> {
 fn overrides(arguments: &Serve) -> io::Result<Vec<Vec<u8>>> {
     let mut lines = Vec::new();
     if let Some(socket) = &arguments.socket {
-        let value = SocketSpec::at(absolute(socket)?).to_value();
+        // What the clients take for a port is one here too.
+        let value = match socket.to_str().and_then(Address::parse) {
+            Some(port @ (Address::Tcp(_) | Address::Name(..))) => port.to_string().into_bytes(),
+            Some(Address::Unix(_)) | None => SocketSpec::at(absolute(socket)?).to_value(),
+        };
         lines.push([b"BusSocket ", &value[..]].concat());
     }
     if let Some(state) = &arguments.state {
@@ -107,6 +111,22 @@ mod tests {
                 b"BusTorPassword a=b",
             ]
         );
+        let with_socket = |socket: &str| Serve {
+            socket: Some(socket.into()),
+            ..with_tor("none")
+        };
+        for (socket, value) in [
+            ("127.0.0.1:9051", "127.0.0.1:9051"),
+            ("9051", "127.0.0.1:9051"),
+            ("[::1]:9051", "[::1]:9051"),
+            // Refused with the reason.
+            ("tor:9051", "tor:9051"),
+            ("/9051", "/9051"),
+        ] {
+            let lines = overrides(&with_socket(socket)).expect("there is a working directory");
+            let line = String::from_utf8_lossy(&lines[0]).into_owned();
+            assert_eq!(line, format!("BusSocket {value}"), "{socket}");
+        }
         let here = std::env::current_dir().expect("there is one");
         let here = here.to_str().expect("a path of ours");
         for (tor, value) in [
