@@ -84,11 +84,15 @@ pub fn ask(client: &mut Client) -> anyhow::Result<Vec<Fields>> {
     Ok(lines(&text).map(Fields::of).collect())
 }
 
-/// The name of the user whose controller it is, or the number of one without a name.
-pub fn user(controller: &Fields) -> String {
+/// The name of the user whose controller it is, or the number of one without a name. None where the
+/// kernel does not say it, as at a TCP port.
+pub fn user(controller: &Fields) -> Option<String> {
     let number = controller.text("UID");
+    if number == u32::MAX.to_string() {
+        return None;
+    }
     let name = number.parse().ok().and_then(users::name);
-    name.unwrap_or(number)
+    Some(name.unwrap_or(number))
 }
 
 fn table(controllers: &[Fields], out: &mut dyn Write) -> io::Result<()> {
@@ -96,7 +100,7 @@ fn table(controllers: &[Fields], out: &mut dyn Write) -> io::Result<()> {
     let row = |controller: &Fields| {
         COLUMNS.map(|(_, word)| {
             let shown = match word {
-                "UID" => user(controller),
+                "UID" => user(controller).unwrap_or_default(),
                 _ => controller.text(word),
             };
             if shown.is_empty() {

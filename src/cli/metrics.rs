@@ -189,7 +189,7 @@ fn register_users(metrics: &mut Registry, controllers: &[Fields]) {
         let of_users = Family::<[(&str, String); 1], Gauge<u64, AtomicU64>>::default();
         for controller in controllers {
             let value = word.map_or(1, |word| controller.number(word));
-            let user = controllers::user(controller);
+            let user = controllers::user(controller).unwrap_or_else(|| "unknown".into());
             of_users.get_or_create(&[("user", user)]).inc_by(value);
         }
         metrics.register(format!("user_{name}"), help, of_users);

@@ -80,6 +80,12 @@ fn controllers_are_objects_with_their_names_and_with_all() {
     answering("GETINFO controllers/detail", reply)
         .run(&["controllers", "--long", "--json"], 0)
         .printed(expected.as_bytes());
+    // At a TCP port nobody knows who it is.
+    let reply = b"250-controllers/detail=NAME=a UID=4294967295\r\n250 OK\r\n";
+    let expected = "{\"name\":\"a\",\"uid\":4294967295,\"user\":null}\n";
+    answering("GETINFO controllers/detail", reply)
+        .run(&["controllers", "--long", "--json"], 0)
+        .printed(expected.as_bytes());
 }
 
 #[test]
