@@ -4,8 +4,10 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 
 use onionbus::auth::HashedPassword;
+use support::terminal::Terminal;
 use support::{Controller, Daemon, Place, python_with, run};
 
 fn hash(password: &[u8]) -> String {
@@ -56,6 +58,45 @@ fn a_password_gets_in_quoted_or_in_base_16_and_nothing_else_does() {
     let said = stranger(&place).ask("GETINFO version");
     assert!(said.starts_with("514 Authentication required."), "{said}");
     assert!(!daemon.log().contains("two"));
+}
+
+#[test]
+fn the_client_commands_ask_for_it_on_the_terminal() {
+    let place = Place::new();
+    let _daemon = daemon(&place, &[]);
+    // As a shell would: the terminal is the program's own.
+    let ask = || {
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "--wait", env!("CARGO_BIN_EXE_onionbus")]);
+        command.args(["info", "version", "--socket"]);
+        command.arg(place.socket());
+        command
+    };
+    for (typed, code, said) in [
+        ("two", 0, "onionbus-"),
+        (
+            "too",
+            1,
+            "515 Authentication failed: Password did not match",
+        ),
+    ] {
+        let mut terminal = Terminal::new(ask());
+        terminal.shows(&["Password: "]);
+        terminal.hides();
+        terminal.types(&format!("{typed}\r"));
+        let shown = terminal.ends(code);
+        assert!(shown.contains(said) && !shown.contains(typed), "{shown}");
+    }
+    let mut command = Command::new("setsid");
+    command.args(["--wait", env!("CARGO_BIN_EXE_onionbus"), "info", "version"]);
+    let output = command.arg("--socket").arg(place.socket()).output();
+    let output = output.expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("there is no terminal to ask for it"),
+        "{said}"
+    );
 }
 
 #[test]

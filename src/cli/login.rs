@@ -1,9 +1,10 @@
-//! The login: nothing where the socket's permissions are enough, else SAFECOOKIE.
+//! The login: nothing where the socket's permissions are enough, else SAFECOOKIE, or a password that
+//! is asked for.
 //!
 //! Plain COOKIE is left out on purpose: COOKIE hands the content of any file of 32 octets that this
 //! user can read to whoever listens on the socket (control-spec 3.21 warns of that).
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
@@ -33,18 +34,38 @@ pub fn log_in(mut ask: impl FnMut(&[u8]) -> anyhow::Result<Message>) -> anyhow::
         return Ok(());
     }
     let file = cookie_file.filter(|_| offers(b"SAFECOOKIE"));
-    let file = OsString::from_vec(file.context(
-        "the daemon wants a login that this client does not know: NULL and SAFECOOKIE it does",
-    )?);
+    let cookie = file.map(|file| read_cookie(&OsString::from_vec(file)));
+    match cookie {
+        Some(Ok(cookie)) => safe_cookie(ask, &cookie),
+        // Who may not read the cookie may know a password.
+        _ if offers(b"HASHEDPASSWORD") => password(ask),
+        Some(Err(error)) => Err(error),
+        None => bail!(
+            "the daemon wants a login that this client does not know: NULL, SAFECOOKIE and \
+             HASHEDPASSWORD it does"
+        ),
+    }
+}
+
+fn read_cookie(file: &OsStr) -> anyhow::Result<Cookie> {
     let wanted = || format!("the daemon wants the cookie in {}", file.display());
-    let octets = read_small(Path::new(&file), MOST).with_context(wanted)?;
+    let octets = read_small(Path::new(file), MOST).with_context(wanted)?;
     let Ok(octets) = <[u8; 32]>::try_from(octets) else {
         bail!(
             "{}: it is no cookie: it does not have {COOKIE_OCTETS} octets",
             wanted()
         );
     };
-    safe_cookie(ask, &Cookie::from(octets))
+    Ok(Cookie::from(octets))
+}
+
+/// Asks for the password at the terminal, whatever standard input is.
+fn password(mut ask: impl FnMut(&[u8]) -> anyhow::Result<Message>) -> anyhow::Result<()> {
+    let password = rpassword::prompt_password("Password: ")
+        .context("the daemon wants a password, and there is no terminal to ask for it")?;
+    let line = format!("AUTHENTICATE {}", hex::encode(password));
+    ask(line.as_bytes())?;
+    Ok(())
 }
 
 /// The value of METHODS and the file of COOKIEFILE, if there is one.

@@ -10,7 +10,7 @@ use std::time::Instant;
 use nix::pty::openpty;
 use nix::sys::termios::{LocalFlags, tcgetattr};
 
-use super::PATIENCE;
+use super::{PATIENCE, eventually};
 
 /// A program on a terminal, and the person before it.
 pub struct Terminal {
@@ -76,6 +76,15 @@ impl Terminal {
                 self.shown.extend(more);
             }
         }
+    }
+
+    /// Waits until nothing that is typed is shown.
+    #[track_caller]
+    pub fn hides(&self) {
+        eventually("the terminal hides what is typed", || {
+            let mode = tcgetattr(&self.keys).expect("a terminal");
+            !mode.local_flags.contains(LocalFlags::ECHO)
+        });
     }
 
     /// Waits for the end of it, and checks that the terminal is as it was.
