@@ -427,6 +427,36 @@ fn what_the_daemon_does_not_know_may_have_been_meant_otherwise() {
 }
 
 #[test]
+fn a_policy_may_be_why_something_is_not_known() {
+    for (grants, is_told) in [
+        (
+            "250+policy=\r\nAllow getinfo version\r\n.\r\n250 OK\r\n",
+            true,
+        ),
+        (
+            "250+policy=\r\nAllow all\r\nDeny busconf\r\n.\r\n250 OK\r\n",
+            true,
+        ),
+        ("250+policy=\r\nAllow all\r\n.\r\n250 OK\r\n", false),
+        ("250-policy=Allow all\r\n250 OK\r\n", false),
+        ("552 Unrecognized key \"policy\"\r\n", false),
+    ] {
+        let peer = Peer::new(move |peer| {
+            peer.hear("GETCONF BusHistory");
+            peer.say("552 Unrecognized configuration key \"BusHistory\"\r\n");
+            peer.hear("GETINFO config/names");
+            peer.say("552 Unrecognized key \"config/names\"\r\n");
+            peer.hear("GETINFO policy");
+            peer.say(grants);
+        });
+        let ran = peer.run(&["conf", "get", "BusHistory"], 1);
+        ran.complained("Unrecognized configuration key");
+        let said = &ran.err;
+        assert_eq!(said.contains("`onionbus info policy`"), is_told, "{said}");
+    }
+}
+
+#[test]
 fn what_is_like_nothing_is_only_refused() {
     let peer = Peer::new(|peer| {
         peer.hear("GETINFO nonsense");

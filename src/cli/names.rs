@@ -129,13 +129,33 @@ pub fn ask(client: &mut Client, line: &[u8]) -> anyhow::Result<Message> {
     }
 }
 
-/// The error of a refusal, with the names that were meant.
+/// The error of a refusal, with the names that were meant, or that a policy may be the reason.
 pub fn refusal(client: &mut Client, reply: &Message) -> anyhow::Error {
     let mut text = wording(reply);
+    let raw = reply.raw();
+    let is_unknown = raw
+        .split(|&octet| octet == b'\n')
+        .any(|line| unrecognized(line).is_some());
     if let Some(hint) = hint(reply, |kind| kind.ask(client).unwrap_or_default()) {
         text = format!("{text}\n{hint}");
+    } else if is_unknown && is_restricted(client) {
+        text += "\nIf there is such a thing, the policy of this bus keeps it back: `onionbus info \
+                 policy` has all that it allows.";
     }
     Stop::Refused(text).into()
+}
+
+/// Whether a policy grants this client less than everything. Without one there is no such key.
+fn is_restricted(client: &mut Client) -> bool {
+    let reply = client.ask(b"GETINFO policy");
+    reply.is_ok_and(|reply| {
+        let raw = reply.raw();
+        let mut lines = raw
+            .split(|&octet| octet == b'\n')
+            .map(<[u8]>::trim_ascii_end);
+        let has_all = lines.clone().any(|line| line.ends_with(b"Allow all"));
+        !has_all || lines.any(|line| line.starts_with(b"Deny "))
+    })
 }
 
 /// Says on standard error which names were meant, if `reply` refuses any. `names` gives those that
