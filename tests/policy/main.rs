@@ -461,18 +461,20 @@ fn frames_are_judged_as_the_commands_they_stand_for() {
     let options = place.path("onionbus.conf");
     let mut text = std::fs::read_to_string(&options).expect("it is text");
     // "Unauthorized" in the draft of 2004, and in the last version.
-    let dialects = [("tc", 5), ("v0", 7)];
-    for (dialect, _) in dialects {
-        let path = place.path(dialect);
-        text += &format!("BusSocket {} Protocol={dialect}\n", path.display());
+    let dialects = [
+        ("tc", 5, &b"BusHistory\x00100\0"[..]),
+        ("v0", 7, b"BusHistory 100\n"),
+    ];
+    for (dialect, ..) in dialects {
+        let path = place.path(dialect).display().to_string();
+        text += &["BusSocket ", &path, " Protocol=", dialect, "\n"].concat();
     }
     place.file("onionbus.conf", &text);
     let _daemon = serve(&place).ready();
-    for (dialect, unauthorized) in dialects {
+    for (dialect, unauthorized, answer) in dialects {
         let mut controller = support::Controller::at(&place.path(dialect));
         controller.send_frame(0x0003, b"BusHistory\0");
-        let answer = (0x0004, b"BusHistory\x00100\0".to_vec());
-        assert_eq!(controller.frame(), answer, "{dialect}");
+        assert_eq!(controller.frame(), (0x0004, answer.to_vec()), "{dialect}");
         for (kind, body) in [(0x0003, &b"BusLog\0"[..]), (0xF000, b"x\0")] {
             controller.send_frame(kind, body);
             let (kind, body) = controller.frame();
