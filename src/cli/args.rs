@@ -60,7 +60,7 @@ All values are set, or none. They are sent quoted: no quoting of one's own is ne
 
 Examples:
   onionbus conf set BusHistory=500
-  onionbus conf set 'BusLog=notice file /var/log/onionbus.log'";
+  onionbus conf set BusHistory=1000 BusLog=info";
 
 const COMMAND_HELP: &str = "\
 The reply is printed as it came. The body of a command that begins with + is read from standard
@@ -292,7 +292,7 @@ pub struct Serve {
     /// Read options from this file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Listen here (option `BusSocket`)
+    /// Listen at this path or port (option `BusSocket`)
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub socket: Option<PathBuf>,
     /// Keep what must survive a restart here (option `BusStateDirectory`)

@@ -27,6 +27,7 @@ mod transcript;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 
 use console::Consoles;
 use daemon::Place;
@@ -60,7 +61,7 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ),
     (
         "README.md",
-        "onionbus-bridge --nats tls://nats.lan --creds relay1.creds --group relays --host relay1",
+        "contrib/bridge/target/release/onionbus-bridge --nats tls://nats.lan --creds relay1.creds --group relays --host relay1 --state ./bridge",
         "the tests in contrib/bridge do, with a NATS server of their own",
     ),
     (
@@ -70,7 +71,7 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ),
     (
         "README.md",
-        "sudo apt install ./onionbus.deb",
+        "sudo apt install ./onionbus_*.deb",
         "tests/package does, in a root of its own",
     ),
     (
@@ -316,4 +317,41 @@ fn the_example_configuration() {
             lines,
         },
     );
+}
+
+/// The examples that a help text ends with.
+fn of_help(arguments: &[&str]) -> Vec<String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onionbus"));
+    let output = command.args(arguments).arg("--help").output();
+    let help = String::from_utf8(output.expect("it starts").stdout).expect("it is text");
+    let (_, examples) = help.split_once("\nExamples:\n").unwrap_or_default();
+    let examples = examples.lines().take_while(|line| line.starts_with("  "));
+    // Two spaces are before what an example is for.
+    let lines = examples.filter_map(|line| line.trim_start().split("  ").next());
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_examples_of_the_help_do_what_they_say() {
+    let place = Place::new();
+    let daemon = place.serve(&[]);
+    fs::write(place.path("onionbus.conf"), "BusHistory 7\n").unwrap();
+    let mut played = 0;
+    for command in [&["command"][..], &["conf", "set"], &[]] {
+        for line in of_help(command) {
+            // The others listen until they are stopped, or are wrong usage without their files.
+            let ends = ["command", "conf", "info"].map(|word| format!("onionbus {word} "));
+            if !ends.iter().any(|start| line.starts_with(start)) {
+                continue;
+            }
+            let mut shell = place.command("sh");
+            let output = shell.arg("-ec").arg(place.real(&line)).output();
+            let output = output.expect("it starts");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{line}: {said}");
+            played += 1;
+        }
+    }
+    assert!(played > 5, "{played}");
+    drop(daemon);
 }
