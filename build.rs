@@ -1,6 +1,7 @@
 //! Tells the program the commit that it is built from, for `--version`.
 //!
-//! Without git, or in a source that is no checkout, the version stands alone.
+//! `ONIONBUS_COMMIT` names it to those who build without a checkout. Without that and git the version
+//! stands alone.
 
 use std::env;
 use std::path::Path;
@@ -18,6 +19,11 @@ fn main() {
 
 /// The commit that is checked out here.
 fn commit() -> Option<String> {
+    println!("cargo::rerun-if-env-changed=ONIONBUS_COMMIT");
+    let given = env::var("ONIONBUS_COMMIT").ok();
+    if given.as_ref().is_some_and(|commit| !commit.is_empty()) {
+        return given;
+    }
     // A source that was unpacked inside another project's checkout has no commit of its own.
     if !Path::new(".git").exists() {
         return None;

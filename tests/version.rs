@@ -12,6 +12,7 @@ fn run(directory: &Path, program: &str, arguments: &[&str]) -> String {
     // Neither the one who runs the tests nor a hook that does may choose another repository.
     command
         .env_remove("GIT_DIR")
+        .env_remove("ONIONBUS_COMMIT")
         .env("GIT_CONFIG_GLOBAL", "/dev/null");
     let output = command.env("CARGO_PKG_VERSION", VERSION).output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
@@ -54,6 +55,9 @@ fn the_commit_is_named_where_there_is_one() {
     let named = format!("{plain} ({})", &id[..12]);
     assert_eq!(built(&script, &checkout), named);
     assert_eq!(built(&script, &inside), plain, "somebody else's repository");
+    let build = script.to_str().expect("a temporary path");
+    let given = run(&inside, "env", &["ONIONBUS_COMMIT=abc", build]);
+    assert_eq!(given.lines().last(), Some(&format!("{plain} (abc)")[..]));
 
     // A checkout beside the repository, where `.git` is a file.
     run(
