@@ -72,6 +72,12 @@ fn events_come_above_the_line_that_is_typed() {
         "250 OK",
         PROMPT,
     ]);
+    shell.types("help\r");
+    shell.shows(&[
+        "a command of the control protocol",
+        "\n  GETINFO info/names",
+        PROMPT,
+    ]);
     shell.types("\x04");
     shell.ends(0);
 }

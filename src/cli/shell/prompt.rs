@@ -23,6 +23,18 @@ const PROMPT: &str = "onionbus> ";
 /// The prompt for the lines of a body, which ends with a dot.
 const BODY: &str = "       .> ";
 
+/// The answer to `help`, which is no command of the protocol.
+const HELP: &str = "\
+Each line is a command of the control protocol; one that begins with + ends with a line that is a
+single dot. TAB completes a word, and shows all that it may become.
+
+  GETINFO info/names      what can be asked
+  SETEVENTS POSTMESSAGE   show each message as it comes; GETINFO events/names has the other events
+  POSTMESSAGE @all hello  say something to everybody
+  QUIT                    or Ctrl-D
+
+onionbus-protocol(7) and Tor's control-spec have all commands.";
+
 /// The time for a reply before the prompt comes back without it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -64,7 +76,7 @@ impl<'a> Shell<'a> {
             waiting: None,
             is_leaving: false,
         };
-        let text = format!("Connected to {socket}. TAB completes, Ctrl-D ends.");
+        let text = format!("Connected to {socket}. TAB completes, help says more, Ctrl-D ends.");
         show(text.as_bytes(), &mut shell.out);
         shell
     }
@@ -209,6 +221,11 @@ impl<'a> Shell<'a> {
         if !self.lines.is_inside() && !line.trim_ascii().is_empty() {
             self.edit.remember(line);
             self.history.add(line);
+            // No Tor and no bus has such a command.
+            if ["help", "?"].contains(&line.trim_ascii().to_ascii_lowercase().as_str()) {
+                show(HELP.as_bytes(), &mut self.out);
+                return Ok(());
+            }
         }
         match self.lines.handle_line(line.as_bytes()) {
             Ok(None) => {}
