@@ -9,7 +9,7 @@ use std::net::Shutdown;
 use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token, Waker};
@@ -68,7 +68,7 @@ pub struct Outbox {
     stream: Stream,
     token: Token,
     outlet: Arc<Outlet>,
-    behind: AtomicUsize,
+    behind: AtomicU32,
     /// The loop waits until nothing is behind.
     awaited: AtomicBool,
     account: Arc<Account>,
@@ -112,7 +112,7 @@ impl Outbox {
             stream: stream.into(),
             token,
             outlet,
-            behind: AtomicUsize::new(0),
+            behind: AtomicU32::new(0),
             awaited: AtomicBool::new(false),
             charged: AtomicUsize::new(0),
             state: Mutex::new(State {
@@ -349,7 +349,7 @@ impl Outbox {
 
     /// How many things handed over are still to be delivered.
     pub fn behind(&self) -> usize {
-        self.behind.load(Ordering::Acquire)
+        self.behind.load(Ordering::Acquire) as usize
     }
 
     /// Whether something handed over is still to be delivered.

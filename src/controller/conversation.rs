@@ -45,12 +45,24 @@ pub enum Entry {
     /// AUTHENTICATE is needed and always succeeds, as at a Tor without authentication.
     Explicit,
     /// AUTHENTICATE must prove that the controller knows one of these.
-    Secret {
-        /// The cookie, where it counts.
-        cookie: Option<Arc<Cookie>>,
-        /// The passwords that count.
-        passwords: Arc<[HashedPassword]>,
-    },
+    Secret(Box<Secret>),
+}
+
+/// Secrets of which one opens the way in.
+#[derive(Clone, Debug)]
+pub struct Secret {
+    /// The cookie, where it counts.
+    pub cookie: Option<Arc<Cookie>>,
+    /// The passwords that count.
+    pub passwords: Arc<[HashedPassword]>,
+}
+
+impl Secret {
+    /// The way in for whoever knows one of them.
+    #[must_use]
+    pub fn entry(cookie: Option<Arc<Cookie>>, passwords: Arc<[HashedPassword]>) -> Entry {
+        Entry::Secret(Box::new(Self { cookie, passwords }))
+    }
 }
 
 #[derive(Debug)]
@@ -60,7 +72,7 @@ enum Login {
         /// PROTOCOLINFO was answered; it is only once.
         greeted: bool,
         /// What AUTHENTICATE must send, if AUTHCHALLENGE came before.
-        expected: Option<[u8; 32]>,
+        expected: Option<Box<[u8; 32]>>,
     },
     Done,
 }
@@ -137,7 +149,7 @@ impl Conversation {
 
     /// Whether it must still prove that it knows a secret.
     pub const fn must_log_in(&self) -> bool {
-        matches!(self.entry, Entry::Secret { .. }) && !self.is_logged_in()
+        matches!(self.entry, Entry::Secret(_)) && !self.is_logged_in()
     }
 
     /// The way in that its socket has.
@@ -306,16 +318,15 @@ impl Conversation {
         client_nonce: Result<Vec<u8>, Refusal>,
         server_nonce: [u8; 32],
     ) -> Result<Reply, Refusal> {
-        let Entry::Secret {
-            cookie: Some(cookie),
-            ..
-        } = &self.entry
-        else {
-            return Err(Refusal::CookieDisabled);
+        let cookie = match &self.entry {
+            Entry::Secret(secret) => secret.cookie.as_ref(),
+            Entry::Open | Entry::Explicit => None,
         };
+        let cookie = cookie.ok_or(Refusal::CookieDisabled)?;
         let client_nonce = client_nonce?;
         if let Login::Before { expected, .. } = &mut self.login {
-            *expected = Some(cookie.client_hash(&client_nonce, &server_nonce));
+            let hash = cookie.client_hash(&client_nonce, &server_nonce);
+            *expected = Some(Box::new(hash));
         }
         Ok(Reply::Challenge {
             server_hash: cookie.server_hash(&client_nonce, &server_nonce),
@@ -325,9 +336,10 @@ impl Conversation {
 
     /// Whether AUTHENTICATE would compare a proof with passwords, which is dear.
     pub fn tries_passwords(&self, proof: &[u8]) -> bool {
-        let Entry::Secret { cookie, passwords } = &self.entry else {
+        let Entry::Secret(secret) = &self.entry else {
             return false;
         };
+        let Secret { cookie, passwords } = &**secret;
         let is_challenged = matches!(
             self.login,
             Login::Before {
@@ -345,7 +357,7 @@ impl Conversation {
 
     /// AUTHENTICATE: `true` if the controller was not logged in before.
     pub fn authenticate(&mut self, proof: &[u8]) -> Result<bool, Refusal> {
-        if let Entry::Secret { cookie, passwords } = &self.entry {
+        if let Entry::Secret(secret) = &self.entry {
             match &self.login {
                 Login::Before {
                     expected: Some(expected),
@@ -356,7 +368,7 @@ impl Conversation {
                     "Wrong length for safe cookie response.",
                     "Safe cookie response did not match expected value.",
                 ),
-                _ => prove(cookie.as_deref(), passwords, proof),
+                _ => prove(secret.cookie.as_deref(), &secret.passwords, proof),
             }
             .map_err(Refusal::AuthenticationFailed)?;
         }
@@ -395,9 +407,8 @@ mod tests {
     };
 
     fn entry(cookie: Option<[u8; 32]>) -> Entry {
-        cookie.map_or(Entry::Open, |octets| Entry::Secret {
-            cookie: Some(Arc::new(Cookie::from(octets))),
-            passwords: Arc::new([]),
+        cookie.map_or(Entry::Open, |octets| {
+            Secret::entry(Some(Arc::new(Cookie::from(octets))), Arc::new([]))
         })
     }
 
@@ -531,10 +542,8 @@ mod tests {
     fn a_password_or_the_cookie_gets_in() {
         let tried = |cookie: Option<[u8; 32]>, proof: &[u8]| {
             let hash = |text: &[u8]| HashedPassword::new(text, [3; 8]);
-            let entry = Entry::Secret {
-                cookie: cookie.map(|octets| Arc::new(Cookie::from(octets))),
-                passwords: [hash(b"one"), hash(b"two")].into(),
-            };
+            let cookie = cookie.map(|octets| Arc::new(Cookie::from(octets)));
+            let entry = Secret::entry(cookie, [hash(b"one"), hash(b"two")].into());
             Conversation::new(1, PEER, None, entry).authenticate(proof)
         };
         for cookie in [None, Some([7; 32])] {

@@ -11,7 +11,7 @@ mod plan;
 use std::collections::VecDeque;
 use std::fmt;
 
-pub use conversation::{Conversation, Entry, Step};
+pub use conversation::{Conversation, Entry, Secret, Step};
 pub use judgement::{Denied, Judgement};
 pub use plan::{MOST_KEYS, Plan, Work};
 

@@ -16,7 +16,7 @@ use super::error::ServeError;
 use super::files::SocketFile;
 use super::places::Most;
 use super::source::Source;
-use crate::controller::{Controller, Conversation, Entry};
+use crate::controller::{Controller, Conversation, Entry, Secret};
 use crate::options::{Address, Login, Options, Protocol, Settings, SocketAddress, SocketSpec};
 use crate::outbox::{Outbox, RECEIVING};
 use crate::policy::is_match;
@@ -303,19 +303,15 @@ impl Daemon {
     fn way_in(&self, stream: &Stream, login: Login) -> Entry {
         let cookie = || self.cookie.as_ref().map(|(cookie, _)| Arc::clone(cookie));
         let by_cookie = self.options.settings().cookie_authentication;
+        let passwords = || Arc::clone(&self.passwords);
         match (stream, login) {
-            (Stream::Tcp(_), _) => Entry::Secret {
-                cookie: cookie(),
-                passwords: Arc::clone(&self.passwords),
-            },
-            (Stream::Unix(_), Login::Password) => Entry::Secret {
-                cookie: cookie().filter(|_| by_cookie),
-                passwords: Arc::clone(&self.passwords),
-            },
-            (Stream::Unix(_), Login::Implicit | Login::Explicit) if by_cookie => Entry::Secret {
-                cookie: cookie(),
-                passwords: Arc::default(),
-            },
+            (Stream::Tcp(_), _) => Secret::entry(cookie(), passwords()),
+            (Stream::Unix(_), Login::Password) => {
+                Secret::entry(cookie().filter(|_| by_cookie), passwords())
+            }
+            (Stream::Unix(_), Login::Implicit | Login::Explicit) if by_cookie => {
+                Secret::entry(cookie(), Arc::default())
+            }
             (Stream::Unix(_), Login::Explicit) => Entry::Explicit,
             (Stream::Unix(_), Login::Implicit) => Entry::Open,
         }

@@ -218,7 +218,7 @@ impl Daemon {
     fn protocol_info(&self, entry: &Entry) -> Reply {
         let (with_cookie, password) = match entry {
             Entry::Open | Entry::Explicit => (false, false),
-            Entry::Secret { cookie, passwords } => (cookie.is_some(), !passwords.is_empty()),
+            Entry::Secret(secret) => (secret.cookie.is_some(), !secret.passwords.is_empty()),
         };
         let tor = self.tor.as_ref().and_then(|tor| tor.upstream.version());
         Reply::ProtocolInfo {
