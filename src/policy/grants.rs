@@ -292,21 +292,19 @@ impl Grants {
         match name {
             b"POLICY" | b"TOR" | b"RESTORE" => return Some(Form::Plain),
             b"POSTMESSAGE" => return self.may_read().then_some(Form::Plain),
-            b"CONTROLLER" if self.has_plain(What::List) => return Some(Form::Plain),
             _ => {}
         }
+        // That of the bus's controllers has a line of its own.
+        let is_list = name == b"CONTROLLER";
+        let lists = |table: &Table| is_list && table.plain.contains(&What::List);
         let denies = |name: &[u8]| self.deny.events.contains_key(name);
-        if self.denies_all() || denies(name) || denies(b"*") {
+        if self.denies_all() || denies(name) || denies(b"*") || lists(&self.deny) {
             return None;
         }
-        if self.has_all() {
+        if self.has_all() || lists(&self.allow) {
             return Some(Form::Plain);
         }
-        let star = if name == b"CONTROLLER" {
-            None
-        } else {
-            self.allow.events.get(&b"*"[..])
-        };
+        let star = self.allow.events.get(&b"*"[..]).filter(|_| !is_list);
         self.allow.events.get(name).max(star).copied()
     }
 

@@ -334,6 +334,16 @@ fn a_deny_covers_what_it_leaves_out() {
             "552 Unrecognized event \"CIRC\"",
         ),
         (
+            "Deny list",
+            "SETEVENTS CONTROLLER",
+            "552 Unrecognized event \"CONTROLLER\"",
+        ),
+        (
+            "Deny events CONTROLLER",
+            "SETEVENTS CONTROLLER",
+            "552 Unrecognized event \"CONTROLLER\"",
+        ),
+        (
             "Deny signal",
             "SIGNAL HUP",
             "552 Unrecognized signal code \"HUP\"",
@@ -379,6 +389,8 @@ fn events_have_the_widest_form() {
     assert_eq!(all.event(b"CIRC"), Some(Form::Plain));
     assert_eq!(all.event(b"CONTROLLER"), None);
     assert_eq!(all.event(b"POSTMESSAGE"), None);
+    let own = grants_of(&alice(), "Allow events CONTROLLER:own");
+    assert_eq!(own.event(b"CONTROLLER"), Some(Form::Own));
     let views = allowed_of(
         &grants_of(&alice(), "Allow getinfo *"),
         "GETINFO circuit-status stream-status",

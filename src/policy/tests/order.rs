@@ -22,7 +22,9 @@ const LINES: &[&str] = &[
     "Allow events * ",
     "Allow events CIRC:own STREAM:quiet",
     "Allow events CIRC STREAM:own",
+    "Allow events CONTROLLER:own",
     "Deny events CIRC",
+    "Deny events CONTROLLER",
     "Allow signal NEWNYM HUP",
     "Allow add_onion ports=80,443=8443 flags=Detach,DiscardPK",
     "Allow add_onion ports=* target=loopback force=DiscardPK max=1",
@@ -46,6 +48,7 @@ const LINES: &[&str] = &[
     "Allow post @all @bob",
     "Allow read @all",
     "Allow list",
+    "Deny list",
     "Allow busconf get *",
     "Allow busconf set BusLog",
     "Allow bussignal BUSRELOAD",
@@ -71,6 +74,7 @@ const COMMANDS: &[&str] = &[
     "SETCONF SocksPort=1 BusLog=debug",
     "RESETCONF Log",
     "SETEVENTS CIRC STREAM",
+    "SETEVENTS CONTROLLER",
     "SIGNAL HUP",
     "SIGNAL BUSRELOAD",
     "ADD_ONION NEW:BEST Port=443,8443",
@@ -100,6 +104,24 @@ fn verdicts(grants: &Grants) -> Vec<Verdict> {
     let judge = |line: &&str| judge(grants, &ledger, &behind, &fields(line));
     COMMANDS.iter().map(judge).collect()
 }
+
+/// Lines that deny, each with a command of which it covers something.
+const DENIES: &[(&str, &str)] = &[
+    ("Deny all", "SETEVENTS CONTROLLER"),
+    ("Deny list", "SETEVENTS CONTROLLER"),
+    ("Deny list", "GETINFO list-controllers"),
+    ("Deny events", "SETEVENTS CONTROLLER"),
+    ("Deny events CONTROLLER", "SETEVENTS BW CONTROLLER"),
+    ("Deny events CIRC", "SETEVENTS STREAM CIRC"),
+    ("Deny getinfo uptime", "GETINFO version uptime"),
+    ("Deny getconf Log", "GETCONF Log"),
+    ("Deny setconf Log=x", "SETCONF Log=y Log=x"),
+    ("Deny resetconf Log", "RESETCONF Log"),
+    ("Deny signal HUP", "SIGNAL RELOAD"),
+    ("Deny read", "SETEVENTS POSTMESSAGE"),
+    ("Deny name x", "CONTROLLERNAME x"),
+    ("Deny post @bob", "POSTMESSAGE @bob x"),
+];
 
 /// Blocks of some lines, as the text of each.
 fn blocks() -> impl Strategy<Value = Vec<(String, Vec<&'static str>)>> {
@@ -159,6 +181,24 @@ proptest! {
             prop_assert_eq!(one.list(), other.list());
             prop_assert_eq!(&one, &other);
         }
+    }
+
+    #[test]
+    fn a_deny_that_covers_a_command_holds_beside_all_lines(
+        blocks in blocks(),
+        (deny, command) in select(DENIES),
+    ) {
+        let mut texts: Vec<_> = blocks.iter().map(text_of).collect();
+        texts.push(format!("Profile denies\nMatch user=alice\n{deny}\n"));
+        let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+        let grants = Grants::unite(&read(&texts).unwrap(), &alice());
+        let options = options();
+        let behind = Behind {
+            options: Some(&options),
+            ..Behind::default()
+        };
+        let verdict = judge(&grants, &Ledger::default(), &behind, &fields(command));
+        prop_assert!(matches!(verdict, Verdict::Refuse(_)), "{deny}: {command}: {verdict:?}");
     }
 
     #[test]
