@@ -253,6 +253,12 @@ impl Grants {
         !is_denied && (self.has_all() || self.allow.bus_set.covers(name))
     }
 
+    /// Whether every option of the bus may be set, as a text of them does.
+    pub(super) fn sets_all_of_bus(&self) -> bool {
+        let denies = self.denies_all() || !self.deny.bus_set.is_empty();
+        !denies && (self.has_all() || self.allow.bus_set.all)
+    }
+
     /// Whether an option, by its whole name in lower case, may be set at all.
     pub(super) fn has_setting(&self, name: &[u8], behind: &Behind<'_>) -> bool {
         if is_own_option(name) {
@@ -283,6 +289,7 @@ impl Grants {
         let resets = self.deny.words.get(&What::ResetConf);
         self.deny.setconf_all
             || !self.deny.setconf.is_empty()
+            || !self.deny.bus_set.is_empty()
             || resets.is_some_and(|words| !words.is_empty())
     }
 

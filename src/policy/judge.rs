@@ -4,7 +4,7 @@ use super::add_onion::{self, Behind};
 use super::grants::Grants;
 use super::ledger::Ledger;
 use super::table::{Form, What};
-use crate::command::Verb;
+use crate::command::{Verb, is_own_option};
 use crate::wire::fields::{AddOnion, Fields, words};
 use crate::wire::refusal::Refusal;
 use crate::wire::request::{Setting, Signal};
@@ -94,6 +94,23 @@ pub fn judge(grants: &Grants, ledger: &Ledger, behind: &Behind<'_>, fields: &Fie
     }
 }
 
+/// Whether a text of options may change those of the bus. One line of the bus's is enough: all that
+/// the text leaves out is set back, and where no Tor is, also by a text that sets nothing. Any line
+/// that looks like one counts, also within a value that goes on, so that this depends on no reader.
+pub(super) fn changes_bus(text: &[u8]) -> bool {
+    let is_blank = |octet: &u8| octet.is_ascii_whitespace() || octet.is_ascii_control();
+    let mut is_empty = true;
+    for line in text.split(|&octet| octet == b'\n') {
+        let blanks = line.iter().take_while(|octet| is_blank(octet)).count();
+        let line = line.get(blanks..).unwrap_or_default();
+        if is_own_option(line) {
+            return true;
+        }
+        is_empty &= line.is_empty() || line.starts_with(b"#");
+    }
+    is_empty
+}
+
 struct Judge<'a> {
     grants: &'a Grants,
     ledger: &'a Ledger,
@@ -149,10 +166,14 @@ impl Judge<'_> {
             Fields::GetConf(names) => self.get_conf(fields, names),
             Fields::SetConf(settings) => self.settings(fields, settings, Verb::SetConf),
             Fields::ResetConf(settings) => self.settings(fields, settings, Verb::ResetConf),
-            Fields::LoadConf(_) => self.whole(
-                fields,
-                grants.has_plain(What::LoadConf) && !grants.denies_settings(),
-            ),
+            Fields::LoadConf(text) => {
+                let is_granted = grants.has_plain(What::LoadConf) && !grants.denies_settings();
+                let is_of_tor = !changes_bus(text);
+                self.whole(
+                    fields,
+                    is_granted && (is_of_tor || grants.sets_all_of_bus()),
+                )
+            }
             Fields::SetEvents(events) => self.set_events(fields, events),
             Fields::Signal(name) => {
                 let Some(signal) = Signal::parse(name) else {

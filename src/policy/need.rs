@@ -6,6 +6,7 @@ use super::add_onion::OnionGrant;
 use super::file::{Names, Policy, Problem, Source};
 use super::grants::Grants;
 use super::identity::Identity;
+use super::judge::changes_bus;
 use super::ledger::Ledger;
 use super::list::word;
 use crate::command::is_own_option;
@@ -115,6 +116,10 @@ pub fn needed(fields: &Fields, known: Known<'_>) -> Vec<String> {
             Some(name) => format!("post @{name}"),
             None => return Vec::new(),
         },
+        Fields::LoadConf(text) if changes_bus(text) => {
+            let lines = ["Allow busconf set *", "Allow loadconf"];
+            return lines.map(ToOwned::to_owned).into();
+        }
         Fields::LoadConf(_) => "loadconf".into(),
         Fields::SaveConf { .. } => "saveconf".into(),
         Fields::TakeOwnership | Fields::DropOwnership => "ownership".into(),

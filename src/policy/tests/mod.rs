@@ -1,6 +1,7 @@
 //! The rules, each with what it allows and what it does not.
 
 mod files;
+mod loading;
 mod need;
 mod onions;
 mod order;

@@ -160,3 +160,12 @@ fn what_the_log_does_not_name_is_left_to_its_reader() {
     let user = learn("p", Some("alice"), std::iter::empty());
     assert_eq!(user, Ok("Profile p\nMatch user=alice\n".to_owned()));
 }
+
+#[test]
+fn a_text_with_options_of_the_bus_is_learnt_with_them() {
+    let line = "+LOADCONF\r\nLog x\r\nBusLog debug\r\n.";
+    let (grants, block) = learnt(&[line]);
+    assert!(is_allowed(&grants, line), "{block}");
+    let (grants, block) = learnt(&["+LOADCONF\r\nLog x\r\n."]);
+    assert!(!is_allowed(&grants, line), "{block}");
+}
