@@ -38,10 +38,10 @@ pub fn try_command(arguments: &PolicyTry, out: &mut dyn Write) -> anyhow::Result
     let Framed::Command(command) = Framer::default().next(&octets) else {
         return Err(Stop::Usage("this is no command of one line".into()).into());
     };
-    let is_safe = |path: &[u8]| files::is_roots(Path::new(OsStr::from_bytes(path)));
     let behind = Behind {
         protected: PROTECTED_PORTS,
-        is_safe: Some(&is_safe),
+        is_safe: Some(&|octets| files::is_roots(path(octets))),
+        id: Some(&|octets| files::id(path(octets))),
         ..Behind::default()
     };
     let fields = text::verb(command.keyword).and_then(|verb| fields::parse(verb, &command));
@@ -55,6 +55,10 @@ pub fn try_command(arguments: &PolicyTry, out: &mut dyn Write) -> anyhow::Result
     text::encode_refusal(&refusal, &mut reply);
     out.write_all(&reply)?;
     Err(Stop::RefusedAndPrinted.into())
+}
+
+fn path(octets: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(octets))
 }
 
 /// The command with its line end, and with a body that it may have.

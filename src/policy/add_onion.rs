@@ -18,6 +18,15 @@ const MOST_ONIONS: usize = 8;
 /// Tells of a path whether nobody but root can write to any of its directories.
 type IsSafe<'a> = dyn Fn(&[u8]) -> bool + 'a;
 
+/// Tells the file or directory that a path leads to.
+type IdOf<'a> = dyn Fn(&[u8]) -> Option<Id> + 'a;
+
+/// A file or directory, whatever leads to it: its device and its number there.
+pub type Id = (u64, u64);
+
+/// A file, or the directory with a name in it, or a spelling alone.
+type Place<'a> = (Option<Id>, &'a [u8]);
+
 /// What is known of the machine and of the Tor behind the bus, for targets of onion services and
 /// names of options.
 #[derive(Clone, Copy, Default)]
@@ -38,6 +47,9 @@ pub struct Behind<'a> {
     /// Whether nobody but root can write to any directory of a path, links resolved; without it no
     /// path is safe.
     pub is_safe: Option<&'a IsSafe<'a>>,
+    /// The file or directory that a path leads to, links followed; without it paths are the same if
+    /// they are spelled alike.
+    pub id: Option<&'a IdOf<'a>>,
 }
 
 /// `BusProtectedPorts` unless somebody sets it: those of wallets that do what they are told.
@@ -270,11 +282,8 @@ impl OnionGrant {
         }) {
             return Some("KeyType");
         }
-        if !fields
-            .ports
-            .iter()
-            .all(|port| self.covers_port(port, behind))
-        {
+        let leads = |rule: &TargetRule, target: &Target| rule.allows(target, behind);
+        if !fields.ports.iter().all(|port| self.covers(port, leads)) {
             return Some("Port");
         }
         let is_fine = |flag: &Flag| {
@@ -295,8 +304,8 @@ impl OnionGrant {
         (!has_streams).then_some("MaxStreams")
     }
 
-    fn covers_port(&self, port: &Port, behind: &Behind<'_>) -> bool {
-        let is_within = |(low, high): Ports, port| (low..=high).contains(&port);
+    /// Whether the line's ports have this one, and one of its targets leads where it does.
+    fn covers(&self, port: &Port, leads: impl Fn(&TargetRule, &Target) -> bool) -> bool {
         let fits = |rule: &PortRule| {
             is_within(rule.virtual_ports, port.virtual_port)
                 && match (rule.target, &port.target) {
@@ -305,25 +314,9 @@ impl OnionGrant {
                     (Some(_), Target::Unix(_)) => false,
                 }
         };
-        let leads = |rule: &TargetRule| match (rule, &port.target) {
-            (TargetRule::Unix(glob), Target::Unix(path)) => {
-                is_plain_path(path) && is_match(glob, path, true)
-            }
-            (TargetRule::Loopback, Target::Inet(host, port)) => {
-                host.to_canonical().is_loopback()
-                    && *port >= FIRST_PORT
-                    && !behind.ports.contains(port)
-                    && !behind.protected.contains(port)
-            }
-            (TargetRule::LoopbackPorts(ports), Target::Inet(host, port)) => {
-                host.to_canonical().is_loopback() && is_within(*ports, *port)
-            }
-            (TargetRule::Address(address, ports), Target::Inet(host, port)) => {
-                host.to_canonical() == address.to_canonical() && is_within(*ports, *port)
-            }
-            _ => false,
-        };
-        self.ports.iter().any(fits) && (self.targets.is_empty() || self.targets.iter().any(leads))
+        let is_there = |rule: &TargetRule| leads(rule, &port.target);
+        self.ports.iter().any(fits)
+            && (self.targets.is_empty() || self.targets.iter().any(is_there))
     }
 
     /// Whether a Deny with these words covers anything of a command.
@@ -331,14 +324,12 @@ impl OnionGrant {
         let is_new = !matches!(fields.key, Key::Ed25519(_));
         let streams = fields.max_streams.unwrap_or(0);
         let flags = self.flags.as_ref();
+        let leads = |rule: &TargetRule, target: &Target| rule.denies(target, behind);
         (if is_new {
             self.allows_new
         } else {
             self.allows_stored
-        }) && fields
-            .ports
-            .iter()
-            .any(|port| self.covers_port(port, behind))
+        }) && fields.ports.iter().any(|port| self.covers(port, leads))
             && flags.is_none_or(|flags| !flags.is_disjoint(&fields.flags))
             && self
                 .max_streams
@@ -407,19 +398,73 @@ impl OnionGrant {
 }
 
 /// Whether a target is one that no grant but `Allow all` reaches.
-pub fn is_forbidden(port: &Port, behind: &Behind<'_>) -> bool {
-    match &port.target {
+pub fn has_forbidden(ports: &[Port], behind: &Behind<'_>) -> bool {
+    let has_path = ports
+        .iter()
+        .any(|port| matches!(port.target, Target::Unix(_)));
+    // Asked once, however many ports there are.
+    let known: BTreeSet<_> = if has_path {
+        let paths = behind.control_paths.iter();
+        paths.flat_map(|path| places(path, behind)).collect()
+    } else {
+        BTreeSet::new()
+    };
+    ports.iter().any(|port| match &port.target {
         Target::Inet(host, port) => {
             let host = host.to_canonical();
             let is_local = host.is_loopback() || behind.is_local.is_some_and(|local| local(host));
             is_local && behind.control_ports.contains(port)
         }
         Target::Unix(path) => {
-            behind.control_paths.contains(path)
-                || !is_plain_path(path)
+            !is_plain_path(path)
                 || !behind.is_safe.is_some_and(|is_safe| is_safe(path))
+                || places(path, behind).any(|place| known.contains(&place))
         }
+    })
+}
+
+/// All that a path is known by: how it is spelled, the file that it leads to, and its name in the
+/// directory that it leads through, for a socket that is not there yet.
+fn places<'a>(path: &'a [u8], behind: &Behind<'_>) -> impl Iterator<Item = Place<'a>> {
+    let id = |path| behind.id.and_then(|id| id(path));
+    let (directory, name) = split(path).unwrap_or_default();
+    let spelled = Some((None, path));
+    let file = id(path).map(|file| (Some(file), &b""[..]));
+    let entry = id(directory).map(|directory| (Some(directory), name));
+    [spelled, file, entry].into_iter().flatten()
+}
+
+fn is_within((low, high): Ports, port: u16) -> bool {
+    (low..=high).contains(&port)
+}
+
+/// Whether a path leads to a place that `glob` means, by whatever links. A socket that is not there
+/// yet is known by its directory.
+fn is_there(glob: &[u8], path: &[u8], behind: &Behind<'_>) -> bool {
+    if is_match(glob, path, true) {
+        return true;
     }
+    let id = |path| behind.id.and_then(|id| id(path));
+    let (mut glob, mut path) = (glob, path);
+    loop {
+        if !glob.contains(&b'*') && id(glob).is_some_and(|there| id(path) == Some(there)) {
+            return true;
+        }
+        let (Some((above, name)), Some((directory, of_path))) = (split(glob), split(path)) else {
+            return false;
+        };
+        if !is_match(name, of_path, true) {
+            return false;
+        }
+        (glob, path) = (above, directory);
+    }
+}
+
+/// The directory of a path, and the name in it; none for the root.
+fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let slash = memchr::memrchr(b'/', path)?;
+    let name = path.get(slash + 1..).filter(|name| !name.is_empty())?;
+    Some((path.get(..slash.max(1))?, name))
 }
 
 /// Whether a path leads down only.
@@ -523,6 +568,48 @@ impl PortRule {
 }
 
 impl TargetRule {
+    /// Whether an Allow leads there.
+    fn allows(&self, target: &Target, behind: &Behind<'_>) -> bool {
+        match (self, target) {
+            (Self::Unix(glob), Target::Unix(path)) => {
+                is_plain_path(path) && is_match(glob, path, true)
+            }
+            (Self::Loopback, Target::Inet(_, port)) => {
+                *port >= FIRST_PORT
+                    && !behind.ports.contains(port)
+                    && !behind.protected.contains(port)
+                    && self.has(target)
+            }
+            _ => self.has(target),
+        }
+    }
+
+    /// Whether a Deny is about it: by whatever way it is reached, and `loopback` is all of it.
+    fn denies(&self, target: &Target, behind: &Behind<'_>) -> bool {
+        match (self, target) {
+            (Self::Unix(glob), Target::Unix(path)) => {
+                !is_plain_path(path) || is_there(glob, path, behind)
+            }
+            _ => self.has(target),
+        }
+    }
+
+    /// Whether an address and its port are meant.
+    fn has(&self, target: &Target) -> bool {
+        let Target::Inet(host, port) = target else {
+            return false;
+        };
+        let host = host.to_canonical();
+        match self {
+            Self::Loopback => host.is_loopback(),
+            Self::LoopbackPorts(ports) => host.is_loopback() && is_within(*ports, *port),
+            Self::Address(address, ports) => {
+                host == address.to_canonical() && is_within(*ports, *port)
+            }
+            Self::Unix(_) => false,
+        }
+    }
+
     fn word(&self) -> String {
         match self {
             Self::Loopback => "target=loopback".into(),

@@ -423,11 +423,7 @@ impl Judge<'_> {
         if grants.allow.onions.is_empty() || grants.deny.onions.iter().any(touches) {
             return Err(self.filtered());
         }
-        if onion
-            .ports
-            .iter()
-            .any(|port| add_onion::is_forbidden(port, self.behind))
-        {
+        if add_onion::has_forbidden(&onion.ports, self.behind) {
             return Err(keyword("Port"));
         }
         let lines = grants.onion_lines(onion, self.behind).map_err(keyword)?;

@@ -2,10 +2,11 @@
 
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mio::net::TcpListener;
+use mio::net::{TcpListener, UnixListener};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 
@@ -157,16 +158,38 @@ pub(super) fn register(
     )
 }
 
-/// The daemon's own ports and that of Tor, as far as the options say.
-pub(super) fn ports(listeners: &[Listener], settings: &Settings) -> Vec<u16> {
-    let own = listeners
-        .iter()
-        .filter_map(|listener| match &listener.socket {
-            stream::Listener::Tcp(socket) => socket.local_addr().ok(),
-            stream::Listener::Unix(_) => None,
-        });
-    let tor = settings.tor.as_ref().and_then(Address::port);
-    own.map(|address| address.port()).chain(tor).collect()
+/// The places where no onion service may end: those of the daemon's own sockets, whoever has made
+/// them, and Tor's control port, as far as the options say.
+pub(super) struct Ends {
+    pub(super) ports: Vec<u16>,
+    pub(super) paths: Vec<Vec<u8>>,
+}
+
+impl Ends {
+    pub(super) fn new(listeners: &[Listener], settings: &Settings) -> Self {
+        let (mut ports, mut paths) = (Vec::new(), Vec::new());
+        for listener in listeners {
+            match &listener.socket {
+                stream::Listener::Tcp(socket) => {
+                    ports.extend(socket.local_addr().map(|address| address.port()));
+                }
+                stream::Listener::Unix(socket) => paths.extend(path_of(socket)),
+            }
+        }
+        let tor = settings.tor.as_ref();
+        ports.extend(tor.and_then(Address::port));
+        if let Some(Address::Unix(path)) = tor {
+            paths.push(path.as_os_str().as_bytes().to_vec());
+        }
+        Self { ports, paths }
+    }
+}
+
+/// The path that a socket is bound to.
+fn path_of(socket: &UnixListener) -> Option<Vec<u8>> {
+    let address = socket.local_addr().ok()?;
+    let path = address.as_pathname().filter(|path| path.is_absolute())?;
+    Some(path.as_os_str().as_bytes().to_vec())
 }
 
 /// Whether a socket was passed on for `spec`: under its name, or bound to its address.

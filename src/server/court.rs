@@ -1,14 +1,15 @@
 //! The court: the policy in force, what each controller may do by it, and what of Tor's is whose.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::accept::Ends;
 use crate::bus::{SessionId, To};
-use crate::options::{Address, Settings, SocketAddress};
+use crate::options::Settings;
 use crate::policy::{Behind, Delivery, Grants, Identity, Law, Ledger, Owner, Policy};
 use crate::sys::policy as files;
 use crate::tor::facts::Facts;
@@ -63,21 +64,20 @@ pub(super) struct Group {
     sessions: Arc<[SessionId]>,
 }
 
-/// Whether nobody but root can write to any directory on the way to a path.
-fn is_safe(path: &[u8]) -> bool {
-    files::is_roots(Path::new(OsStr::from_bytes(path)))
+fn path(octets: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(octets))
 }
 
 impl Court {
-    pub(super) fn new(policy: Policy, settings: &Settings, ports: &[u16]) -> Self {
+    pub(super) fn new(policy: Policy, own: &Ends) -> Self {
         Self {
             policy,
             known: HashMap::new(),
             ledger: Ledger::default(),
             facts: None,
             has_news: false,
-            sockets: sockets(settings),
-            ports: ports.to_vec(),
+            sockets: own.paths.clone(),
+            ports: own.ports.clone(),
             members: BTreeMap::new(),
             is_about_own: false,
             groups: HashMap::new(),
@@ -127,7 +127,8 @@ impl Court {
                 protected: &settings.protected_ports,
                 // Any host may be this one by another of its addresses.
                 is_local: Some(&|_| true),
-                is_safe: Some(&is_safe),
+                is_safe: Some(&|octets| files::is_roots(path(octets))),
+                id: Some(&|octets| files::id(path(octets))),
             },
         }
     }
@@ -188,29 +189,6 @@ impl Court {
         self.groups.insert(kind, groups.clone());
         groups
     }
-}
-
-/// The paths at which no onion service may end: those of the daemon's sockets and of Tor's.
-fn sockets(settings: &Settings) -> Vec<Vec<u8>> {
-    let own = settings
-        .sockets
-        .iter()
-        .filter_map(|spec| match &spec.address {
-            SocketAddress::Path(path) => Some(path.clone()),
-            SocketAddress::Inherited(_) | SocketAddress::Port(_) => None,
-        });
-    let tor = match &settings.tor {
-        Some(Address::Unix(path)) => Some(PathBuf::from(path)),
-        _ => None,
-    };
-    let mut sockets = BTreeSet::new();
-    for path in own.chain(tor) {
-        if let Ok(target) = path.canonicalize() {
-            sockets.insert(target.as_os_str().as_bytes().to_vec());
-        }
-        sockets.insert(path.as_os_str().as_bytes().to_vec());
-    }
-    sockets.into_iter().collect()
 }
 
 impl Court {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use mio::Registry;
 
+use super::accept::Ends;
 use super::audit::Audit;
 use super::connection::Connection;
 use super::court::Court;
@@ -50,8 +51,8 @@ pub(super) struct Daemon {
     /// The time that this round has spent on them. Whoever connects may try, so that all tries
     /// together get no more of a round than one controller, and nobody waits for all of them.
     pub(super) password_time: Duration,
-    /// The daemon's own ports and that of Tor, where no onion service may end.
-    pub(super) ports: Vec<u16>,
+    /// The daemon's own sockets and Tor's control port, where no onion service may end.
+    pub(super) ends: Ends,
     /// The daemon's number among buses that stand behind each other.
     pub(super) number: Box<str>,
     /// What the process has given up, as `GETINFO process/confinement` says it.

@@ -61,7 +61,7 @@ use crate::tor::watcher::{Output, Subscription, of_tor};
 use crate::wire::gist::Gist;
 use crate::wire::refusal::Refusal;
 
-use accept::Listener;
+use accept::{Ends, Listener};
 use audit::Audit;
 use connection::Connection;
 use court::Court;
@@ -122,8 +122,8 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
     let outlet = Arc::new(outlet.map_err(ServeError::Start)?);
     let signals = Signals::start(poll.registry()).map_err(ServeError::Start)?;
     let listeners = accept::listen(&options, poll.registry())?;
-    let ports = accept::ports(&listeners, settings);
-    let court = policy.map(|policy| Box::new(Court::new(policy, settings, &ports)));
+    let ends = Ends::new(&listeners, settings);
+    let court = policy.map(|policy| Box::new(Court::new(policy, &ends)));
     let files_watch = files::start_watch(poll.registry());
     let audit = Audit::new(settings);
     let places = Places::new(process::uid(), limit, each);
@@ -170,7 +170,7 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
         cookie,
         passwords,
         password_time: Duration::ZERO,
-        ports,
+        ends,
         number: hex::encode_upper(number).into(),
         confinement,
         tor,

@@ -184,6 +184,14 @@ pub fn is_roots(path: &Path) -> bool {
         && directory.ancestors().all(is_good)
 }
 
+/// The file or directory that a path leads to, links followed. Its name says less: a directory can
+/// be mounted at a second place.
+#[must_use]
+pub fn id(path: &Path) -> Option<(u64, u64)> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -283,6 +291,30 @@ mod tests {
         assert_eq!(texts(&[at("to/again")]).unwrap(), [("f".to_owned(), 0)]);
         symlink("round", at("round")).unwrap();
         assert!(texts(&[at("round")]).is_err());
+    }
+
+    #[test]
+    fn links_of_both_kinds_lead_to_the_same() {
+        let place = place();
+        let at = |name: &str| place.path().join(name);
+        for name in ["dir", "other"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        symlink("dir", at("to")).unwrap();
+        let file = write(&at("dir/f"), "", 0o644);
+        fs::hard_link(&file, at("other/g")).unwrap();
+        write(&at("other/f"), "", 0o644);
+        for (one, other, expected) in [
+            ("dir", "to", true),
+            ("dir/f", "to/f", true),
+            ("dir/f", "other/g", true),
+            ("dir/f", "other/f", false),
+            ("dir", "other", false),
+        ] {
+            let (one, other) = (id(&at(one)).unwrap(), id(&at(other)).unwrap());
+            assert_eq!(one == other, expected);
+        }
+        assert_eq!(id(&at("none")), None);
     }
 
     #[test]

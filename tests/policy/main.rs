@@ -2,6 +2,7 @@
 //! told of.
 
 mod identity;
+mod onions;
 mod people;
 mod programs;
 mod rules;

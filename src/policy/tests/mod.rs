@@ -9,6 +9,7 @@ mod owned;
 mod sequels;
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 
 use super::*;
 use crate::wire::fields::{self, Fields};
@@ -101,7 +102,13 @@ fn options() -> BTreeSet<Vec<u8>> {
 /// The reply to a refused command, or how the allowed one is written.
 fn outcome(grants: &Grants, ledger: &Ledger, line: &str) -> String {
     let options = options();
-    let is_safe = |path: &[u8]| path.starts_with(b"/safe/");
+    // One directory by two names.
+    let place = |path: &[u8]| match path.strip_prefix(b"/link") {
+        Some(rest) => [b"/safe", rest].concat(),
+        None => path.to_vec(),
+    };
+    let state = BuildHasherDefault::<DefaultHasher>::default();
+    let is_safe = |path: &[u8]| place(path).starts_with(b"/safe/");
     let behind = Behind {
         options: Some(&options),
         control_ports: &[9051],
@@ -110,6 +117,7 @@ fn outcome(grants: &Grants, ledger: &Ledger, line: &str) -> String {
         protected: PROTECTED_PORTS,
         is_local: None,
         is_safe: Some(&is_safe),
+        id: Some(&|path| Some((0, state.hash_one(place(path))))),
     };
     let mut out = Vec::new();
     match judge(grants, ledger, &behind, &fields(line)) {

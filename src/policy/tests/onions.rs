@@ -152,3 +152,58 @@ fn each_owner_has_so_many_onion_services() {
     let other = grants_of(&bob(), "Allow add_onion ports=* max=1");
     assert_eq!(outcome(&other, &ledger, line), line);
 }
+
+#[test]
+fn no_way_leads_to_a_control_socket() {
+    let filtered = "512 Bad arguments to ADD_ONION: filtered: Port";
+    let lines = "Allow add_onion ports=* target=unix:/safe/* target=unix:/link/*";
+    let grants = grants_of(&alice(), lines);
+    for (path, expected) in [
+        ("/safe/x", ""),
+        ("/link/x", ""),
+        ("/safe/control", filtered),
+        ("/link/control", filtered),
+        ("/safe//control", filtered),
+        ("/link/./x", filtered),
+    ] {
+        let line = format!("ADD_ONION NEW:BEST Port=80,unix:{path}");
+        judged(&grants, &[(&line, expected)]);
+    }
+}
+
+#[test]
+fn a_deny_of_a_target_covers_every_way_there() {
+    for (deny, target, expected) in [
+        ("unix:/safe/x", "unix:/safe/x", FILTERED),
+        ("unix:/safe/x", "unix:/safe/./x", FILTERED),
+        ("unix:/safe/x", "unix:/safe//x", FILTERED),
+        ("unix:/safe/x", "unix:/safe/y/../x", FILTERED),
+        ("unix:/safe/x", "unix:/link/x", FILTERED),
+        ("unix:/safe/x", "unix:/safe/y", ""),
+        ("unix:/link/x*", "unix:/safe/xy", FILTERED),
+        ("unix:/link/*/x", "unix:/safe/a/x", FILTERED),
+        ("unix:/link/*/x", "unix:/safe/a/b/x", ""),
+        ("unix:/*", "unix:/x", FILTERED),
+        ("unix:/*", "unix:/x/y", ""),
+        ("unix:/", "unix:/x", ""),
+        // All of this machine, also what an Allow of these words leaves out.
+        ("loopback", "22", FILTERED),
+        ("loopback", "[::1]:8332", FILTERED),
+        ("loopback", "127.0.0.1:9050", FILTERED),
+        ("loopback", "10.0.0.1:22", ""),
+        ("loopback:22-23", "localhost:22", FILTERED),
+        ("loopback:22-23", "[::ffff:127.0.0.1]:22", FILTERED),
+        ("10.0.0.1:22-23", "[::ffff:10.0.0.1]:22", FILTERED),
+        ("loopback", "unix:/safe/x", ""),
+    ] {
+        let lines = format!("Allow all\nDeny add_onion target={deny}");
+        let grants = grants_of(&alice(), &lines);
+        let line = format!("ADD_ONION NEW:BEST Port=80,{target}");
+        let found = outcome(&grants, &Ledger::default(), &line);
+        assert_eq!(
+            found == FILTERED,
+            expected == FILTERED,
+            "{deny}: {target}: {found}"
+        );
+    }
+}
