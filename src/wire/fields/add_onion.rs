@@ -172,7 +172,8 @@ impl Port {
             None if port.is_empty() => virtual_port,
             None => return None,
         };
-        (!host.is_unspecified()).then_some(Target::Inet(host, port))
+        // To no address is to this machine.
+        (!host.to_canonical().is_unspecified()).then_some(Target::Inet(host, port))
     }
 }
 

@@ -117,6 +117,31 @@ fn what_is_not_tors_is_never_empty_of_a_refusal() {
 }
 
 #[test]
+fn a_target_is_an_address_in_its_plain_form() {
+    for target in [
+        "127.1:80",
+        "0177.0.0.1:80",
+        "2130706433:80",
+        "127.0.0.1:+80",
+        "127.0.0.1:080",
+        "127.0.0.1:0",
+        "0.0.0.0:80",
+        "0.0.0.0",
+        "[::]:80",
+        "[::ffff:0.0.0.0]:80",
+        "[0:0:0:0:0:ffff:0:0]:80",
+        "::1",
+        "unix:x",
+        "example.com:80",
+    ] {
+        let line = format!("ADD_ONION NEW:BEST Port=80,{target}\r\n");
+        let mut text = Vec::new();
+        encode_refusal(&read(line.as_bytes()).unwrap_err(), &mut text);
+        assert_eq!(text, b"512 Invalid VIRTPORT/TARGET\r\n", "{target}");
+    }
+}
+
+#[test]
 fn a_request_has_the_fields_of_its_command() {
     let events = [EventKind::Circ, EventKind::Bandwidth]
         .into_iter()
@@ -187,7 +212,9 @@ fn port() -> impl Strategy<Value = Port> {
     let v4 = any::<[u8; 4]>().prop_map(core::net::IpAddr::from);
     let v6 = any::<[u16; 8]>().prop_map(core::net::IpAddr::from);
     let inet = (prop_oneof![v4, v6], 1..=u16::MAX)
-        .prop_filter("0.0.0.0 is none", |(host, _)| !host.is_unspecified())
+        .prop_filter("0.0.0.0 is none", |(host, _)| {
+            !host.to_canonical().is_unspecified()
+        })
         .prop_map(|(host, port)| Target::Inet(host, port));
     let unix = plain().prop_map(|name| Target::Unix([b"/", &name[..]].concat()));
     (1..=u16::MAX, prop_oneof![inet, unix]).prop_map(|(virtual_port, target)| Port {
