@@ -439,9 +439,10 @@ fn replaced(text: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Whether an option of Tor's, in lower case, gives more than its value.
+/// Whether an option of Tor's, in lower case, gives more than its value: it takes a program, a file,
+/// a directory or a listener, or its value is a process that Tor ends with.
 fn is_risky(name: &[u8]) -> bool {
-    const ENDS: [&[u8]; 8] = [
+    const ENDS: [&[u8]; 9] = [
         b"plugin",
         b"file",
         b"dir",
@@ -449,18 +450,20 @@ fn is_risky(name: &[u8]) -> bool {
         b"port",
         b"socket",
         b"exec",
-        b"path",
+        b"listenaddr",
+        b"listenaddress",
     ];
-    const NAMES: [&[u8]; 4] = [
+    const NAMES: [&[u8]; 6] = [
         b"log",
         b"user",
         b"__owningcontrollerprocess",
-        b"controlsocketsgroup",
+        b"controlsocketsgroupwritable",
+        b"controlportwritetofile",
+        b"dirportfrontpage",
     ];
     ENDS.iter().any(|end| name.ends_with(end))
         || NAMES.contains(&name)
         || name.starts_with(b"hiddenservice")
-        || name.ends_with(b"listenaddress")
 }
 
 /// The words of a value, between blanks; a part in quotes, anywhere in a word, belongs to it.

@@ -176,6 +176,63 @@ fn files_are_told_all_that_is_wrong() {
     assert_eq!(twice.len(), 3, "{twice:?}");
 }
 
+/// Options of Tor 0.4.9 that take a program, a file, a directory or a listener, and that which takes
+/// a process. Every option that `GETINFO config/names` calls a `Filename` is among them.
+const RISKY: &[&str] = &[
+    "__ControlPort",
+    "__OwningControllerProcess",
+    "__SocksPort",
+    "AccelDir",
+    "CacheDirectory",
+    "ClientOnionAuthDir",
+    "ClientTransportPlugin",
+    "ControlPort",
+    "ControlPortWriteToFile",
+    "ControlSocket",
+    "ControlSocketsGroupWritable",
+    "CookieAuthFile",
+    "DataDirectory",
+    "DirPort",
+    "DirPortFrontPage",
+    "DNSPort",
+    "ExtORPort",
+    "ExtORPortCookieAuthFile",
+    "FamilyKeyDirectory",
+    "GeoIPFile",
+    "GeoIPv6File",
+    "GuardfractionFile",
+    "HiddenServiceDir",
+    "HiddenServicePort",
+    "HTTPTunnelPort",
+    "KeyDirectory",
+    "Log",
+    "MetricsPort",
+    "NATDPort",
+    "NoExec",
+    "ORPort",
+    "PidFile",
+    "ServerDNSResolvConfFile",
+    "ServerTransportListenAddr",
+    "ServerTransportPlugin",
+    "SocksPort",
+    "TransPort",
+    "User",
+    "V3BandwidthsFile",
+];
+
+/// Options whose value is all that they give.
+const HARMLESS: &[&str] = &[
+    "Bridge",
+    "ContactInfo",
+    "DisableNetwork",
+    "ExitNodes",
+    "MaxCircuitDirtiness",
+    "Nickname",
+    "SafeLogging",
+    "SocksPolicy",
+    "UseBridges",
+];
+
 #[test]
 fn lines_that_grant_more_than_it_seems_are_told() {
     let policy = read(&[
@@ -195,6 +252,18 @@ fn lines_that_grant_more_than_it_seems_are_told() {
         "BusPolicy: nobody is allowed bussignal BUSRELOAD: only SIGHUP reads it again",
     ];
     assert_eq!(warnings, expected);
+    for option in RISKY {
+        let text = format!("Profile a\nAllow setconf {option}=x\nAllow bussignal BUSRELOAD");
+        let warnings = read(&[&text]).unwrap().warnings();
+        let shown = warnings.iter().map(ToString::to_string).collect::<String>();
+        let start = format!("f0:2: {} takes a program, a file", option.to_lowercase());
+        assert!(shown.starts_with(&start), "{option}: {shown}");
+    }
+    for option in HARMLESS {
+        let text = format!("Profile a\nAllow setconf {option}=x\nAllow bussignal BUSRELOAD");
+        let warnings = read(&[&text]).unwrap().warnings();
+        assert!(warnings.is_empty(), "{option}: {warnings:?}");
+    }
     for line in ["Allow all", "Allow bussignal BusReload"] {
         let policy = read(&[&format!("Profile a\n{line}")]).unwrap();
         assert!(policy.warnings().is_empty(), "{line}");
