@@ -31,6 +31,36 @@ fn one_passed_socket_is_served_and_its_file_stays() {
     assert!(path.exists(), "whoever made it removes it");
 }
 
+/// As the package does it: the socket unit makes the socket, and no line names it.
+#[test]
+fn a_passed_socket_is_known_by_its_path_and_by_its_name() {
+    for lines in ["", "BusSocket fd:control\n"] {
+        let place = Place::new();
+        let path = place.path("passed");
+        let shown = path.display();
+        let listener = UnixListener::bind(&path).expect("a socket");
+        let policy = format!(
+            "Profile fd\nMatch socket=fd:control\nProfile other\nMatch socket=fd:other\n\
+             Profile path\nMatch socket={shown}\nAllow getinfo status controllers/detail\n"
+        );
+        let policy = place.file("own.policy", &policy);
+        let config = format!("{lines}BusPolicy {}\n", policy.display());
+        let config = place.file("onionbus.conf", &config);
+        let start = place.serve_bare().state(place.path("state"));
+        let start = start.arg("--config").arg(config);
+        let mut daemon = start.passing(Some("control"), vec![listener]).ready();
+        let mut controller = Controller::at(&path);
+        let whoami = controller.info("whoami");
+        let end = format!(" SOCKET=\"{shown}\" PROFILES=fd,path");
+        assert!(whoami.ends_with(&end), "{whoami}");
+        let status = controller.ask("GETINFO status controllers/detail");
+        let socket = format!("SOCKET=\"{shown}\"");
+        assert_eq!(status.matches(&socket).count(), 2, "{status}");
+        daemon.logs(&format!("listening at {shown}"));
+        daemon.stop();
+    }
+}
+
 #[test]
 fn several_passed_sockets_are_told_apart_by_name() {
     let place = Place::new();

@@ -153,6 +153,7 @@ fn described(arguments: &PolicyOf) -> anyhow::Result<(Policy, Identity)> {
         unit: octets(&arguments.unit).unwrap_or_default(),
         pid: 0,
         socket: torrc::socket(&octets(&arguments.socket).unwrap_or_default()),
+        passed: Vec::new(),
     };
     Ok((read(&arguments.config)?, identity))
 }

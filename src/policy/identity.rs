@@ -23,8 +23,10 @@ pub struct Identity {
     pub unit: Vec<u8>,
     /// Its process.
     pub pid: i32,
-    /// The socket it came through, as its `BusSocket` line has the path or address.
+    /// The path or address of the socket it came through.
     pub socket: Vec<u8>,
+    /// The socket as the service manager passed it, `fd:NAME`; empty for one of the daemon's own.
+    pub passed: Vec<u8>,
 }
 
 /// The owner of what a connection makes; never a process, which forks and ends.
@@ -149,6 +151,7 @@ mod tests {
             socket: b"/run/onionbus/control".to_vec(),
             label: b"a\"b\\c".to_vec(),
             unit: b"x.service".to_vec(),
+            passed: b"fd:control".to_vec(),
         };
         let profiles = ["base".to_owned(), "nyx".to_owned()];
         let line = String::from_utf8(identity.whoami(7, "alice", &profiles)).unwrap();

@@ -35,7 +35,7 @@ impl Word {
                 !identity.label.is_empty() && is_match(glob, &identity.label, false)
             }
             Self::Unit(glob) => !identity.unit.is_empty() && is_match(glob, &identity.unit, false),
-            Self::Socket(socket) => *socket == identity.socket,
+            Self::Socket(socket) => *socket == identity.socket || *socket == identity.passed,
         }
     }
     /// Reads one; users and groups are looked up. Fails with what would be right.

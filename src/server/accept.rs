@@ -39,8 +39,7 @@ pub(super) struct Listener {
     /// inode number.
     pub(super) file: Option<SocketFile>,
     pub(super) socket: stream::Listener,
-    /// Its address, as a `BusSocket` line has it.
-    pub(super) address: Arc<[u8]>,
+    pub(super) name: Arc<SocketName>,
     /// What connections to it speak, if it was declared.
     dialect: Option<Dialect>,
     /// Whether they must log in.
@@ -55,8 +54,8 @@ impl Listener {
     fn new(spec: &SocketSpec, socket: stream::Listener) -> Self {
         Self {
             file: None,
+            name: Arc::new(SocketName::new(&spec.address, &socket)),
             socket,
-            address: spec.address.to_octets().into(),
             dialect: match spec.protocol {
                 Protocol::Auto => None,
                 Protocol::Text => Some(Dialect::Text),
@@ -81,6 +80,37 @@ impl Listener {
     /// Whether it is a TCP port, to which every program of this machine can connect.
     pub(super) const fn is_port(&self) -> bool {
         matches!(self.socket, stream::Listener::Tcp(_))
+    }
+}
+
+/// The names of a socket.
+pub(super) struct SocketName {
+    /// Its path or address, whoever has made it. One without either has what it was passed as.
+    pub(super) address: Vec<u8>,
+    /// `fd:NAME`, if the service manager has passed it and no line has its path; else empty.
+    pub(super) passed: Vec<u8>,
+}
+
+impl SocketName {
+    fn new(address: &SocketAddress, socket: &stream::Listener) -> Self {
+        let written = address.to_octets();
+        if !matches!(address, SocketAddress::Inherited(_)) {
+            return Self {
+                address: written,
+                passed: Vec::new(),
+            };
+        }
+        let found = match socket {
+            stream::Listener::Unix(socket) => path_of(socket),
+            stream::Listener::Tcp(socket) => {
+                let address = socket.local_addr().ok();
+                address.map(|address| address.to_string().into_bytes())
+            }
+        };
+        Self {
+            address: found.unwrap_or_else(|| written.clone()),
+            passed: written,
+        }
     }
 }
 
@@ -135,10 +165,8 @@ pub(super) fn listen(options: &Options, registry: &Registry) -> Result<Vec<Liste
         listeners.push(Listener::new(&spec, listener));
     }
     for (index, listener) in listeners.iter().enumerate() {
-        log::info!(
-            "listening at {}",
-            String::from_utf8_lossy(&listener.address)
-        );
+        let address = String::from_utf8_lossy(&listener.name.address);
+        log::info!("listening at {address}");
         register(&listener.socket, index, registry).map_err(ServeError::Start)?;
     }
     Ok(listeners)
@@ -279,7 +307,7 @@ impl Server {
         if let Some(limit) = self.daemon.places.refusal(peer.uid, self.gone, most) {
             return turn_away(&stream, dialect, peer, limit);
         }
-        let address = Arc::clone(&listener.address);
+        let name = Arc::clone(&listener.name);
         let program = listener.name_of(peer);
         let entry = self.connections.vacant_entry();
         let key = entry.key();
@@ -295,14 +323,14 @@ impl Server {
         let id = daemon.last_session;
         let way_in = daemon.way_in(&stream, login);
         let mut controller = Controller::new(Conversation::new(id, peer, dialect, way_in));
-        controller.guard = daemon.guard(id, &stream, peer, &address);
-        let identity = daemon.audited_identity(&controller, &stream, &address);
+        controller.guard = daemon.guard(id, &stream, peer, &name);
+        let identity = daemon.audited_identity(&controller, &stream, &name);
         let is_guarded = controller.guard.is_some();
         let account = daemon.accounts.of(peer.uid);
         let outlet = Arc::clone(&daemon.outlet);
         let outbox = Arc::new(Outbox::new(stream, token, outlet, account));
         log::debug!("{controller} has connected");
-        let connection = entry.insert(Connection::new(key, controller, outbox, address));
+        let connection = entry.insert(Connection::new(key, controller, outbox, name));
         connection.identity = identity;
         connection.program = program;
         connection.since = daemon.started.elapsed().as_secs();

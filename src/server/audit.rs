@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::accept::SocketName;
 use super::connection::Connection;
 use super::daemon::Daemon;
 use crate::audit::{Action, Names, Record, Told, Trail, Watch, Who, command, shown};
@@ -157,7 +158,7 @@ impl Daemon {
         &self,
         controller: &Controller,
         stream: &impl std::os::fd::AsFd,
-        socket: &[u8],
+        socket: &SocketName,
     ) -> Option<Arc<Identity>> {
         let is_wanted = self.audit.is_written() && controller.guard.is_none();
         let peer = controller.conversation.peer();

@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::accept::SocketName;
 use super::link::Link;
 use super::readable::Readable;
 use crate::account::Charge;
@@ -21,8 +22,8 @@ pub(super) struct Connection {
     pub(super) outbox: Arc<Outbox>,
     /// What is kept of it besides that.
     pub(super) charge: Charge,
-    /// The address that it came to.
-    pub(super) socket: Arc<[u8]>,
+    /// The socket that it came to.
+    pub(super) socket: Arc<SocketName>,
     /// The name of its program, if it shall be called by it once it has logged in.
     pub(super) program: Option<ControllerId>,
     /// What the kernel says of who it is, where that is written down and no policy asks for it.
@@ -50,7 +51,7 @@ impl Connection {
         key: usize,
         controller: Controller,
         outbox: Arc<Outbox>,
-        socket: Arc<[u8]>,
+        socket: Arc<SocketName>,
     ) -> Self {
         let charge = Charge::new(Arc::clone(outbox.account()), 0);
         Self {

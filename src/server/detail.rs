@@ -80,7 +80,7 @@ impl Daemon {
             peer.uid,
             peer.pid,
             program.escape_ascii(),
-            connection.socket.escape_ascii(),
+            connection.socket.address.escape_ascii(),
             u8::from(connection.link.is_some()),
             events.join(",")
         )

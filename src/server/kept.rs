@@ -49,7 +49,7 @@ impl Daemon {
         let identity = Identity {
             uid: peer.uid,
             label: label.unwrap_or_default(),
-            socket: connection.socket.to_vec(),
+            socket: connection.socket.address.clone(),
             ..Identity::default()
         };
         identity.owner()

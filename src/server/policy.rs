@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::accept::SocketName;
 use super::connection::Connection;
 use super::daemon::Daemon;
 use crate::audit::shown;
@@ -64,7 +65,11 @@ pub fn read(settings: &Settings, daemon: u32) -> Result<Option<Policy>, Problems
 }
 
 /// What the kernel says of who has connected.
-pub(super) fn identity_of(stream: &impl std::os::fd::AsFd, peer: Peer, socket: &[u8]) -> Identity {
+pub(super) fn identity_of(
+    stream: &impl std::os::fd::AsFd,
+    peer: Peer,
+    socket: &SocketName,
+) -> Identity {
     let details = peer::details(stream, peer);
     let of_socket = |label: &Vec<u8>| identity::label(label).to_vec();
     let unit = details.cgroup.as_deref().and_then(identity::unit);
@@ -77,7 +82,8 @@ pub(super) fn identity_of(stream: &impl std::os::fd::AsFd, peer: Peer, socket: &
         label: details.label.as_ref().map(of_socket).unwrap_or_default(),
         unit: unit.unwrap_or_default().to_vec(),
         pid: peer.pid,
-        socket: socket.to_vec(),
+        socket: socket.address.clone(),
+        passed: socket.passed.clone(),
     }
 }
 
@@ -88,7 +94,7 @@ impl Daemon {
         session: SessionId,
         stream: &impl std::os::fd::AsFd,
         peer: Peer,
-        socket: &[u8],
+        socket: &SocketName,
     ) -> Option<Box<Guard>> {
         let court = self.court.as_mut()?;
         let is_local = peer.uid != identity::NOBODY;

@@ -30,7 +30,7 @@ impl Server {
             }
         }
         for listener in &self.listeners {
-            line("SOCKET", &quoted(&listener.address));
+            line("SOCKET", &quoted(&listener.name.address));
         }
         let places = daemon.options.settings().max_controllers;
         line("CONTROLLERS", &daemon.places.present());

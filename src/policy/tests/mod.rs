@@ -53,6 +53,7 @@ fn alice() -> Identity {
         gid: 1000,
         groups: vec![27],
         socket: b"/run/bus".to_vec(),
+        passed: b"fd:control".to_vec(),
         unit: b"bitcoind.service".to_vec(),
         label: b"/usr/bin/x".to_vec(),
         pid: 1,
