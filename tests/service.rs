@@ -62,6 +62,31 @@ fn a_passed_socket_is_known_by_its_path_and_by_its_name() {
 }
 
 #[test]
+fn a_policy_says_at_its_start_what_this_kernel_does_not_tell() {
+    let missing = onionbus::sys::peer::missing().expect("a pair of sockets");
+    let place = Place::new();
+    let policy = place.file("own.policy", "Profile p\nMatch any\nAllow all\n");
+    let line = format!("BusPolicy {}\n", policy.display());
+    let said = format!("this kernel does not tell {}", missing.join(", "));
+    // Nobody connects, neither where it is there from the start nor where it comes by a reload.
+    for first in [&line[..], ""] {
+        let mut daemon = place.configured(first).ready();
+        if first.is_empty() {
+            place.file("onionbus.conf", &line);
+            daemon.signal(Signal::SIGHUP);
+            daemon.notified("RELOADING=1");
+            daemon.notified("READY=1");
+        }
+        if !missing.is_empty() {
+            daemon.logs(&said);
+        }
+        daemon.stop();
+        let count = daemon.log().matches("this kernel does not tell").count();
+        assert_eq!(count, usize::from(!missing.is_empty()), "{}", daemon.log());
+    }
+}
+
+#[test]
 fn several_passed_sockets_are_told_apart_by_name() {
     let place = Place::new();
     let (text, tc) = (place.path("one"), place.path("two"));

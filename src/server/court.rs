@@ -46,8 +46,6 @@ pub(super) struct Court {
     /// The groups that got the last event, and all who are in them.
     united: (Vec<Arc<[SessionId]>>, Arc<[SessionId]>),
     pub(super) waiting: VecDeque<(Event, Group)>,
-    /// It was said what this kernel does not tell.
-    pub(super) has_told_missing: bool,
 }
 
 /// A connection with a guard.
@@ -69,7 +67,11 @@ fn path(octets: &[u8]) -> &Path {
 }
 
 impl Court {
-    pub(super) fn new(policy: Policy, own: &Ends) -> Self {
+    /// The first policy; `missing` is all that the kernel does not say of who connects.
+    pub(super) fn new(policy: Policy, own: &Ends, missing: &[&str]) -> Self {
+        if !missing.is_empty() {
+            log::info!("this kernel does not tell {}", missing.join(", "));
+        }
         Self {
             policy,
             known: HashMap::new(),
@@ -83,7 +85,6 @@ impl Court {
             groups: HashMap::new(),
             united: (Vec::new(), [].into()),
             waiting: VecDeque::new(),
-            has_told_missing: false,
         }
     }
 

@@ -53,6 +53,8 @@ pub(super) struct Daemon {
     pub(super) password_time: Duration,
     /// The daemon's own sockets and Tor's control port, where no onion service may end.
     pub(super) ends: Ends,
+    /// The sources of identity that this kernel does not have.
+    pub(super) missing: Vec<&'static str>,
     /// The daemon's number among buses that stand behind each other.
     pub(super) number: Box<str>,
     /// What the process has given up, as `GETINFO process/confinement` says it.

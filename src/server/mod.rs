@@ -55,6 +55,7 @@ use crate::logging::Logging;
 use crate::options::Options;
 use crate::outbox::Outlet;
 use crate::sys::clock;
+use crate::sys::peer;
 use crate::sys::process;
 use crate::sys::state::StateDirectory;
 use crate::tor::watcher::{Output, Subscription, of_tor};
@@ -123,7 +124,8 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
     let signals = Signals::start(poll.registry()).map_err(ServeError::Start)?;
     let listeners = accept::listen(&options, poll.registry())?;
     let ends = Ends::new(&listeners, settings);
-    let court = policy.map(|policy| Box::new(Court::new(policy, &ends)));
+    let missing = peer::missing().map_err(ServeError::Start)?;
+    let court = policy.map(|policy| Box::new(Court::new(policy, &ends, &missing)));
     let files_watch = files::start_watch(poll.registry());
     let audit = Audit::new(settings);
     let places = Places::new(process::uid(), limit, each);
@@ -171,6 +173,7 @@ pub fn open(options: Options, logging: Arc<Logging>) -> Result<Server, ServeErro
         passwords,
         password_time: Duration::ZERO,
         ends,
+        missing,
         number: hex::encode_upper(number).into(),
         confinement,
         tor,

@@ -65,7 +65,7 @@ impl Daemon {
         match (policy, &mut self.court) {
             (Some(policy), Some(court)) => court.replace(policy),
             (Some(policy), court) => {
-                *court = Some(Box::new(Court::new(policy, &self.ends)));
+                *court = Some(Box::new(Court::new(policy, &self.ends, &self.missing)));
             }
             (None, court) => *court = None,
         }

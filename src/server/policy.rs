@@ -97,13 +97,6 @@ impl Daemon {
         socket: &SocketName,
     ) -> Option<Box<Guard>> {
         let court = self.court.as_mut()?;
-        let is_local = peer.uid != identity::NOBODY;
-        if is_local && !std::mem::replace(&mut court.has_told_missing, true) {
-            let missing = peer::missing(stream);
-            if !missing.is_empty() {
-                log::info!("this kernel does not tell {}", missing.join(", "));
-            }
-        }
         let identity = identity_of(stream, peer, socket);
         let grants = court.grants(&identity);
         court.enter(session, Arc::clone(&grants));
