@@ -345,6 +345,7 @@ fn grants(name: &str) -> Grants {
         user: &nobody,
         group: &nobody,
         users: BTreeMap::from([(1000, "alice".into())]),
+        name: &|_| None,
     };
     let policy = Policy::parse(&sources, &names).unwrap_or_else(|problems| panic!("{problems:?}"));
     let profiles: Vec<_> = policy.profiles().collect();

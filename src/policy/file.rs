@@ -1,5 +1,6 @@
 //! Policy files: blocks, whom they match, and what stands in them.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -31,8 +32,10 @@ pub struct Names<'a> {
     pub user: &'a dyn Fn(&str) -> Option<u32>,
     /// The number of a group's name.
     pub group: &'a dyn Fn(&str) -> Option<u32>,
-    /// The name of each user, for `{user}`.
+    /// The names of the users that can be listed, for `{user}`.
     pub users: BTreeMap<u32, String>,
+    /// The name of one that a Match line is about, who may be in no list.
+    pub name: &'a dyn Fn(u32) -> Option<String>,
 }
 
 /// One thing that is wrong with a file, and what would be right.
@@ -130,10 +133,17 @@ impl Policy {
             reader.problems.sort();
             return Err(reader.problems);
         }
-        Ok(Self {
-            blocks: reader.blocks,
-            users: names.users.clone(),
-        })
+        let mut users = names.users.clone();
+        let blocks = reader.blocks;
+        let words = blocks.values().flat_map(|block| &block.matches).flatten();
+        for uid in words.filter_map(Word::one_user) {
+            if let Entry::Vacant(entry) = users.entry(uid)
+                && let Some(name) = (names.name)(uid)
+            {
+                entry.insert(name);
+            }
+        }
+        Ok(Self { blocks, users })
     }
 
     /// The names of the blocks, in order.

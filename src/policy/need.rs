@@ -266,6 +266,7 @@ pub fn learn<'a>(
         user: &nobody,
         group: &nobody,
         users: [].into(),
+        name: &|_| None,
     };
     let source = Source {
         file: "the audit log",

@@ -38,6 +38,15 @@ impl Word {
             Self::Socket(socket) => *socket == identity.socket || *socket == identity.passed,
         }
     }
+
+    /// The user that it names, if it is one.
+    pub(super) fn one_user(&self) -> Option<u32> {
+        match self {
+            Self::User(low, high) if low == high => Some(*low),
+            _ => None,
+        }
+    }
+
     /// Reads one; users and groups are looked up. Fails with what would be right.
     pub(super) fn parse(word: &[u8], names: &Names<'_>) -> Result<Self, String> {
         let text = shown(word);

@@ -54,6 +54,7 @@ pub fn read(settings: &Settings, daemon: u32) -> Result<Option<Policy>, Problems
         user: &users::user,
         group: &users::group,
         users: users::all(),
+        name: &users::name,
     };
     Policy::parse(&sources, &names)
         .map(Some)

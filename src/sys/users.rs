@@ -43,10 +43,13 @@ pub fn groups(uid: u32) -> Option<(u32, Vec<u32>)> {
     Some((user.gid.as_raw(), groups))
 }
 
-/// The name of each user of this machine; of two names for one user the first.
+/// The name of each user in the list of this machine; of two names for one user the first. Those of
+/// a directory service are in no list: [`name`] finds one.
 #[must_use]
 pub fn all() -> BTreeMap<u32, String> {
-    let text = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let octets = fs::read("/etc/passwd").unwrap_or_default();
+    // An octet of one line says nothing of the others.
+    let text = String::from_utf8_lossy(&octets);
     let mut users = BTreeMap::new();
     for line in text.lines() {
         let mut fields = line.split(':');

@@ -253,6 +253,7 @@ fn policy(example: &Example) {
         user: &|_| Some(1000),
         group: &|_| Some(1000),
         users: BTreeMap::new(),
+        name: &|_| None,
     };
     let read = Policy::parse(&sources, &names);
     assert!(read.is_ok(), "{}: {read:?}", example.place);

@@ -61,6 +61,7 @@ fn judging(criterion: &mut Criterion) {
         user: &nobody,
         group: &nobody,
         users: BTreeMap::new(),
+        name: &|_| None,
     };
     let source = Source {
         file: "bench",

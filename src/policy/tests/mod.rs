@@ -33,6 +33,7 @@ fn read(texts: &[&str]) -> Result<Policy, Vec<Problem>> {
         user: &user,
         group: &group,
         users: [(1000, "alice".into()), (1001, "bob".into())].into(),
+        name: &|uid| (uid == 2000).then(|| "carol".into()),
     };
     let files: Vec<_> = (0..texts.len()).map(|n| format!("f{n}")).collect();
     let sources: Vec<_> = files
@@ -463,6 +464,14 @@ fn a_user_stands_for_its_name() {
         &Grants::unite(&policy, &stranger),
         &[("CONTROLLERNAME x7", FILTERED)],
     );
+    // One of a directory that lists nobody is known where a block is for it.
+    let carol = Identity {
+        uid: 2000,
+        ..alice()
+    };
+    let policy = "Profile p\nMatch any\nAllow name {user}_*\nProfile q\nMatch user=2000\n";
+    let grants = Grants::unite(&read(&[policy]).unwrap(), &carol);
+    judged(&grants, &[("CONTROLLERNAME carol_x", "")]);
     let policy = read(&["Profile p\nMatch any\nAllow name a {user}_*\nAllow name b\n"]).unwrap();
     let grants = Grants::unite(&policy, &stranger);
     judged(

@@ -116,6 +116,7 @@ fn grants(lines: &str) -> Grants {
         user: &nobody,
         group: &nobody,
         users: BTreeMap::new(),
+        name: &|_| None,
     };
     let source = Source {
         file: "p",
