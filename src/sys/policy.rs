@@ -1,7 +1,7 @@
 //! Policy files: which there are, and that nobody but those who may has written them.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -101,11 +101,17 @@ fn read_one(path: &Path, daemon: u32) -> Result<Vec<u8>, String> {
         .custom_flags(flags.bits())
         .open(&path)
         .map_err(io)?;
+    read_opened(&path, file, daemon)
+}
+
+/// Reads a file that was opened at a path; what stands there by now does not matter.
+fn read_opened(path: &Path, file: File, daemon: u32) -> Result<Vec<u8>, String> {
+    let io = |error: io::Error| format!("it cannot be read: {error}");
     let metadata = file.metadata().map_err(io)?;
     if !metadata.is_file() {
         return Err("it is no regular file".into());
     }
-    check(&path, &metadata, daemon)?;
+    check(path, &metadata, daemon)?;
     let mut text = Vec::new();
     file.take(MOST + 1).read_to_end(&mut text).map_err(io)?;
     if text.len() as u64 > MOST {
@@ -274,10 +280,47 @@ mod tests {
             foreign,
             "/x belongs to user 7; it must be root's or the daemon's"
         );
-        // Nobody is this user, and these files are not root's in every place that tests run.
-        let found = fs::metadata("/proc/self/stat").unwrap();
-        let is_root = directory::is_trusted(found.uid(), u32::MAX);
-        assert_eq!(check(Path::new("/x"), &found, u32::MAX).is_ok(), is_root);
+        let place = place();
+        let at = |name: &str| place.path().join(name);
+        fs::create_dir(at("dir")).unwrap();
+        let file = write(&at("file"), "", 0o644);
+        let below = write(&at("dir/below"), "", 0o644);
+        // Who is not root has them already, and root is always trusted.
+        let owner = if users::own() == 0 {
+            4711
+        } else {
+            users::own()
+        };
+        for path in [&file, &at("dir")] {
+            std::os::unix::fs::chown(path, Some(owner), None).unwrap();
+        }
+        let daemon = if users::own() == 0 { 0 } else { u32::MAX };
+        let problems = read(&[file, below], daemon).unwrap_err();
+        let belongs = format!("belongs to user {owner}; it must be");
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        for problem in problems {
+            assert!(problem.text.contains(&belongs), "{problem}");
+        }
+    }
+
+    #[test]
+    fn the_opened_file_is_looked_at_and_not_its_path() {
+        let place = place();
+        let at = |name: &str| place.path().join(name);
+        let (good, bad) = (
+            write(&at("good"), "good", 0o644),
+            write(&at("bad"), "bad", 0o666),
+        );
+        let opened = [File::open(&good).unwrap(), File::open(&bad).unwrap()];
+        // Each stands where the other was when it was opened.
+        fs::rename(&good, at("kept")).unwrap();
+        fs::rename(&bad, &good).unwrap();
+        fs::rename(at("kept"), &bad).unwrap();
+        let [of_good, of_bad] = opened;
+        let own = users::own();
+        assert_eq!(read_opened(&good, of_good, own).unwrap(), b"good");
+        let refused = read_opened(&bad, of_bad, own).unwrap_err();
+        assert!(refused.contains("chmod go-w"), "{refused}");
     }
 
     #[test]
