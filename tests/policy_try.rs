@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use support::Place;
+use support::{Place, can, has, is_root};
 
 /// The directory of a policy file, an option file that names it, and the ready profiles.
 fn place(policy: &str) -> Place {
@@ -111,6 +111,61 @@ fn whoever_is_described_is_meant() {
          target=loopback flags=DiscardPK max=4\nAllow del_onion own\n\
          Allow getinfo net/listeners/socks\nAllow getinfo version\nKeep onions 600\n"
     );
+}
+
+#[test]
+fn a_user_has_its_own_groups_unless_others_are_given() {
+    if !is_root() || !has("unshare") {
+        return;
+    }
+    let place = place(
+        "Profile first\nMatch group=64710\nAllow resolve\n\
+         Profile second\nMatch group=64711\nAllow hsfetch\n\
+         Profile other\nMatch group=64712\nAllow saveconf\n",
+    );
+    let passwd = "root:x:0:0::/:\nalice:x:64701:64710::/:\n";
+    let files = [
+        place.file("passwd", passwd),
+        place.file(
+            "group",
+            "first:x:64710:\nsecond:x:64711:bob,alice\nother:x:64712:\n",
+        ),
+        place.file(
+            "nsswitch.conf",
+            "passwd: files\ngroup: files\ninitgroups: files\n",
+        ),
+    ];
+    let files = files.each_ref().map(|file| file.to_str().expect("ASCII"));
+    let script = r#"mount --bind "$0" /etc/passwd && mount --bind "$1" /etc/group \
+        && mount --bind "$2" /etc/nsswitch.conf && shift 2 && exec "$@""#;
+    let config = place.path("onionbus.conf");
+    let in_namespace = |words: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script]).args(files);
+        command.args(words).output().expect("unshare starts")
+    };
+    if !can(
+        "a mount namespace",
+        in_namespace(&["true"]).status.success(),
+    ) {
+        return;
+    }
+    let show = |words: &[&str]| {
+        let program = [env!("CARGO_BIN_EXE_onionbus"), "policy", "show", "--config"];
+        let config = config.to_str().expect("ASCII");
+        let output = in_namespace(&[&program, &[config][..], words].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{words:?}: {said}");
+        String::from_utf8(output.stdout).expect("it prints UTF-8")
+    };
+    let both = "Allow hsfetch\nAllow resolve\n";
+    assert_eq!(show(&["--user", "alice"]), both);
+    assert_eq!(show(&["--user", "64701"]), both);
+    assert_eq!(
+        show(&["--user", "alice", "--group", "other"]),
+        "Allow saveconf\n"
+    );
+    assert_eq!(show(&["--user", "root"]), "");
 }
 
 #[test]
