@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
 
-use crate::people::{ALICE, BOB, connect, has_people, place, serve};
+use crate::people::{ADMIN, ALICE, BOB, connect, has_people, place, serve};
 use crate::replies;
 use crate::support::Controller;
 use crate::tor::{Home, has_tor};
@@ -36,18 +36,23 @@ fn no_service_leads_to_a_listener_of_tors_or_of_the_daemons() {
     let home = Home::bare();
     // It opens its listeners, and there is nobody to connect to.
     home.add(&format!(
-        "SocksPort auto\nDNSPort auto\nUseBridges 1\nBridge 127.0.0.1:1\n\
+        "SocksPort auto\nDNSPort auto\nControlPort auto\nUseBridges 1\nBridge 127.0.0.1:1\n\
          ControlSocket unix:{}",
         at("tor/control").display()
     ));
-    let _tor = home.start();
+    let tor = home.start();
+    let control = tor.port.expect("it has one").port().to_string();
     let run = run.path().display().to_string();
     let policy = format!(
         "Profile a\nMatch user={ALICE}\nAllow getinfo *\nAllow add_onion ports=* max=9 \
          target=unix:{run}/* target=unix:{run}/*/* target=loopback\n\
-         Profile b\nMatch user={BOB}\nAllow all\nDeny add_onion target=unix:{run}/x\n"
+         Profile b\nMatch user={BOB}\nAllow all\nDeny add_onion target=unix:{run}/x\n\
+         Profile c\nMatch user={ADMIN}\nAllow add_onion ports=* target=loopback:1-65535\n"
     );
-    let lines = format!("BusTor {}\nBusProtectedPorts 17777", home.address());
+    let lines = format!(
+        "BusTor {}\nBusProtectedPorts 17777\nBusSocket {run}/own",
+        home.address()
+    );
     let place = place(&policy, &lines);
     let daemon = serve(&place).passing(Some("control"), vec![passed]).ready();
     daemon.logs("is there, at");
@@ -62,15 +67,28 @@ fn no_service_leads_to_a_listener_of_tors_or_of_the_daemons() {
         (format!("unix:{run}/again/x"), made),
         (format!("unix:{run}/tor/control"), filtered),
         (format!("unix:{run}/link/control"), filtered),
+        (format!("unix:{run}/own"), filtered),
+        (format!("unix:{run}/again/own"), filtered),
         (format!("unix:{run}/passed"), filtered),
         (format!("unix:{run}/again/passed"), filtered),
         ("17600".into(), made),
         ("17777".into(), filtered),
-        (socks, filtered),
+        (socks.clone(), filtered),
         (dns, filtered),
+        (control.clone(), filtered),
     ] {
         let line = format!("ADD_ONION NEW:BEST Flags=DiscardPK Port=80,{target}");
         replies(&mut alice, &[(&line, expected)]);
+    }
+    let mut named = connect(&place, ADMIN, &[]);
+    for (target, expected) in [
+        (format!("127.0.0.1:{socks}"), made),
+        ("17777".into(), made),
+        (format!("127.0.0.1:{control}"), filtered),
+        (format!("[::1]:{control}"), filtered),
+    ] {
+        let line = format!("ADD_ONION NEW:BEST Flags=DiscardPK Port=80,{target}");
+        replies(&mut named, &[(&line, expected)]);
     }
     let denied = "510 Command filtered (b)";
     for (target, expected) in [

@@ -138,6 +138,10 @@ const STRICTER: &[(&str, &str)] = &[
         "ADD_ONION NEW:BEST Port=80,[::]:80",
         "512 Invalid VIRTPORT/TARGET",
     ),
+    (
+        "ADD_ONION NEW:BEST Port=80,[::ffff:0.0.0.0]:80",
+        "512 Invalid VIRTPORT/TARGET",
+    ),
     ("ADD_ONION NEW:BEST Port=080", "512 Invalid VIRTPORT/TARGET"),
     ("ADD_ONION NEW:BEST Port=+80", "512 Invalid VIRTPORT/TARGET"),
     (
