@@ -54,6 +54,46 @@ fn a_port_is_known_by_each_spelling_that_a_socket_line_takes() {
 }
 
 #[test]
+fn a_name_has_64_octets_at_most_and_a_line_goes_on_behind_a_backslash() {
+    for (length, is_good) in [(1, true), (64, true), (65, false)] {
+        let text = format!("Profile {}\nAllow all", "x".repeat(length));
+        assert_eq!(read(&[&text]).is_ok(), is_good, "{length}");
+    }
+    let policy =
+        read(&["Profile p # x\nMatch any\nALLOW getinfo version \\\n # no\n  \"up\"time\n"]);
+    let grants = Grants::unite(&policy.unwrap(), &alice());
+    assert_eq!(
+        grants.list(),
+        ["Allow getinfo uptime", "Allow getinfo version"]
+    );
+}
+
+#[test]
+fn each_line_of_the_option_file_yields_a_block() {
+    let source = |file, text: &'static str, group| Source {
+        file,
+        text: text.as_bytes(),
+        group,
+    };
+    let names = Names {
+        user: &user,
+        group: &group,
+        users: [].into(),
+        name: &|_| None,
+    };
+    let block = source("a", "Profile a\nMatch any", 0);
+    let (empty, other) = (source("b", "# none", 1), source("c", "Profile c", 1));
+    let problems = Policy::parse(&[block, empty], &names).unwrap_err();
+    let shown: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        ["b: it has no block, which begins with Profile NAME"]
+    );
+    // One file of a directory may be empty.
+    assert!(Policy::parse(&[block, empty, other], &names).is_ok());
+}
+
+#[test]
 fn a_failed_mapping_matches_any_and_nothing_else() {
     let nobody = Identity {
         uid: 65534,

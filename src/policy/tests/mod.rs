@@ -96,6 +96,7 @@ fn options() -> BTreeSet<Vec<u8>> {
         "disablenetwork",
         "maxcircuitdirtiness",
         "socks5proxypassword",
+        "httpsproxyauthenticator",
     ])
     .map(|name| name.as_bytes().to_vec())
     .collect()
@@ -201,13 +202,33 @@ fn secrets_are_granted_by_their_own_name_only() {
         let exact = grants_of(&alice(), &format!("Allow getinfo {key}"));
         judged(&exact, &[(&format!("GETINFO {key}"), "")]);
     }
-    let descriptor = format!("hs/service/desc/id/{ONION}");
-    judged(
-        &all,
-        &[(&format!("GETINFO {descriptor}"), &no_key(&descriptor))],
-    );
-    let prefix = grants_of(&alice(), "Allow getinfo hs/service/desc/id/*");
-    judged(&prefix, &[(&format!("GETINFO {descriptor}"), "")]);
+    for kind in ["hs/service/desc/id/", "hs/client/desc/id/"] {
+        let key = format!("{kind}{ONION}");
+        let line = format!("GETINFO {key}");
+        judged(&all, &[(&line, &no_key(&key))]);
+        for (grant, expected) in [
+            (format!("{kind}*"), String::new()),
+            (key.clone(), String::new()),
+            // A longer prefix or a shorter one is none of its own.
+            (format!("{kind}duck*"), no_key(&key)),
+            (kind.replace("id/", "*"), no_key(&key)),
+        ] {
+            let grants = grants_of(&alice(), &format!("Allow getinfo {grant}"));
+            judged(&grants, &[(&line, &expected)]);
+        }
+    }
+    for option in [
+        "HashedControlPassword",
+        "Socks5ProxyPassword",
+        "HTTPSProxyAuthenticator",
+    ] {
+        let line = format!("GETCONF {option}");
+        let unknown = format!("552 Unrecognized configuration key \"{option}\"");
+        for (grant, expected) in [("*", &unknown[..]), ("H* S*", &unknown), (option, "")] {
+            let grants = grants_of(&alice(), &format!("Allow getconf {grant}"));
+            judged(&grants, &[(&line, expected)]);
+        }
+    }
     judged(
         &all,
         &[
