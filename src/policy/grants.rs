@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::add_onion::{self, Behind};
+use super::add_onion;
 use super::file::Policy;
 use super::identity::{Identity, Owner};
 use super::ledger::OwnSocks;
 use super::table::{Form, Table, Values, What};
+use super::target::Behind;
 use crate::command::{is_own_option, keys};
 use crate::wire::fields::AddOnion;
 use crate::wire::message::{ControllerId, Message};

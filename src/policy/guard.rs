@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::add_onion::Behind;
 use super::grants::Grants;
 use super::identity::Identity;
 use super::ledger::Ledger;
+use super::target::Behind;
 use crate::wire::message::SessionId;
 
 /// What is known of one connection where a policy is in force.

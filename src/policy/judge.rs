@@ -1,9 +1,10 @@
 //! The verdict on a command.
 
-use super::add_onion::{self, Behind};
+use super::add_onion;
 use super::grants::Grants;
 use super::ledger::Ledger;
 use super::table::{Form, What};
+use super::target::{self, Behind};
 use crate::command::{Verb, is_own_option};
 use crate::wire::fields::{AddOnion, Fields, words};
 use crate::wire::refusal::Refusal;
@@ -423,7 +424,7 @@ impl Judge<'_> {
         if grants.allow.onions.is_empty() || grants.deny.onions.iter().any(touches) {
             return Err(self.filtered());
         }
-        if add_onion::has_forbidden(&onion.ports, self.behind) {
+        if target::has_forbidden(&onion.ports, self.behind) {
             return Err(keyword("Port"));
         }
         let lines = grants.onion_lines(onion, self.behind).map_err(keyword)?;

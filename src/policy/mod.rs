@@ -20,11 +20,11 @@ mod need;
 mod pattern;
 mod sequel;
 mod table;
+mod target;
 #[cfg(test)]
 mod tests;
 mod word;
 
-pub use add_onion::{Behind, PROTECTED_PORTS};
 pub use file::{Names, Policy, Problem, Source};
 pub use grants::Grants;
 pub use guard::{Guard, Law};
@@ -35,3 +35,4 @@ pub use need::{Known, kind_of_key, learn, needed};
 pub use pattern::is_match;
 pub use sequel::{Change, Sequel};
 pub use table::Form;
+pub use target::{Behind, PROTECTED_PORTS};
