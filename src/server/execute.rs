@@ -67,10 +67,9 @@ impl Daemon {
             RequestOf::TakeOwnership => own(connection, true),
             RequestOf::DropOwnership => own(connection, false),
             RequestOf::Quit => Reply::Closing,
-            RequestOf::RecentMessages => self.messages(dialect, &self.bus.recent_messages(session)),
+            RequestOf::RecentMessages => self.messages(dialect, &self.recent_messages(session)),
             RequestOf::NewMessages => {
-                let messages = self.bus.new_messages(session);
-                self.read_later += messages.len() as u64;
+                let messages = self.new_messages(session);
                 self.messages(dialect, &messages)
             }
             RequestOf::ListControllers => Reply::Controllers(self.bus.list()),

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::daemon::Daemon;
@@ -11,6 +12,7 @@ use crate::command::keys::{self, Key};
 use crate::options::Options;
 use crate::sys::{clock, process};
 use crate::wire::event::EventKind;
+use crate::wire::message::Message;
 use crate::wire::refusal::Refusal;
 use crate::wire::reply::{Reply, Value};
 use crate::wire::request::{FEATURES, SIGNALS};
@@ -64,6 +66,19 @@ impl Daemon {
         Ok(Reply::Info(values))
     }
 
+    /// Those of the newest messages that a controller may read.
+    pub(super) fn recent_messages(&self, session: SessionId) -> Vec<Arc<Message>> {
+        self.readable(session, self.bus.recent_messages(session))
+    }
+
+    /// Those of its unread messages that a controller may read; none is unread after it.
+    pub(super) fn new_messages(&mut self, session: SessionId) -> Vec<Arc<Message>> {
+        let messages = self.bus.new_messages(session);
+        let messages = self.readable(session, messages);
+        self.read_later += messages.len() as u64;
+        messages
+    }
+
     /// The most octets that one reply may have.
     pub(super) fn reply_room(&self) -> usize {
         self.options.settings().max_queue / 2
@@ -85,16 +100,8 @@ impl Daemon {
                 Value::Octets(chain.join(&b' ').trim_ascii_end().to_vec())
             }
             Key::Version => Value::from(VERSION.to_owned()),
-            Key::RecentMessages => {
-                let messages = self.bus.recent_messages(session);
-                Value::Messages(self.readable(session, messages))
-            }
-            Key::NewMessages => {
-                let messages = self.bus.new_messages(session);
-                let messages = self.readable(session, messages);
-                self.read_later += messages.len() as u64;
-                Value::Messages(messages)
-            }
+            Key::RecentMessages => Value::Messages(self.recent_messages(session)),
+            Key::NewMessages => Value::Messages(self.new_messages(session)),
             Key::PostedMessage => Value::from(self.bus.posted_by(session).to_string()),
             Key::KeptOnions => Value::from(self.kept_onions(session)),
             Key::ControllersDetail | Key::Status => Value::Octets(self.detail(key)),

@@ -544,6 +544,32 @@ fn messages_are_for_those_who_may_read_them() {
 }
 
 #[test]
+fn frames_show_no_other_messages_than_text_does() {
+    if !has_people() {
+        return;
+    }
+    let policy = format!(
+        "Profile a\nMatch user={ALICE}\nAllow read @{ALICE}_x\nAllow name {{uid}}_*\n\
+         Profile admin\nMatch user={ADMIN}\nAllow all\n"
+    );
+    let place = place(&policy, "");
+    let _daemon = serve(&place).ready();
+    let (mut admin, mut alice) = (connect(&place, ADMIN, &[]), connect(&place, ALICE, &[]));
+    alice.send_frame(0xF000, format!("{ALICE}_x\0").as_bytes());
+    assert_eq!(alice.frame().0, 0x0001);
+    admin.ok("POSTMESSAGE @all secret");
+    admin.ok(&format!("POSTMESSAGE @{ALICE}_x hers"));
+    // Of the unread ones, of the newest.
+    for kind in [0xF003, 0xF002] {
+        alice.send_frame(kind, b"");
+        let (_, body) = alice.frame();
+        let shown = body.escape_ascii().to_string();
+        assert!(shown.contains("hers"), "{kind:x}: {shown}");
+        assert!(!shown.contains("secret"), "{kind:x}: {shown}");
+    }
+}
+
+#[test]
 fn a_line_says_who_each_controller_is() {
     if !has_people() {
         return;
