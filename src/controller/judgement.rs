@@ -5,7 +5,7 @@ use super::plan::Plan;
 use crate::audit::{Action, Watch};
 use crate::command::Verb;
 use crate::policy::{
-    Allowed, Guard, Known, Law, Refused, Sequel, Verdict, judge, kind_of_key, needed,
+    Allowed, Guard, Known, Law, Refused, Sequel, Verdict, judge, kind_of_key, needed, needs_facts,
 };
 use crate::tor::translate::{self, Question};
 use crate::tor::upstream::Upstream;
@@ -29,6 +29,8 @@ pub struct Judgement {
     pub denied: Option<Box<Denied>>,
     /// What is told of it, if it is an action.
     pub action: Option<Box<Action>>,
+    /// There is no verdict: it depends on what Tor has not said.
+    pub lacks_facts: bool,
 }
 
 /// Something that the policy refused.
@@ -78,6 +80,24 @@ pub(super) type Judged<'a> = (Plan<'a>, Option<Box<Judgement>>);
 
 fn refused<'a>(refusal: Refusal) -> Judged<'a> {
     (Plan::Refuse(refusal), None)
+}
+
+/// Whether the verdict on a command depends on what Tor has not said.
+fn lacks_facts(guard: &Guard, law: &Law<'_>, fields: &Fields, tor: Option<&Upstream>) -> bool {
+    tor.is_some() && law.behind.options.is_none() && !guard.passes() && needs_facts(fields)
+}
+
+/// A command without a verdict.
+fn unjudged<'a>() -> Judged<'a> {
+    let text = "Tor has not said which options and listeners it has";
+    let judgement = Judgement {
+        lacks_facts: true,
+        ..Judgement::default()
+    };
+    (
+        Plan::Refuse(Refusal::Failed(text.into())),
+        Some(Box::new(judgement)),
+    )
 }
 
 fn plan_for<'a>(
@@ -194,7 +214,7 @@ pub(super) fn of_text<'a>(
     tor: Option<&Upstream>,
 ) -> Judged<'a> {
     if command.keyword.eq_ignore_ascii_case(CHECK) {
-        return (check(guard, law, command.arguments), None);
+        return check(guard, law, command.arguments, tor);
     }
     let Some(verb) = Verb::parse(command.keyword) else {
         if guard.passes() {
@@ -213,6 +233,9 @@ pub(super) fn of_text<'a>(
         Err(_) if guard.passes() => return (plan_for(command, request, tor), None),
         Err(refusal) => return refused(refusal),
     };
+    if lacks_facts(guard, law, &fields, tor) {
+        return unjudged();
+    }
     let (allowed, mut judgement) = match ruling(guard, law, verb, &fields) {
         Ok(ruling) => ruling,
         Err(refused) => return refused,
@@ -269,6 +292,9 @@ pub(super) fn of_frame<'a>(
         }
         (None | Some(None), _) => return (plan_of_all, None),
     };
+    if lacks_facts(guard, law, &fields, tor) {
+        return unjudged();
+    }
     let (allowed, judgement) = match ruling(guard, law, fields.verb(), &fields) {
         Ok(ruling) => ruling,
         Err(refused) => return refused,
@@ -315,10 +341,11 @@ fn plan_of_items(items: &[Vec<u8>], is_conf: bool, tor: Option<&Upstream>) -> Pl
 }
 
 /// POLICYCHECK: whether a command would be allowed.
-fn check<'a>(guard: &Guard, law: &Law<'_>, line: &[u8]) -> Plan<'a> {
+fn check<'a>(guard: &Guard, law: &Law<'_>, line: &[u8], tor: Option<&Upstream>) -> Judged<'a> {
+    let allowed = || (Plan::Reply(Reply::Done), None);
     let line = line.trim_ascii_start();
     if line.is_empty() {
-        return Plan::Reply(Reply::Done);
+        return allowed();
     }
     let body: &[u8] = if line.starts_with(b"+") {
         b"\r\n \r\n."
@@ -327,16 +354,22 @@ fn check<'a>(guard: &Guard, law: &Law<'_>, line: &[u8]) -> Plan<'a> {
     };
     let octets = [line, body, b"\r\n"].concat();
     let Framed::Command(command) = Framer::new().next(&octets) else {
-        return Plan::Refuse(Refusal::LineTooLong);
+        return refused(Refusal::LineTooLong);
     };
     if command.keyword.eq_ignore_ascii_case(CHECK) {
-        return Plan::Reply(Reply::Done);
+        return allowed();
     }
     let fields = text::verb(command.keyword).and_then(|verb| fields::parse(verb, &command));
-    match fields.map(|fields| judge(&guard.grants, law.ledger, &law.behind, &fields)) {
-        Ok(Verdict::Allow(_)) => Plan::Reply(Reply::Done),
-        Ok(Verdict::Refuse(why)) => Plan::Refuse(why.refusal),
-        Err(refusal) => Plan::Refuse(refusal),
+    let fields = match fields {
+        Ok(fields) => fields,
+        Err(refusal) => return refused(refusal),
+    };
+    if lacks_facts(guard, law, &fields, tor) {
+        return unjudged();
+    }
+    match judge(&guard.grants, law.ledger, &law.behind, &fields) {
+        Verdict::Allow(_) => allowed(),
+        Verdict::Refuse(why) => refused(why.refusal),
     }
 }
 
@@ -391,5 +424,102 @@ fn open(allowed: Allowed, sequel: Option<&Sequel>) -> Fields {
         (Fields::GetInfo(_), Some(items)) => Fields::GetInfo(items),
         (Fields::GetConf(_), Some(items)) => Fields::GetConf(items),
         (fields, _) => fields,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::policy::{Behind, Grants, Identity, Ledger, Names, Policy, Source};
+
+    fn guard(lines: &str) -> Guard {
+        let text = format!("Profile p\nMatch any\n{lines}");
+        let source = Source {
+            file: "f",
+            text: text.as_bytes(),
+            group: 0,
+        };
+        let names = Names {
+            user: &|_| None,
+            group: &|_| None,
+            users: [].into(),
+        };
+        let policy = Policy::parse(&[source], &names).unwrap();
+        let identity = Identity::default();
+        Guard {
+            session: 1,
+            name: "x".into(),
+            grants: Arc::new(Grants::unite(&policy, &identity)),
+            identity: Arc::new(identity),
+        }
+    }
+
+    fn lacks_facts((_, judgement): &Judged<'_>) -> bool {
+        judgement.as_ref().is_some_and(|one| one.lacks_facts)
+    }
+
+    #[test]
+    fn only_what_is_about_options_and_listeners_has_no_verdict_without_them() {
+        let (tor, ledger, options) = (Upstream::new([0; 16]), Ledger::default(), [].into());
+        let [unknown, known] = [None, Some(&options)].map(|options| Law {
+            ledger: &ledger,
+            behind: Behind {
+                options,
+                ..Behind::default()
+            },
+        });
+        let restricted = guard("Allow getinfo version");
+        let passes = ["Allow all", "Complain"].map(guard);
+        let cases = [
+            ("GETCONF Log", true),
+            ("GETCONF BusLog log", true),
+            ("SETCONF Log=x", true),
+            ("RESETCONF Log", true),
+            ("ADD_ONION NEW:BEST Port=80", true),
+            ("POLICYCHECK GETCONF Log", true),
+            ("GETCONF", false),
+            ("GETCONF BusLog", false),
+            ("SETCONF BusLog=x", false),
+            ("GETINFO version whoami config/names", false),
+            ("POLICYCHECK GETINFO version", false),
+            ("PROTOCOLINFO", false),
+            ("CONTROLLERNAME x", false),
+            ("SETEVENTS CIRC", false),
+            ("SIGNAL NEWNYM", false),
+            ("DEL_ONION x", false),
+            ("NONESUCH", false),
+            ("QUIT", false),
+        ];
+        for (line, expected) in cases {
+            let octets = format!("{line}\r\n");
+            let Framed::Command(command) = Framer::new().next(octets.as_bytes()) else {
+                panic!("{line}");
+            };
+            let judged = |guard: &Guard, law: &Law<'_>, tor: Option<&Upstream>| {
+                let request = text::verb(command.keyword).and_then(|v| text::parse(v, &command));
+                lacks_facts(&of_text(guard, law, &command, request, tor))
+            };
+            assert_eq!(
+                judged(&restricted, &unknown, Some(&tor)),
+                expected,
+                "{line}"
+            );
+            assert!(!judged(&restricted, &known, Some(&tor)), "{line}");
+            assert!(!judged(&restricted, &unknown, None), "{line}");
+            for guard in &passes {
+                assert!(!judged(guard, &unknown, Some(&tor)), "{line}");
+            }
+        }
+        let frames = [
+            (Request::GetConf(vec![b"Log"]), true),
+            (Request::GetInfo(vec![b"version"]), false),
+            (Request::RecentMessages, false),
+        ];
+        for (request, expected) in frames {
+            let judged = of_frame(&restricted, &unknown, Ok(request), Some(&tor));
+            assert_eq!(lacks_facts(&judged), expected, "{:?}", judged.0);
+        }
     }
 }

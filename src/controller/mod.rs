@@ -374,7 +374,13 @@ impl Controller {
     pub fn is_done(&mut self) -> bool {
         let waits = matches!(
             self.wait,
-            Wait::Answers | Wait::Room | Wait::Work | Wait::Turn | Wait::Kept | Wait::Restore
+            Wait::Answers
+                | Wait::Room
+                | Wait::Facts
+                | Wait::Kept
+                | Wait::Restore
+                | Wait::Work
+                | Wait::Turn
         );
         let is_kept = |owed: &Owed| !owed.kept_actions.is_empty();
         if self.owed.as_deref().is_some_and(is_kept) {

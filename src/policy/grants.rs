@@ -21,7 +21,8 @@ const SECRET_PREFIXES: &[&[u8]] = &[b"hs/service/desc/id/", b"hs/client/desc/id/
 const SECRET_ENDS: &[&[u8]] = &[b"password", b"authenticator"];
 
 /// The keys of GETINFO that everybody has.
-const FREE_KEYS: &[&[u8]] = &[b"whoami", b"policy", b"posted-message"];
+/// Without `bus/chain` a bus behind itself would not find that out.
+const FREE_KEYS: &[&[u8]] = &[b"whoami", b"policy", b"posted-message", b"bus/chain"];
 
 /// What a connection may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -112,6 +112,19 @@ pub(super) fn changes_bus(text: &[u8]) -> bool {
     is_empty
 }
 
+/// Whether the verdict on a command depends on which options and listeners Tor has.
+#[must_use]
+pub fn needs_facts(fields: &Fields) -> bool {
+    match fields {
+        Fields::GetConf(names) => !names.iter().all(|name| is_own_option(name)),
+        Fields::SetConf(settings) | Fields::ResetConf(settings) => {
+            !settings.iter().all(|one| is_own_option(&one.name))
+        }
+        Fields::AddOnion(_) => true,
+        _ => false,
+    }
+}
+
 struct Judge<'a> {
     grants: &'a Grants,
     ledger: &'a Ledger,

@@ -178,7 +178,7 @@ impl Lines {
 
     fn key(&mut self, key: &[u8]) {
         match key {
-            b"whoami" | b"policy" | b"posted-message" => {}
+            b"whoami" | b"policy" | b"posted-message" | b"bus/chain" => {}
             b"list-controllers" => self.add("list", b""),
             b"new-messages" | b"recent-messages" => self.add("read", b"@all"),
             b"onions/current" | b"onions/detached" => self.add("onions", b"own"),

@@ -28,8 +28,7 @@ pub(super) struct Court {
     /// What identities may do, by all of them but the process.
     known: HashMap<Identity, Arc<Grants>>,
     pub(super) ledger: Ledger,
-    /// What is known of the Tor behind the bus.
-    pub(super) facts: Option<Facts>,
+    pub(super) knowledge: Knowledge,
     /// Somebody may wait for the facts, or for their not coming.
     pub(super) has_news: bool,
     /// The daemon's own sockets, and Tor's as the daemon knows it.
@@ -46,6 +45,25 @@ pub(super) struct Court {
     /// The groups that got the last event, and all who are in them.
     united: (Vec<Arc<[SessionId]>>, Arc<[SessionId]>),
     pub(super) waiting: VecDeque<(Event, Group)>,
+}
+
+/// What is known of the options and listeners of the Tor behind the bus.
+pub(super) enum Knowledge {
+    /// Nothing: it has not answered.
+    None,
+    /// Nothing: it, or whatever stands before it, does not tell.
+    Refused,
+    /// These.
+    Facts(Facts),
+}
+
+impl Knowledge {
+    const fn facts(&self) -> Option<&Facts> {
+        match self {
+            Self::Facts(facts) => Some(facts),
+            Self::None | Self::Refused => None,
+        }
+    }
 }
 
 /// A connection with a guard.
@@ -76,7 +94,7 @@ impl Court {
             policy,
             known: HashMap::new(),
             ledger: Ledger::default(),
-            facts: None,
+            knowledge: Knowledge::None,
             has_news: false,
             sockets: own.paths.clone(),
             ports: own.ports.clone(),
@@ -118,13 +136,14 @@ impl Court {
 
     /// What commands are judged by.
     pub(super) fn law<'a>(&'a self, settings: &'a Settings) -> Law<'a> {
+        let facts = self.knowledge.facts();
         Law {
             ledger: &self.ledger,
             behind: Behind {
-                options: self.facts.as_ref().map(|facts| &facts.options),
+                options: facts.map(|facts| &facts.options),
                 control_ports: &self.ports,
                 control_paths: &self.sockets,
-                ports: self.facts.as_ref().map_or(&[], |facts| &facts.ports),
+                ports: facts.map_or(&[], |facts| &facts.ports),
                 protected: &settings.protected_ports,
                 // Any host may be this one by another of its addresses.
                 is_local: Some(&|_| true),

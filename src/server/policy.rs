@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use super::accept::SocketName;
 use super::connection::Connection;
+use super::court::Knowledge;
 use super::daemon::Daemon;
+use super::tor_side::TorSide;
 use crate::audit::shown;
 use crate::bus::{SessionId, To};
 use crate::controller::Denied;
@@ -21,6 +23,7 @@ use crate::sys::{policy as files, users};
 use crate::tor::facts::Facts;
 use crate::wire::event::{Event, EventKind, EventMask};
 use crate::wire::message::{Message, UNSET};
+use crate::wire::refusal::Refusal;
 
 /// Reads the policy that the options name, if they name one. The files belong to root or to the
 /// user `daemon`.
@@ -271,9 +274,14 @@ impl Daemon {
             court.ports.extend(&facts.control_ports);
             court.ports.sort_unstable();
             court.ports.dedup();
-            court.facts = Some(facts);
-        } else {
-            log::warn!("Tor does not say which options and listeners it has");
+            court.knowledge = Knowledge::Facts(facts);
+        } else if matches!(court.knowledge, Knowledge::None) {
+            log::warn!(
+                "Tor does not say which options and listeners it has: by a policy nobody can use \
+                 an option of Tor's or ADD_ONION before 'GETINFO config/names' and 'GETINFO \
+                 net/listeners/control' get through to it"
+            );
+            court.knowledge = Knowledge::Refused;
         }
         court.has_news = true;
     }
@@ -281,29 +289,37 @@ impl Daemon {
     /// Tor has gone, with all that it had.
     pub(super) fn court_without_tor(&mut self) {
         if let Some(court) = &mut self.court {
-            court.facts = None;
+            court.knowledge = Knowledge::None;
             court.has_news = true;
             court.ledger.clear();
             court.waiting.clear();
         }
     }
 
-    /// Whether nothing can be judged before Tor has said what there is, which it is asked.
-    pub(super) fn awaits_facts(&self, connection: &Connection) -> bool {
-        self.lacks_facts(connection) && self.tor.as_ref().is_some_and(|tor| !tor.upstream.is_away())
+    /// Tor has not come: whoever waits for what it would have said waits in vain.
+    pub(super) fn facts_will_not_come(&mut self) {
+        if let Some(court) = &mut self.court {
+            court.has_news = true;
+        }
     }
 
-    /// Whether a controller is judged by what Tor has not said.
-    pub(super) fn lacks_facts(&self, connection: &Connection) -> bool {
-        connection
-            .guard
-            .as_ref()
-            .is_some_and(|guard| !guard.passes())
-            && self.tor.is_some()
-            && self
-                .court
-                .as_ref()
-                .is_some_and(|court| court.facts.is_none())
+    /// Whether a controller's commands are judged by what Tor has not said yet, and is asked.
+    pub(super) fn awaits_facts(&self, connection: &Connection) -> bool {
+        let guard = connection.guard.as_ref();
+        let court = self.court.as_ref();
+        guard.is_some_and(|guard| !guard.passes())
+            && self.tor.as_ref().is_some_and(|tor| !tor.upstream.is_away())
+            && court.is_some_and(|court| matches!(court.knowledge, Knowledge::None))
+    }
+
+    /// The refusal of what cannot be judged, since Tor has not said what there is.
+    pub(super) fn cannot_be_judged(&self) -> Refusal {
+        let is_there = |tor: &TorSide| tor.upstream.is_there();
+        Refusal::Failed(if self.tor.as_ref().is_some_and(is_there) {
+            "Tor does not say which options and listeners it has".into()
+        } else {
+            "Tor is not reachable: it has not said which options it has".into()
+        })
     }
 
     /// Notes an event for those that get some of its kind only.

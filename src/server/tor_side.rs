@@ -223,6 +223,7 @@ impl Daemon {
                 self.hand_over_events();
             }
         }
+        self.facts_will_not_come();
         self.keeper_has_news();
         // The directory may be another one by now.
         self.watch_socket();

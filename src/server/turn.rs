@@ -90,16 +90,12 @@ impl Daemon {
             Phase::Open if connection.stage == Stage::Finishing => return Some(Next::Wait),
             Phase::Open => {}
         }
-        if connection.wait == Wait::Facts
-            && connection.stage < Stage::Gone
-            && self.awaits_facts(connection)
-        {
-            return Some(Next::Wait);
-        }
+        let must_wait_for_facts = connection.wait == Wait::Facts && self.awaits_facts(connection);
         let is_work_to_do = connection.wait == Wait::Work && !self.work.is_done();
         if connection.stage == Stage::Gone {
             let must_wait = matches!(connection.wait, Wait::Answers | Wait::Room);
             let cannot = is_work_to_do
+                || must_wait_for_facts
                 || connection.wait == Wait::Kept
                 || (must_wait && !connection.can_go_on());
             return cannot.then_some(Next::Close);
@@ -110,7 +106,8 @@ impl Daemon {
             self.queue.await_delivery(source);
             return Some(Next::Wait);
         }
-        if matches!(connection.wait, Wait::Events | Wait::Kept) || is_work_to_do {
+        let must_wait = matches!(connection.wait, Wait::Events | Wait::Kept);
+        if must_wait || must_wait_for_facts || is_work_to_do {
             return Some(Next::Wait);
         }
         if matches!(connection.wait, Wait::Answers | Wait::Room) && !connection.can_go_on() {
@@ -234,8 +231,9 @@ impl Daemon {
         let mut commands = 0_usize;
         let mut began = None;
         while let Some(rest) = octets.get(consumed..).filter(|rest| !rest.is_empty()) {
-            if let Some(wait) = self.cannot_judge(connection) {
-                connection.wait = wait;
+            let is_judged = connection.is_held();
+            if connection.guard.is_some() && !is_judged && connection.awaits_verdict() {
+                connection.wait = Wait::Answers;
                 break;
             }
             let tor = self.tor.as_ref().map(|tor| &tor.upstream);
@@ -253,6 +251,11 @@ impl Daemon {
             };
             if ask.logs_in {
                 self.logged_in(connection);
+            }
+            // It is judged again, so it is not held.
+            if lacks_facts(ask.judgement.as_deref()) && self.awaits_facts(connection) {
+                connection.wait = Wait::Facts;
+                break;
             }
             let is_of_use = connection.stage < Stage::Gone || !ask.plan.only_asks();
             if is_of_use && let Some(wait) = self.must_wait(connection, &mut ask, rest) {
@@ -299,18 +302,6 @@ impl Daemon {
         }
         self.send_replies(connection);
         consumed
-    }
-
-    /// Why the next command cannot be judged yet, if it cannot.
-    fn cannot_judge(&self, connection: &Connection) -> Option<Wait> {
-        connection.guard.as_ref()?;
-        if connection.is_held() {
-            return None;
-        }
-        if connection.awaits_verdict() {
-            return Some(Wait::Answers);
-        }
-        self.awaits_facts(connection).then_some(Wait::Facts)
     }
 
     /// Why a command must wait, if it must.
@@ -418,11 +409,10 @@ impl Daemon {
         if let Some(denied) = &judgement.denied {
             self.note_denied(connection, denied);
         }
-        let is_for_tor = matches!(plan, Plan::Relay { .. } | Plan::Ask(_));
-        if is_for_tor && self.lacks_facts(connection) {
-            let text = "Tor is not reachable: it has not said which options it has";
-            return Some(Err(Refusal::Failed(text.into())));
+        if judgement.lacks_facts {
+            return Some(Err(self.cannot_be_judged()));
         }
+        let is_for_tor = matches!(plan, Plan::Relay { .. } | Plan::Ask(_));
         let command = judgement.octets.as_deref().unwrap_or(command);
         let plan = match self.keep(connection, plan, command) {
             Kept::Plan(plan) => plan,
@@ -548,4 +538,9 @@ impl Daemon {
         encode(&mut connection.controller, &Err(refusal));
         self.send_replies(connection);
     }
+}
+
+/// Whether a command is not judged, for want of what Tor has not said.
+fn lacks_facts(judgement: Option<&Judgement>) -> bool {
+    judgement.is_some_and(|judgement| judgement.lacks_facts)
 }

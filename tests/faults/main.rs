@@ -7,6 +7,7 @@
 mod deadline;
 mod descriptors;
 mod explicit;
+mod facts;
 mod fake;
 mod filter;
 mod forged;

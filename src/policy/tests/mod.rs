@@ -168,7 +168,7 @@ fn who_matches_nothing_may_do_what_everybody_may() {
     judged(
         &grants,
         &[
-            ("GETINFO whoami policy posted-message", ""),
+            ("GETINFO whoami policy posted-message bus/chain", ""),
             ("GETINFO", ""),
             ("GETCONF", ""),
             ("SETCONF", ""),

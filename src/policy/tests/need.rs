@@ -38,7 +38,7 @@ const PAIRS: &[(&str, &str)] = &[
     ("GETINFO version", "GETINFO fingerprint"),
     ("GETINFO config-text", "GETINFO address"),
     ("GETINFO list-controllers", "GETINFO circuit-status"),
-    ("GETINFO recent-actions", "GETINFO bus/chain"),
+    ("GETINFO recent-actions", "GETINFO uptime"),
     ("GETINFO status", "GETINFO status/enough-dir-info"),
     ("GETINFO ns/id/AAAA", "GETINFO ns/all"),
     ("GETCONF Log HashedControlPassword", "GETCONF ContactInfo"),
@@ -136,7 +136,7 @@ fn lines_hold_no_value_address_or_path() {
         ),
         ("PROTOCOLINFO 1", ""),
         ("GETINFO whoami", ""),
-        ("GETINFO posted-message", ""),
+        ("GETINFO posted-message bus/chain", ""),
         ("CONTROLLERNAME a\"b", ""),
     ] {
         assert_eq!(lines(&full(line)).join("\n"), expected, "{line}");
