@@ -53,11 +53,14 @@ struct Circuit {
     streams: BTreeSet<u64>,
 }
 
-/// A client key.
+/// A client key that Tor has.
 #[derive(Debug)]
 struct Key {
-    owner: Owner,
+    /// None of one that was there before the daemon: it is another's for everybody.
+    owner: Option<Owner>,
     is_permanent: bool,
+    /// Tor has ended since, and has not said whether it still has the key.
+    is_doubtful: bool,
 }
 
 /// What a command does that an event will tell.
@@ -96,9 +99,41 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Forgets what a Tor has that has gone.
+    /// Forgets what a Tor had that has gone. It may have client keys on disk: whose they are is
+    /// known until the next one [lists](Self::handle_keys) its own.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        let mut keys = std::mem::take(&mut self.keys);
+        for key in keys.values_mut() {
+            key.is_doubtful = true;
+        }
+        *self = Self {
+            keys,
+            ..Self::default()
+        };
+    }
+
+    /// Tor has said which client keys it has, and which of them are permanent; none if it does not
+    /// say.
+    pub fn handle_keys(&mut self, listed: Option<&BTreeMap<Onion, bool>>) {
+        let Some(listed) = listed else {
+            self.keys
+                .retain(|_, key| !key.is_doubtful || key.is_permanent);
+            return;
+        };
+        // One that was set since Tor was asked need not be among them.
+        let is_there = |onion: &Onion, key: &mut Key| {
+            let is_sure = !key.is_doubtful && key.owner.is_some();
+            key.is_doubtful = false;
+            is_sure || listed.contains_key(onion)
+        };
+        self.keys.retain(is_there);
+        for (onion, is_permanent) in listed {
+            self.keys.entry(onion.lower()).or_insert(Key {
+                owner: None,
+                is_permanent: *is_permanent,
+                is_doubtful: false,
+            });
+        }
     }
 
     /// An `ADD_ONION` has been sent.
@@ -133,8 +168,9 @@ impl Ledger {
     /// A client key has been set.
     pub fn handle_key(&mut self, onion: &Onion, owner: Owner, is_permanent: bool) {
         let key = Key {
-            owner,
+            owner: Some(owner),
             is_permanent,
+            is_doubtful: false,
         };
         self.keys.insert(onion.lower(), key);
     }
@@ -309,18 +345,15 @@ impl Ledger {
     /// Whether a client key is this owner's.
     #[must_use]
     pub fn owns_key(&self, onion: &Onion, owner: Option<&Owner>) -> bool {
-        owner.is_some() && self.owner_of_key(onion) == owner
+        let key = self.keys.get(&onion.lower());
+        owner.is_some() && key.is_some_and(|key| key.owner.as_ref() == owner)
     }
 
     /// Whether a client key is another owner's.
     #[must_use]
     pub fn has_foreign_key(&self, onion: &Onion, owner: Option<&Owner>) -> bool {
-        let known = self.owner_of_key(onion);
-        owner.is_none() || (known.is_some() && known != owner)
-    }
-
-    fn owner_of_key(&self, onion: &Onion) -> Option<&Owner> {
-        self.keys.get(&onion.lower()).map(|key| &key.owner)
+        let key = self.keys.get(&onion.lower());
+        owner.is_none() || key.is_some_and(|key| key.owner.as_ref() != owner)
     }
 
     /// The number of an owner's services, those included that are being made.

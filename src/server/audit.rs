@@ -149,7 +149,7 @@ impl Daemon {
             return;
         }
         if let Some(watcher) = self.tor.as_mut().and_then(|tor| tor.upstream.watcher()) {
-            watcher.handle_curiosity();
+            watcher.handle_curiosity(false);
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::accept::SocketName;
 use super::connection::Connection;
-use super::court::Knowledge;
+use super::court::{Court, Knowledge};
 use super::daemon::Daemon;
 use super::tor_side::TorSide;
 use crate::audit::shown;
@@ -254,19 +254,25 @@ impl Daemon {
         }
     }
 
-    /// Wants to know Tor's options and listeners as they are now.
+    /// Wants to know Tor's options and listeners as they are now, and of a Tor of which nothing is
+    /// known also which client keys it has already.
     pub(super) fn ask_for_facts(&mut self) {
+        let is_new = |court: &Court| matches!(court.knowledge, Knowledge::None);
+        let about_keys = self.court.as_deref().is_some_and(is_new);
         if (self.court.is_some() || self.watches_outside())
             && let Some(tor) = &mut self.tor
             && let Some(watcher) = tor.upstream.watcher()
         {
-            watcher.handle_curiosity();
+            watcher.handle_curiosity(about_keys);
         }
     }
 
     pub(super) fn facts_came(&mut self, facts: Facts) {
         self.audit.trail.names.handle_names(facts.names.clone());
         let Some(court) = &mut self.court else { return };
+        if facts.is_about_keys() {
+            court.ledger.handle_keys(facts.keys.as_ref());
+        }
         if facts.is_complete() {
             court.sockets.extend(facts.control_paths.iter().cloned());
             court.sockets.sort_unstable();

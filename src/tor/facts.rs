@@ -1,8 +1,11 @@
-//! What is known of a Tor besides its events: its options and its listeners.
+//! What is known of a Tor besides its events: its options, its listeners, and whose client keys it
+//! may have.
 
 use core::net::SocketAddr;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::command::Verb;
+use crate::wire::fields::Onion;
 use crate::wire::text::{parts, read_c_string};
 
 /// The questions, each a command of its own, since an older Tor may not know some of them.
@@ -36,6 +39,11 @@ pub struct Facts {
     pub control_paths: Vec<Vec<u8>>,
     /// The ports of its other listeners.
     pub ports: Vec<u16>,
+    /// The services for which it has client keys, each with whether the key is permanent; none if
+    /// it was not asked, or does not say.
+    pub keys: Option<BTreeMap<Onion, bool>>,
+    /// Client keys are asked for too.
+    about_keys: bool,
     /// The number of questions that are answered.
     answered: usize,
     /// One that is needed has no answer.
@@ -43,18 +51,44 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Facts of which nothing is known. The answer about client keys has them in it, so that they
+    /// are asked for only where they are needed.
+    #[must_use]
+    pub fn new(about_keys: bool) -> Self {
+        Self {
+            about_keys,
+            ..Self::default()
+        }
+    }
+
     /// The commands that ask.
-    pub fn ask(out: &mut Vec<u8>) {
+    pub fn ask(&self, out: &mut Vec<u8>) {
         for key in QUESTIONS {
             out.extend_from_slice(format!("GETINFO {key}\r\n").as_bytes());
         }
+        if self.about_keys {
+            let command = Verb::OnionClientAuthView.keyword();
+            out.extend_from_slice(format!("{command}\r\n").as_bytes());
+        }
+    }
+
+    /// Whether client keys are asked for.
+    #[must_use]
+    pub const fn is_about_keys(&self) -> bool {
+        self.about_keys
+    }
+
+    fn is_answered(&self) -> bool {
+        self.answered == QUESTIONS.len() + usize::from(self.about_keys)
     }
 
     /// Takes the answer to the next question. Says whether it is the last.
     pub fn handle_answer(&mut self, answer: &[u8]) -> bool {
         let question = self.answered;
         self.answered += 1;
-        if answer.starts_with(b"250") {
+        if question == QUESTIONS.len() {
+            self.keys = answer.starts_with(b"250").then(|| keys(answer));
+        } else if answer.starts_with(b"250") {
             for part in parts(answer) {
                 match question {
                     0 => self.handle_names(part),
@@ -64,13 +98,13 @@ impl Facts {
         } else if question < NEEDED {
             self.is_incomplete = true;
         }
-        self.answered == QUESTIONS.len()
+        self.is_answered()
     }
 
     /// Whether everything that is needed is known.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.answered == QUESTIONS.len() && !self.is_incomplete && !self.options.is_empty()
+        self.is_answered() && !self.is_incomplete && !self.options.is_empty()
     }
 
     fn handle_names(&mut self, part: &[u8]) {
@@ -110,9 +144,61 @@ impl Facts {
     }
 }
 
+/// The services of an answer to `ONION_CLIENT_AUTH_VIEW`.
+fn keys(answer: &[u8]) -> BTreeMap<Onion, bool> {
+    let lines = answer.split(|&octet| octet == b'\n');
+    let key = |line: &[u8]| {
+        let mut words = line
+            .strip_prefix(b"250-CLIENT ")?
+            .split(|&octet| octet == b' ');
+        let onion = Onion::parse(words.next()?)?;
+        let is_permanent = words.any(|word| word.trim_ascii() == b"Flags=Permanent");
+        Some((onion.lower(), is_permanent))
+    };
+    lines.filter_map(key).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_asked_for_where_they_are_needed() {
+        let names = "250+config/names=\r\nLog LineList\r\n.\r\n250 OK\r\n";
+        let [first, second] = [
+            "duckduckgogg42xjoc72x3sjasowoarfbgcmvfimaftt6twagswzczad",
+            "5mopv5h6fi7vx77g4ypi6nrgndhtxnk3e7fljqddkbmjptpbej7cdwqd",
+        ];
+        // As Tor 0.4.9.11 says it.
+        let said = format!(
+            "250-ONION_CLIENT_AUTH_VIEW\r\n250-CLIENT {first} x25519:ODtL= \r\n\
+             250-CLIENT {second} x25519:uDF= Flags=Permanent ClientName=x\r\n250 OK\r\n"
+        );
+        let onion = |address: &str| Onion::parse(address.as_bytes()).unwrap();
+        let listed = [(onion(first), false), (onion(second), true)].into();
+        for (answer, expected) in [
+            (&said[..], Some(listed)),
+            (
+                "250-ONION_CLIENT_AUTH_VIEW\r\n250 OK\r\n",
+                Some(BTreeMap::new()),
+            ),
+            ("510 Command filtered\r\n", None),
+        ] {
+            let (mut facts, mut asked) = (Facts::new(true), Vec::new());
+            facts.ask(&mut asked);
+            assert!(asked.ends_with(b"\r\nONION_CLIENT_AUTH_VIEW\r\n"));
+            for _ in QUESTIONS {
+                assert!(!facts.handle_answer(names.as_bytes()));
+            }
+            assert!(!facts.is_complete());
+            assert!(facts.handle_answer(answer.as_bytes()));
+            assert!(facts.is_complete());
+            assert_eq!(facts.keys, expected);
+        }
+        let mut asked = Vec::new();
+        Facts::new(false).ask(&mut asked);
+        assert!(!asked.windows(5).any(|part| part == b"ONION"));
+    }
 
     #[test]
     fn options_and_listeners_are_told_apart() {

@@ -27,8 +27,8 @@ pub struct Watcher {
     asked: Option<Question>,
     /// Subscriptions that are to be asked for: one at a time, since Tor takes all or nothing.
     queue: VecDeque<Subscription>,
-    /// Its options and listeners are to be asked for, before anything else.
-    is_curious: bool,
+    /// The facts that are to be asked for, before anything else.
+    curiosity: Option<Facts>,
     transmit: Vec<u8>,
 }
 
@@ -79,7 +79,7 @@ impl Default for Watcher {
             unknown: EventMask::NONE,
             asked: None,
             queue: VecDeque::new(),
-            is_curious: false,
+            curiosity: None,
             transmit: Vec::new(),
         }
     }
@@ -103,9 +103,11 @@ impl Watcher {
         queued.fold(self.sent.union(asked), EventMask::union)
     }
 
-    /// Wants to know Tor's options and listeners as they are now.
-    pub const fn handle_curiosity(&mut self) {
-        self.is_curious = true;
+    /// Wants to know Tor's options and listeners as they are now, and perhaps its client keys.
+    pub fn handle_curiosity(&mut self, about_keys: bool) {
+        let wanted = self.curiosity.as_ref();
+        let about_keys = about_keys || wanted.is_some_and(Facts::is_about_keys);
+        self.curiosity = Some(Facts::new(about_keys));
     }
 
     /// Takes a subscription that Tor must be asked for.
@@ -130,12 +132,12 @@ impl Watcher {
         if self.asked.is_some() {
             return;
         }
-        if std::mem::take(&mut self.is_curious) {
-            Facts::ask(&mut self.transmit);
+        if let Some(facts) = self.curiosity.take() {
+            facts.ask(&mut self.transmit);
             self.asked = Some(Question {
                 events: self.sent,
                 subscription: None,
-                facts: Some(Facts::default()),
+                facts: Some(facts),
                 deadline: now + patience,
             });
             return;

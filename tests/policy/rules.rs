@@ -1,8 +1,10 @@
 //! Which policy is in force, what a change of it does, and what is told of refusals.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use nix::sys::signal::Signal;
 
-use crate::people::{ALICE, BOB, connect, has_people, place, reload, serve};
+use crate::people::{ADMIN, ALICE, BOB, connect, has_people, place, reload, serve};
 use crate::support::{Controller, Place};
 use crate::tor::{Home, has_tor};
 use crate::{replies, with_tor};
@@ -35,6 +37,53 @@ fn what_is_not_granted_any_more_is_not_taken_away() {
             (&delete, "250 OK"),
         ],
     );
+}
+
+#[test]
+fn a_key_on_disk_is_its_owners_when_tor_has_started_again() {
+    if !has_people() || !has_tor() {
+        return;
+    }
+    let home = Home::new();
+    let keys = home.path().join("keys");
+    std::fs::create_dir(&keys).expect("it is new");
+    std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o700)).expect("it is ours");
+    home.add(&format!("ClientOnionAuthDir {}", keys.display()));
+    let mut tor = home.start();
+    let policy = format!(
+        "Profile p\nMatch user={ALICE}\nMatch user={BOB}\nAllow client_auth add remove view own\n\
+         Profile admin\nMatch user={ADMIN}\nAllow all\n"
+    );
+    let place = with_tor(&policy, &home);
+    let mut daemon = serve(&place).ready();
+    daemon.logs("is there, at");
+    let onion = "duckduckgogg42xjoc72x3sjasowoarfbgcmvfimaftt6twagswzczad";
+    let key = "x25519:uDF+ZsBrxVtRrTJfZQqNRLKPgGYf5zPI4tkyZy4ZLVQ=";
+    let add = format!("ONION_CLIENT_AUTH_ADD {onion} {key} Flags=Permanent");
+    let remove = format!("ONION_CLIENT_AUTH_REMOVE {onion}");
+    // The verdict on an option waits for what Tor says of itself, its keys included.
+    let said = ("POLICYCHECK GETCONF Log", "552 Unrecognized configuration");
+    let refused = (&add[..], "510 Command filtered (p)");
+    let not_there = (&remove[..], "251 No credentials for ");
+    replies(&mut connect(&place, ALICE, &[]), &[(&add, "250 OK")]);
+    replies(&mut connect(&place, BOB, &[]), &[refused, not_there]);
+    let mut admin = connect(&place, ADMIN, &[]);
+    admin.ok("SETEVENTS TOR");
+    tor.kill();
+    assert_eq!(admin.reply(), "650 TOR DOWN");
+    tor = home.start();
+    assert_eq!(admin.reply(), "650 TOR UP");
+    replies(&mut connect(&place, BOB, &[]), &[said, refused, not_there]);
+    replies(&mut connect(&place, ALICE, &[]), &[(&add, "251 ")]);
+    // A daemon that has not seen who has set it takes it for nobody's.
+    daemon.kill();
+    let daemon = serve(&place).ready();
+    daemon.logs("is there, at");
+    for user in [ALICE, BOB] {
+        replies(&mut connect(&place, user, &[]), &[said, refused, not_there]);
+    }
+    replies(&mut connect(&place, ADMIN, &[]), &[(&remove, "250 OK")]);
+    tor.kill();
 }
 
 #[test]

@@ -329,6 +329,51 @@ fn keys_that_tor_has_dropped_are_nobodys() {
 }
 
 #[test]
+fn a_key_is_its_owners_as_long_as_tor_has_it() {
+    let lines = "Allow client_auth add remove own";
+    let (mine, theirs) = (grants_of(&alice(), lines), grants_of(&bob(), lines));
+    let [onion, other] = [ONION, OTHER].map(|one| Onion::parse(one.as_bytes()).unwrap());
+    let may = |ledger: &Ledger, grants: &Grants, address: &str| {
+        let add = format!("ONION_CLIENT_AUTH_ADD {address} x25519:{}=", "A".repeat(43));
+        let remove = format!("ONION_CLIENT_AUTH_REMOVE {address}");
+        [add, remove].map(|line| outcome(grants, ledger, &line) == line)
+    };
+    let (owner, anybody, nobody) = ([true, true], [true, false], [false, false]);
+    let restarted = |is_permanent, listed: Option<&[(Onion, bool)]>| {
+        let mut ledger = Ledger::default();
+        ledger.handle_key(&onion, mine.owner().cloned().unwrap(), is_permanent);
+        ledger.clear();
+        assert_eq!(may(&ledger, &theirs, ONION), nobody, "before Tor has said");
+        let listed = listed.map(|listed| listed.iter().cloned().collect());
+        ledger.handle_keys(listed.as_ref());
+        ledger
+    };
+    // Also where only the daemon's connection has ended.
+    for is_permanent in [true, false] {
+        let ledger = restarted(is_permanent, Some(&[(onion.clone(), is_permanent)]));
+        assert_eq!(may(&ledger, &mine, ONION), owner);
+        assert_eq!(may(&ledger, &theirs, ONION), nobody);
+        let ledger = restarted(is_permanent, Some(&[]));
+        assert_eq!(may(&ledger, &theirs, ONION), anybody);
+    }
+    // A Tor that does not say has what is on disk.
+    assert_eq!(may(&restarted(true, None), &theirs, ONION), nobody);
+    assert_eq!(may(&restarted(false, None), &theirs, ONION), anybody);
+    // One that nobody has set through the daemon is another's for everybody, as long as it is there.
+    let listed = [(onion.clone(), true), (other.clone(), false)];
+    let mut ledger = restarted(true, Some(&listed));
+    assert_eq!(may(&ledger, &mine, OTHER), nobody);
+    assert_eq!(may(&ledger, &theirs, OTHER), nobody);
+    ledger.handle_configuration();
+    assert_eq!(may(&ledger, &theirs, OTHER), anybody);
+    // One that was set since Tor was asked is not among those that it lists.
+    ledger.handle_key(&other, theirs.owner().cloned().unwrap(), false);
+    ledger.handle_keys(Some(&[(onion.clone(), true)].into()));
+    assert_eq!(may(&ledger, &theirs, OTHER), owner);
+    assert_eq!(may(&ledger, &mine, OTHER), nobody);
+}
+
+#[test]
 fn a_command_explains_its_event_however_long_it_takes() {
     let grants = grants_of(&alice(), "Allow setconf Log\nAllow events CONF_CHANGED:own");
     let sequel = Sequel::of(&allowed_of(&grants, "SETCONF Log=notice")).unwrap();
