@@ -44,7 +44,8 @@ pub(super) struct Court {
     pub(super) groups: HashMap<EventKind, Vec<Group>>,
     /// The groups that got the last event, and all who are in them.
     united: (Vec<Arc<[SessionId]>>, Arc<[SessionId]>),
-    pub(super) waiting: VecDeque<(Event, Group)>,
+    /// Events that wait for the answer to an `ADD_ONION`, with those that may get each.
+    pub(super) waiting: VecDeque<(Event, Vec<Arc<[SessionId]>>)>,
 }
 
 /// What is known of the options and listeners of the Tor behind the bus.
@@ -216,37 +217,64 @@ impl Court {
     /// event of the bus's own is about.
     pub(super) fn tell(&mut self, event: &Event, by: Option<&Owner>, out: &mut Vec<(Event, To)>) {
         let groups = self.groups(event.kind());
+        self.tell_groups(event, groups, by, out);
+    }
+
+    /// Notes the events that waited for the answer to an `ADD_ONION`, for those that have not ended
+    /// their subscription since, by what they may do now.
+    pub(super) fn tell_waiting(&mut self, out: &mut Vec<(Event, To)>) {
+        for (event, those) in std::mem::take(&mut self.waiting) {
+            let mut groups = self.groups(event.kind());
+            for group in &mut groups {
+                // Of each list the sessions ascend.
+                let waits =
+                    |one: &SessionId| those.iter().any(|all| all.binary_search(one).is_ok());
+                let is_same = |one: &Arc<[SessionId]>| Arc::ptr_eq(one, &group.sessions);
+                if !those.iter().any(is_same) {
+                    group.sessions = group.sessions.iter().copied().filter(waits).collect();
+                }
+            }
+            groups.retain(|group| !group.sessions.is_empty());
+            self.tell_groups(&event, groups, None, out);
+        }
+    }
+
+    fn tell_groups(
+        &mut self,
+        event: &Event,
+        groups: Vec<Group>,
+        by: Option<&Owner>,
+        out: &mut Vec<(Event, To)>,
+    ) {
         if groups.is_empty() {
             return;
         }
         let mut line = Vec::new();
         encode_event(event, &mut line);
         let mut those = Vec::with_capacity(groups.len());
+        let mut waiting = Vec::new();
         for group in groups {
-            those.extend(self.judge(event, &line, group, by));
+            those.extend(self.judge(event, &line, group, by, &mut waiting));
         }
         if !those.is_empty() {
             out.push((event.clone(), To::Many(self.unite(those))));
         }
-    }
-
-    /// Notes the events that waited for the answer to an `ADD_ONION`.
-    pub(super) fn tell_waiting(&mut self, out: &mut Vec<(Event, To)>) {
-        for (event, group) in std::mem::take(&mut self.waiting) {
-            let mut line = Vec::new();
-            encode_event(&event, &mut line);
-            let those = self.judge(&event, &line, group, None);
-            out.extend(those.map(|those| (event, To::Many(those))));
+        if !waiting.is_empty() {
+            if self.waiting.len() >= MOST_WAITING {
+                self.waiting.pop_front();
+            }
+            self.waiting.push_back((event.clone(), waiting));
         }
     }
 
-    /// Those of a group that get an event.
+    /// Those of a group that get an event; those for whom it waits are noted.
     fn judge(
-        &mut self,
+        &self,
         event: &Event,
         line: &[u8],
         group: Group,
         by: Option<&Owner>,
+        waiting: &mut Vec<Arc<[SessionId]>>,
     ) -> Option<Arc<[SessionId]>> {
         let now = Instant::now();
         let grants = &group.grants;
@@ -264,10 +292,7 @@ impl Court {
             Delivery::Yes => Some(group.sessions),
             Delivery::No => None,
             Delivery::Wait => {
-                if self.waiting.len() >= MOST_WAITING {
-                    self.waiting.pop_front();
-                }
-                self.waiting.push_back((event.clone(), group));
+                waiting.push(group.sessions);
                 None
             }
         }
@@ -291,5 +316,109 @@ impl Court {
         let all: Arc<[_]> = those.iter().flat_map(|one| one.iter().copied()).collect();
         self.united = (those, Arc::clone(&all));
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{Defaults, Options};
+    use crate::policy::{Names, Source};
+    use crate::wire::fields::Onion;
+
+    const ONION: &str = "duckduckgogg42xjoc72x3sjasowoarfbgcmvfimaftt6twagswzczad";
+
+    fn policy(lines: &str) -> Policy {
+        let text = format!("Profile p\nMatch any\n{lines}");
+        let source = Source {
+            file: "f",
+            text: text.as_bytes(),
+            group: 0,
+        };
+        let names = Names {
+            user: &|_| None,
+            group: &|_| None,
+            users: [].into(),
+        };
+        Policy::parse(&[source], &names).unwrap()
+    }
+
+    fn identity(uid: u32) -> Identity {
+        Identity {
+            uid,
+            ..Identity::default()
+        }
+    }
+
+    /// A controller is there, by the policy as it is now, and gets its own of these events.
+    fn enters(court: &mut Court, session: SessionId, uid: u32, own: &[EventKind]) {
+        let grants = court.grants(&identity(uid));
+        court.enter(session, grants);
+        court.members.get_mut(&session).unwrap().own = own.iter().copied().collect();
+        court.groups.clear();
+    }
+
+    fn told(out: &[(Event, To)]) -> Vec<SessionId> {
+        out.iter()
+            .flat_map(|(_, to)| match to {
+                To::Many(sessions) => sessions.to_vec(),
+                to => panic!("{to:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_event_that_has_waited_is_for_those_who_still_may_have_it() {
+        let defaults = Defaults {
+            socket: "/run/bus".into(),
+            state_directory: "/var/lib/bus".into(),
+        };
+        let options = Options::load(None, &[], defaults).unwrap();
+        let lines = "Allow add_onion ports=80\nAllow events HS_DESC:own";
+        let onion = Onion::parse(ONION.as_bytes()).unwrap();
+        let line = format!("650 HS_DESC CREATED {ONION} UNKNOWN UNKNOWN x\r\n");
+        let event = Event::OfTor {
+            kind: EventKind::HsDesc,
+            number: 0,
+            line: line.as_bytes().into(),
+        };
+        let own = [EventKind::HsDesc];
+        let mut court = Court::new(policy(lines), options.settings(), &[]);
+        let [alice, bob] = [1000, 1001].map(|uid| identity(uid).owner().unwrap());
+        for session in 1..=5 {
+            enters(&mut court, session, 1000, &own);
+        }
+        enters(&mut court, 6, 1001, &own);
+        let mut out = Vec::new();
+        // This one has fetched it, and waits for nothing.
+        court.ledger.handle_fetch(&onion, bob.clone());
+        for owner in [&alice, &bob] {
+            court.ledger.handle_add_onion(Some(owner));
+        }
+        court.tell(&event, None, &mut out);
+        assert_eq!(told(&out), [6]);
+        out.clear();
+        // One unsubscribes, one leaves, one may have none any more, one comes.
+        enters(&mut court, 1, 1000, &[]);
+        court.leave(2);
+        court.replace(policy("Allow add_onion ports=80"));
+        enters(&mut court, 3, 1000, &own);
+        court.replace(policy(lines));
+        enters(&mut court, 7, 1000, &own);
+        // Another's is answered first, and it waits on.
+        court.ledger.handle_onion(Some(&bob), None);
+        court.tell_waiting(&mut out);
+        assert!(told(&out).is_empty());
+        court.ledger.handle_onion(Some(&alice), Some(&onion));
+        court.tell_waiting(&mut out);
+        assert_eq!(told(&out), [4, 5]);
+        out.clear();
+        court.tell_waiting(&mut out);
+        assert!(told(&out).is_empty(), "once");
+        // Whoever is there now is told of what comes now.
+        court.tell(&event, None, &mut out);
+        let mut now = told(&out);
+        now.sort_unstable();
+        assert_eq!(now, [4, 5, 6, 7]);
     }
 }
