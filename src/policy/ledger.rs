@@ -465,10 +465,10 @@ impl Cause {
 
 impl Stream {
     /// Whether the stream came through a listener on this path; Tor writes the path as the address,
-    /// and 0 as its port.
+    /// without quotes, and 0 as its port. Without that the path goes on behind a blank, and is
+    /// another.
     fn is_from(&self, path: &[u8]) -> bool {
-        let source = self.source.strip_prefix(b"unix:").unwrap_or(&self.source);
-        source.strip_suffix(b":0").unwrap_or(source) == path
+        self.source.strip_suffix(b":0") == Some(path)
     }
 }
 

@@ -135,7 +135,7 @@ fn a_failed_mapping_owns_nothing_that_it_makes() {
 fn a_circuit_is_own_by_its_builder_or_by_all_its_streams() {
     let grants = grants_of(
         &alice(),
-        "Own-Socks user=alice:\nAllow events CIRC:own STREAM:own CIRC_BW:own",
+        "Own-Socks user=alice:\nAllow events CIRC:own STREAM:own CIRC_BW:own CIRC_MINOR:own",
     );
     let mut ledger = Ledger::default();
     let now = Instant::now();
@@ -146,6 +146,10 @@ fn a_circuit_is_own_by_its_builder_or_by_all_its_streams() {
     let (yes, no) = (Delivery::Yes, Delivery::No);
     for (event, expected) in [
         ("650 CIRC 5 BUILT $A PURPOSE=GENERAL\r\n", no),
+        (
+            "650 CIRC_MINOR 5 CANNIBALIZED $A OLD_PURPOSE=GENERAL\r\n",
+            no,
+        ),
         // A name cannot forge a keyword, since it is in quotes.
         (
             "650 STREAM 1 NEW 0 a:80 SOCKS_USERNAME=\"x SOCKS_USERNAME=alice:\" X=1\r\n",
@@ -162,8 +166,18 @@ fn a_circuit_is_own_by_its_builder_or_by_all_its_streams() {
         ("650 STREAM 2 SENTCONNECT 5 a:80\r\n", yes),
         ("650 CIRC 5 BUILT $A\r\n", yes),
         ("650 CIRC_BW ID=5 READ=1\r\n", yes),
+        (
+            "650 CIRC_MINOR 5 PURPOSE_CHANGED $A OLD_PURPOSE=GENERAL\r\n",
+            yes,
+        ),
+        (
+            "650 CIRC_MINOR 6 PURPOSE_CHANGED $A OLD_PURPOSE=GENERAL\r\n",
+            no,
+        ),
+        ("650 CIRC_MINOR x PURPOSE_CHANGED\r\n", no),
         ("650 STREAM 1 SENTCONNECT 5 a:80\r\n", no),
         ("650 CIRC 5 BUILT $A\r\n", no),
+        ("650 CIRC_MINOR 5 PURPOSE_CHANGED $A\r\n", no),
         ("650 STREAM 1 DETACHED 5 a:80\r\n", no),
         ("650 CIRC 5 BUILT $A\r\n", yes),
         ("650 STREAM 2 CLOSED 5 a:80 REASON=END\r\n", yes),
@@ -179,6 +193,38 @@ fn a_circuit_is_own_by_its_builder_or_by_all_its_streams() {
         ),
     ] {
         assert_eq!(hear(event), expected, "{event}");
+    }
+}
+
+/// Events as Tor 0.4.9.11 wrote them, of SOCKS listeners at two paths and a port, whatever path the
+/// client itself was bound to.
+#[test]
+fn a_stream_is_own_by_the_listener_that_it_came_through() {
+    let end = "PURPOSE=USER SOCKS_USERNAME=\"alice\" SOCKS_PASSWORD=\"p\" CLIENT_PROTOCOL=SOCKS5 \
+        NYM_EPOCH=0 SESSION_GROUP=-4 ISO_FIELDS=SOCKS_USERNAME,SOCKS_PASSWORD,SESSION_GROUP\r\n";
+    let mut ledger = Ledger::default();
+    for (id, source) in [
+        (6, "/run/h/socks:0"),
+        (7, "/run/h/so cks:0"),
+        (8, "127.0.0.1:49188"),
+    ] {
+        let event = format!("650 STREAM {id} NEW 0 example.com:80 SOURCE_ADDR={source} {end}");
+        ledger.handle_event(event.as_bytes());
+    }
+    for (path, own) in [
+        ("/run/h/socks", Some(6)),
+        // Tor writes a blank in a path as it is, where it looks like the end.
+        ("/run/h/so", None),
+        ("/run/h/sock", None),
+        ("/run/h/socks:0", None),
+        ("/run/h", None),
+        ("/socks", None),
+    ] {
+        let grants = grants_of(&alice(), &format!("Own-Socks unix:{path}"));
+        for id in 6..=8 {
+            let is_own = ledger.is_own_stream(id, &grants);
+            assert_eq!(is_own, own == Some(id), "{path} {id}");
+        }
     }
 }
 
