@@ -8,7 +8,7 @@ use super::grants::Grants;
 use super::identity::Owner;
 use super::table::Form;
 use crate::wire::fields::{Onion, number};
-use crate::wire::text::read_c_string;
+use crate::wire::text::{changed_options, read_c_string};
 
 /// The most descriptors that are known to have been fetched; of more the oldest go.
 const MOST_FETCHED: usize = 1024;
@@ -511,16 +511,4 @@ fn keyword(event: &[u8], key: &[u8]) -> Option<Vec<u8>> {
         rest = after.get(1..).unwrap_or_default();
     }
     None
-}
-
-/// The options of a `CONF_CHANGED`.
-fn changed_options(event: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let lines = event.split(|&octet| octet == b'\n').skip(1);
-    lines.filter_map(|line| {
-        let line = line
-            .strip_suffix(b"\r")
-            .unwrap_or(line)
-            .strip_prefix(b"650-")?;
-        line.split(|&octet| octet == b'=').next()
-    })
 }

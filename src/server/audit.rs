@@ -18,6 +18,7 @@ use crate::wire::gist::Gist;
 use crate::wire::message::ControllerId;
 use crate::wire::refusal::Refusal;
 use crate::wire::request::Signal;
+use crate::wire::text::{changed_options, signal_name};
 
 /// Who did what, and the log of it.
 pub(super) struct Audit {
@@ -336,23 +337,10 @@ impl Daemon {
 
     /// Takes in an event of Tor's that nobody on the bus may have caused.
     pub(super) fn note_outside(&mut self, kind: EventKind, line: &[u8]) {
-        let lines = line.split(|&octet| octet == b'\n');
-        let mut lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
         match kind {
-            EventKind::ConfChanged => {
-                let name = |line: &'_ [u8]| {
-                    let line = line.strip_prefix(b"650-")?;
-                    let end = memchr::memchr(b'=', line).unwrap_or(line.len());
-                    line.get(..end).map(<[u8]>::to_vec)
-                };
-                let names: Vec<_> = lines.skip(1).filter_map(name).collect();
-                self.note_outside_options(names.iter().map(Vec::as_slice));
-            }
+            EventKind::ConfChanged => self.note_outside_options(changed_options(line)),
             EventKind::Signal => {
-                let signal = lines
-                    .next()
-                    .and_then(|line| line.strip_prefix(b"650 SIGNAL "));
-                if let Some(name) = signal {
+                if let Some(name) = signal_name(line) {
                     self.note_outside_change("SIGNAL", &[name]);
                 }
             }

@@ -17,6 +17,7 @@ use crate::sys::onions;
 use crate::tor::fence::Fence;
 use crate::wire::event::{Event, EventKind, EventMask};
 use crate::wire::refusal::Refusal;
+use crate::wire::text::signal_name;
 
 /// The time between tries to reach a Tor because a command needs it.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -199,11 +200,10 @@ impl Daemon {
         let Some(keeping) = &mut self.keeping else {
             return;
         };
-        let name = line.strip_prefix(b"650 SIGNAL ").unwrap_or_default();
-        match (kind, name.trim_ascii()) {
+        match (kind, signal_name(line)) {
             (EventKind::ConfChanged, _) => keeping.keeper.handle_conf_changed(),
-            (EventKind::Signal, b"RELOAD") => keeping.keeper.end_all_leases(),
-            (EventKind::Signal, b"NEWNYM") => {}
+            (EventKind::Signal, Some(b"RELOAD")) => keeping.keeper.end_all_leases(),
+            (EventKind::Signal, Some(b"NEWNYM")) => {}
             _ => return,
         }
         keeping.keeper.handle_keys_lost();

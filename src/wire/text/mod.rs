@@ -2,6 +2,7 @@
 //! replies and events.
 
 pub(super) mod arguments;
+mod changes;
 mod data;
 mod encode;
 mod framing;
@@ -9,6 +10,7 @@ pub(super) mod parse;
 mod quoted;
 mod reader;
 
+pub use changes::{changed_options, signal_name};
 pub use data::{unstuff, write_data};
 pub use encode::{encode_event, encode_refusal, encode_reply, encode_value, write_info};
 pub use framing::{Command, Framed, Framer, MAX_COMMAND, is_space};
