@@ -137,7 +137,9 @@
 //!   outbox, unless something for this controller is handed over and not delivered
 //!   ([`outbox::Outbox::is_behind`]): then they go the same way. Tor's go to the fan-out for
 //!   everybody who has subscribed.
-//! - A command is parsed once: one that must wait is kept as its plan.
+//! - A command that must wait is kept as its plan, and not parsed again, unless it is long or not
+//!   judged yet. Under a policy, and where somebody is told of actions or something is kept, its
+//!   fields are read besides its request, each time by the one reader in [`wire::fields`].
 //! - The events of a turn are handed over after its replies were sent.
 //! - A change of subscription goes the way of the events, and its `250 OK` with it: what happened
 //!   before is judged by the old one, and nothing comes after that was not asked for.

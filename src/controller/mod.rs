@@ -2,7 +2,7 @@
 //!
 //! Octets go in, one [`Ask`] at a time comes out, and with it whether the controller must wait
 //! before it is carried out. A command that waits is kept as it was understood, and not parsed
-//! again.
+//! again, unless it is long or not judged yet.
 
 mod conversation;
 mod judgement;
