@@ -13,6 +13,7 @@ use std::time::Instant;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use zeroize::Zeroize as _;
 
 use super::audit::outside_events;
 use super::connection::Connection;
@@ -269,12 +270,17 @@ impl Daemon {
             return (outputs, None);
         };
         let (length, read) = link.read(buffer);
-        let octets = buffer.get(..length).unwrap_or_default();
+        let octets = buffer.get_mut(..length).unwrap_or_default();
+        let watcher = self.tor.as_mut().and_then(|tor| tor.upstream.watcher());
+        let has_keys = watcher.is_some_and(|watcher| watcher.awaits_keys());
         let mut failure = if octets.is_empty() {
             None
         } else {
             self.watcher_said(octets, &mut outputs).err()
         };
+        if has_keys {
+            octets.zeroize();
+        }
         if let Some(link) = self.tor.as_mut().and_then(|tor| tor.link.as_mut()) {
             if read == Read::Ended {
                 failure.get_or_insert_with(|| link.failure());

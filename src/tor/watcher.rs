@@ -164,6 +164,13 @@ impl Watcher {
         });
     }
 
+    /// Whether Tor is asked for something that has keys in it.
+    #[must_use]
+    pub fn awaits_keys(&self) -> bool {
+        let facts = self.asked.as_ref().and_then(|asked| asked.facts.as_ref());
+        facts.is_some_and(Facts::is_about_keys)
+    }
+
     /// The octets for Tor; whoever sends some of them drains those.
     pub const fn poll_transmit(&mut self) -> &mut Vec<u8> {
         &mut self.transmit
@@ -182,6 +189,7 @@ impl Watcher {
         names: &Names,
         outputs: &mut Vec<Output>,
     ) -> Result<(), TooLong> {
+        let has_keys = self.awaits_keys();
         self.reader.handle_octets(octets);
         // Out of its place while it lends messages.
         let mut reader = std::mem::replace(&mut self.reader, Reader::new(MAX_EVENT));
@@ -195,6 +203,9 @@ impl Watcher {
                 },
             }
         };
+        if has_keys {
+            reader.forget();
+        }
         self.reader = reader;
         outcome
     }

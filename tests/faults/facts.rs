@@ -1,12 +1,13 @@
 //! A Tor that does not say which options and listeners it has, by which a policy judges: nobody
-//! waits for that in vain, and whoever needs nothing of it does not wait.
+//! waits for that in vain, and whoever needs nothing of it does not wait. Also a Tor that is slow to
+//! say whose an event is.
 
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
 use crate::fake::Fake;
 use crate::gone::leaves_behind;
-use crate::support::{Controller, Daemon, Place, Start};
+use crate::support::{Controller, Daemon, PATIENCE, Place, Start};
 use crate::tor::is_connected;
 use crate::{TWO_SECONDS, before, hears};
 
@@ -22,7 +23,7 @@ fn facts(command: &str) -> Option<String> {
 /// A daemon before the Tor at `tor`, and everybody restricted.
 fn restricted(place: &Place, tor: &str) -> Start {
     let policy = "Profile p\nMatch any\nAllow getinfo version\nAllow name *\nAllow post @all\n\
-                  Allow read @all\nAllow list\nAllow setconf Log\nAllow add_onion ports=80\n";
+                  Allow read @all\nAllow list\nAllow setconf Log\nAllow add_onion ports=80\nAllow events HS_DESC:own BW\n";
     let policy = place.file("own.policy", policy);
     before(place, &place.path(tor)).set(&format!("BusPolicy {}", policy.display()))
 }
@@ -144,4 +145,43 @@ fn what_was_written_before_the_end_is_done_once_tor_has_answered() {
     go.send(()).expect("the Tor waits");
     tor.hears("SETCONF Log=");
     hears(&mut other, "after");
+}
+
+#[test]
+fn an_event_that_has_waited_is_not_for_who_has_unsubscribed() {
+    let place = Place::new();
+    let onion = "duckduckgogg42xjoc72x3sjasowoarfbgcmvfimaftt6twagswzczad";
+    let ((asked, is_asked), (go, gate)) = (channel(), channel::<()>());
+    let gate = Mutex::new(gate);
+    let tor = Fake::at(&place.path("tor"), move |_, command| {
+        if !command.starts_with("ADD_ONION ") {
+            return facts(command);
+        }
+        // Both fail if the test has failed.
+        let _ = asked.send(());
+        let _ = gate.lock().expect("no panic").recv();
+        Some(format!("250-ServiceID={onion}\r\n250 OK\r\n"))
+    });
+    let daemon = restricted(&place, "tor").ready();
+    is_connected(&daemon);
+    let (mut stays, mut leaves) = (daemon.connect(), daemon.connect());
+    for controller in [&mut stays, &mut leaves] {
+        controller.ok("SETEVENTS HS_DESC BW");
+    }
+    let mut maker = daemon.connect();
+    maker.send("ADD_ONION NEW:BEST Flags=DiscardPK Port=80,17601\r\n");
+    is_asked.recv_timeout(PATIENCE).expect("Tor is asked");
+    let watcher = tor.hears("SETEVENTS");
+    let event = format!("650 HS_DESC CREATED {onion} UNKNOWN UNKNOWN x");
+    tor.say(watcher, format!("{event}\r\n650 BW 1 2\r\n").as_bytes());
+    // The first one waits.
+    for controller in [&mut stays, &mut leaves] {
+        assert_eq!(controller.line(), "650 BW 1 2");
+    }
+    leaves.ok("SETEVENTS");
+    go.send(()).expect("the Tor waits");
+    assert_eq!(maker.reply(), format!("250-ServiceID={onion}\n250 OK"));
+    assert_eq!(stays.line(), event);
+    let version = leaves.ask("GETINFO version");
+    assert!(version.starts_with("250-version=0."), "{version}");
 }

@@ -1,6 +1,7 @@
 //! The reader of replies and events (control-spec 2.3 and 4.1): Tor's, and those of the daemon.
 
 use thiserror::Error;
+use zeroize::Zeroize as _;
 
 /// The octets of a line's beginning that tell its kind: a status and what stands behind it.
 const TELLING: usize = 4;
@@ -201,6 +202,15 @@ impl Reader {
         self.start = self.unseen;
         let octets = self.received.get(seen);
         Ok(Some(Message(octets.unwrap_or_default())))
+    }
+
+    /// Overwrites what was given out, as far as it is kept: it had keys in it.
+    pub fn forget(&mut self) {
+        if self.received.is_empty() {
+            self.received.zeroize();
+        } else if let Some(given) = self.received.get_mut(..self.start) {
+            given.zeroize();
+        }
     }
 
     /// The octets of memory that those take which have come.
@@ -456,5 +466,24 @@ mod tests {
         for (reply, expected) in parts_of {
             assert_eq!(parts(reply), expected, "{}", reply.escape_ascii());
         }
+    }
+
+    #[test]
+    fn forgetting_takes_nothing_of_what_comes_next() {
+        let mut reader = Reader::new(100);
+        for (octets, message) in [
+            (&b"250 a\r\n250 "[..], &b"250 a\r\n"[..]),
+            (b"b\r\n250 c\r\n", b"250 b\r\n"),
+            (b"", b"250 c\r\n"),
+            (b"250 d\r\n", b"250 d\r\n"),
+        ] {
+            reader.handle_octets(octets);
+            let next = reader.poll_message().unwrap().map(Message::octets);
+            assert_eq!(next, Some(message));
+            reader.forget();
+        }
+        assert_eq!(reader.poll_message(), Ok(None));
+        reader.forget();
+        assert_eq!(reader.rest(), b"");
     }
 }
