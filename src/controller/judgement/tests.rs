@@ -1,0 +1,133 @@
+//! Commands of a restricted controller on their way to Tor: what is written, and when it is judged.
+
+mod facts;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::*;
+use crate::controller::{Controller, Conversation, Entry, Next};
+use crate::policy::{Behind, Grants, Identity, Ledger, Names, Policy, Source};
+use crate::sys::peer::Peer;
+use crate::wire::Dialect;
+
+fn grants(uid: u32, lines: &str) -> Grants {
+    let text = format!("Profile p\nMatch any\n{lines}\n");
+    let nobody = |_: &str| None;
+    let names = Names {
+        user: &nobody,
+        group: &nobody,
+        users: BTreeMap::new(),
+    };
+    let source = Source {
+        file: "p",
+        text: text.as_bytes(),
+        group: 0,
+    };
+    let identity = Identity {
+        uid,
+        ..Identity::default()
+    };
+    let policy = Policy::parse(&[source], &names);
+    Grants::unite(&policy.unwrap_or_else(|e| panic!("{e:?}")), &identity)
+}
+
+/// A controller of alice's with these lines, before a Tor.
+struct Play {
+    controller: Controller,
+    ledger: Ledger,
+    tor: Upstream,
+}
+
+const ALICE: u32 = 1000;
+
+impl Play {
+    fn new(lines: &str) -> Self {
+        Self::speaking(Dialect::Text, lines)
+    }
+
+    fn speaking(dialect: Dialect, lines: &str) -> Self {
+        let peer = Peer {
+            pid: 1,
+            uid: ALICE,
+            gid: 1,
+        };
+        let mut play = Self {
+            controller: Controller::new(Conversation::new(1, peer, Some(dialect), Entry::Open)),
+            ledger: Ledger::default(),
+            tor: Upstream::new([0; 16]),
+        };
+        play.is_judged_by(lines);
+        play
+    }
+
+    fn is_judged_by(&mut self, lines: &str) {
+        self.controller.guard = Some(Box::new(Guard {
+            session: 1,
+            name: "unset".into(),
+            identity: Arc::default(),
+            grants: Arc::new(grants(ALICE, lines)),
+        }));
+    }
+
+    fn next<'a>(&mut self, octets: &'a [u8]) -> crate::controller::Ask<'a> {
+        let law = Law {
+            ledger: &self.ledger,
+            behind: Behind::default(),
+        };
+        match self
+            .controller
+            .poll_ask(octets, Some(&self.tor), Some(&law), None)
+        {
+            Next::Ask(ask) => ask,
+            other => panic!("{}: {other:?}", octets.escape_ascii()),
+        }
+    }
+
+    /// What becomes of one command: the octets that Tor is sent, or the reply.
+    #[track_caller]
+    fn outcome(&mut self, octets: &[u8]) -> String {
+        let ask = self.next(octets);
+        assert_eq!(ask.length, octets.len(), "{}", octets.escape_ascii());
+        let judgement = ask.judgement.unwrap_or_default();
+        let mut out = Vec::new();
+        match ask.plan {
+            Plan::Relay { .. } => out = judgement.octets.unwrap_or_else(|| b"as it came".into()),
+            Plan::Ask(query) => out = query.command,
+            Plan::Reply(reply) => text::encode_reply(&reply, &mut out),
+            Plan::Refuse(refusal) => text::encode_refusal(&refusal, &mut out),
+            Plan::Bus(_) => out = b"the bus's".into(),
+        }
+        self.controller.consumed();
+        String::from_utf8_lossy(&out).trim_end().into()
+    }
+}
+
+/// A frame of the last binary version.
+fn frame(kind: u16, body: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(body.len()).unwrap().to_be_bytes();
+    [&length[..], &kind.to_be_bytes(), body].concat()
+}
+
+const SET_CONF: u16 = 0x0002;
+
+#[test]
+fn an_empty_change_of_options_does_not_reach_tor() {
+    for lines in [
+        "",
+        "Allow getinfo version",
+        "Allow setconf MaxCircuitDirtiness",
+    ] {
+        let mut play = Play::new(lines);
+        for line in ["SETCONF\r\n", "resetconf  \r\n", "SETCONF \0x=1\r\n"] {
+            assert_eq!(play.outcome(line.as_bytes()), "250 OK", "{lines}: {line:?}");
+        }
+        let mut play = Play::speaking(Dialect::V0, lines);
+        for body in [&b""[..], b"\0", b"\n"] {
+            let said = play.outcome(&frame(SET_CONF, body));
+            assert_eq!(said, "250 OK", "{lines}: {body:?}");
+        }
+    }
+    let mut play = Play::new("Allow all");
+    assert_eq!(play.outcome(b"SETCONF\r\n"), "as it came");
+}
