@@ -2,7 +2,7 @@
 //!
 //! Octets go in, one [`Ask`] at a time comes out, and with it whether the controller must wait
 //! before it is carried out. A command that waits is kept as it was understood, and not parsed
-//! again, unless it is long or not judged yet.
+//! again, unless a policy judges it: that is done when it is carried out.
 
 mod conversation;
 mod judgement;
@@ -335,9 +335,11 @@ impl Controller {
         }
     }
 
-    /// Keeps a command that must wait.
+    /// Keeps a command that must wait. What a policy judges is judged when it is carried out, by what
+    /// is whose then; work is judged by what the policy says alone.
     pub fn hold(&mut self, ask: Ask<'_>, wait: Wait) {
-        if ask.length <= LONG || ask.plan.work().is_some() {
+        let is_judged = self.guard.as_ref().is_some_and(|guard| !guard.passes());
+        if (ask.length <= LONG && !is_judged) || ask.plan.work().is_some() {
             self.held = Some(Box::new(Held {
                 length: ask.length,
                 plan: ask.plan.into_owned(),
@@ -345,6 +347,14 @@ impl Controller {
             }));
         }
         self.wait = wait;
+    }
+
+    /// Forgets the judgement of a command that waits, unless it is work which has begun: the policy
+    /// is another.
+    pub fn forget_verdict(&mut self) {
+        if self.wait != Wait::Work {
+            self.held = None;
+        }
     }
 
     /// The work that the command which waits is.

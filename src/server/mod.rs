@@ -412,10 +412,9 @@ impl Server {
     fn apply_policy(&mut self) {
         let has_changed = std::mem::take(&mut self.daemon.policy_has_changed);
         if has_changed {
+            self.take_work_back();
             for (_, connection) in &mut self.connections {
-                if connection.left.is_none() {
-                    self.daemon.judge_anew(connection);
-                }
+                self.daemon.judge_anew(connection);
             }
             self.daemon.ask_for_facts();
             self.daemon.interest_changed();

@@ -113,8 +113,9 @@ impl Daemon {
         }))
     }
 
-    /// Judges a connection by the policy that has come.
+    /// Judges a connection by the policy that has come, also what one sent that has left.
     pub(super) fn judge_anew(&mut self, connection: &mut Connection) {
+        connection.forget_verdict();
         let before = connection.controller.guard.take();
         let session = connection.conversation.id();
         let guard = match (&before, &mut self.court) {
@@ -142,6 +143,10 @@ impl Daemon {
         connection.controller.guard = guard;
         if let Some(before) = before.filter(|_| self.audit.is_written()) {
             connection.identity = Some(before.identity);
+        }
+        if connection.left.is_some() {
+            self.leave_court(session);
+            return;
         }
         if let (Some(guard), Some(court)) = (&connection.controller.guard, &mut self.court) {
             court.enter(session, Arc::clone(&guard.grants));

@@ -160,6 +160,17 @@ impl Server {
         }
     }
 
+    /// Gives those whose work has not begun another turn: a policy has come that judges it.
+    pub(super) fn take_work_back(&mut self) {
+        for one in std::mem::take(&mut self.daemon.work.waiting) {
+            let is_waiting = self.work_of(one).is_some();
+            if let Some(connection) = self.connections.get_mut(one.0).filter(|_| is_waiting) {
+                connection.wait = Wait::Turn;
+                self.daemon.queue.controller(connection);
+            }
+        }
+    }
+
     /// The work that a controller waits for, if it is still there and does.
     fn work_of(&self, (key, session): Waiting) -> Option<Work> {
         let connection = self.connections.get(key)?;

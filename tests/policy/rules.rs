@@ -184,3 +184,24 @@ fn a_policy_that_is_wrong_lets_nothing_begin() {
         assert!(told.contains(&start), "{told}");
     }
 }
+
+#[test]
+fn a_reload_that_takes_itself_away_is_answered() {
+    let place = place("Profile p\nMatch any\nAllow bussignal BUSRELOAD\n", "");
+    let daemon = serve(&place).ready();
+    let mut controllers = [daemon.connect(), daemon.connect()];
+    place.file(
+        "own.policy",
+        "Profile p\nMatch any\nAllow getinfo version\n",
+    );
+    replies(&mut controllers[0], &[("SIGNAL BUSRELOAD", "250 OK")]);
+    for controller in &mut controllers {
+        replies(
+            controller,
+            &[
+                ("SIGNAL BUSRELOAD", "552 Unrecognized signal code"),
+                ("GETINFO version", "250-version="),
+            ],
+        );
+    }
+}

@@ -6,10 +6,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
-use crate::controller::{Controller, Conversation, Entry, Next};
+use crate::controller::{Controller, Conversation, Entry, Next, Wait};
 use crate::policy::{Behind, Grants, Identity, Ledger, Names, Policy, Source};
 use crate::sys::peer::Peer;
 use crate::wire::Dialect;
+use crate::wire::fields::Onion;
+
+const ONION: &str = "duckduckgogg42xjoc72x3sjasowoarfbgcmvfimaftt6twagswzczad";
 
 fn grants(uid: u32, lines: &str) -> Grants {
     let text = format!("Profile p\nMatch any\n{lines}\n");
@@ -40,6 +43,7 @@ struct Play {
 }
 
 const ALICE: u32 = 1000;
+const BOB: u32 = 1001;
 
 impl Play {
     fn new(lines: &str) -> Self {
@@ -130,4 +134,57 @@ fn an_empty_change_of_options_does_not_reach_tor() {
     }
     let mut play = Play::new("Allow all");
     assert_eq!(play.outcome(b"SETCONF\r\n"), "as it came");
+}
+
+#[test]
+fn a_command_that_waits_is_judged_once_it_is_its_turn() {
+    let onion = Onion::parse(ONION.as_bytes()).unwrap();
+    let bob = grants(BOB, "").owner().cloned().unwrap();
+    let add = format!("ONION_CLIENT_AUTH_ADD {ONION} x25519:AAAA\r\n");
+    let mut play = Play::new("Allow client_auth add own");
+    let ask = play.next(add.as_bytes());
+    assert!(matches!(ask.plan, Plan::Relay { .. }));
+    play.controller.hold(ask, Wait::Answers);
+    play.ledger.handle_key(&onion, bob, false);
+    assert_eq!(play.outcome(add.as_bytes()), "510 Command filtered (p)");
+
+    let mut play = Play::new("Allow add_onion ports=80 max=1");
+    let add = b"ADD_ONION NEW:BEST Flags=DiscardPK Port=80,17600\r\n";
+    let ask = play.next(add);
+    assert!(matches!(ask.plan, Plan::Relay { .. }));
+    play.controller.hold(ask, Wait::Room);
+    let alice = grants(ALICE, "").owner().cloned();
+    play.ledger.handle_add_onion(alice.as_ref());
+    play.ledger.handle_onion(alice.as_ref(), Some(&onion));
+    assert_eq!(play.outcome(add), "551 Too many onion services");
+}
+
+#[test]
+fn another_policy_judges_what_waits_too() {
+    let set = b"SETCONF MaxCircuitDirtiness=777\r\n";
+    let save = b"SAVECONF\r\n";
+    for (before, command, wait) in [
+        ("Allow all", &set[..], Wait::Answers),
+        ("Complain", set, Wait::Room),
+        ("Allow setconf MaxCircuitDirtiness", set, Wait::Answers),
+        ("Allow all", save, Wait::Answers),
+        ("Allow saveconf", save, Wait::Restore),
+    ] {
+        let mut play = Play::new(before);
+        let ask = play.next(command);
+        assert!(!matches!(ask.plan, Plan::Refuse(_)), "{before}");
+        play.controller.hold(ask, wait);
+        play.is_judged_by("Allow getinfo version");
+        play.controller.forget_verdict();
+        let said = play.outcome(command);
+        assert!(said.starts_with("5"), "{before}: {said}");
+    }
+    // Work that has begun is that command, whatever is allowed from then on.
+    let mut play = Play::new("Allow saveconf");
+    let ask = play.next(save);
+    play.controller.hold(ask, Wait::Work);
+    play.is_judged_by("");
+    play.controller.forget_verdict();
+    assert!(play.controller.held_work().is_some());
+    assert!(!play.outcome(save).starts_with("510"));
 }
