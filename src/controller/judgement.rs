@@ -295,6 +295,12 @@ pub(super) fn of_frame<'a>(
         }
         (None | Some(None), _) => return (plan_of_all, None),
     };
+    if let (Fields::SetConf(settings) | Fields::ResetConf(settings), false) =
+        (&fields, guard.passes())
+        && let Err(refusal) = fields::check_values(fields.verb().keyword().as_bytes(), settings)
+    {
+        return refused(refusal);
+    }
     if lacks_facts(guard, law, &fields, tor) {
         return unjudged();
     }

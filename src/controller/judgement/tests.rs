@@ -188,3 +188,24 @@ fn another_policy_judges_what_waits_too() {
     assert!(play.controller.held_work().is_some());
     assert!(!play.outcome(save).starts_with("510"));
 }
+
+#[test]
+fn a_value_in_a_frame_has_no_line_ends_either() {
+    let lines = "Allow setconf MetricsPortPolicy\nAllow resetconf MetricsPortPolicy";
+    for value in ["\"a\\r\\n250 x\"", "\"a\\nb\"", "\"a\\rb\"", "\"a\\000b\""] {
+        let body = format!("MetricsPortPolicy {value}\n\0");
+        let mut play = Play::speaking(Dialect::V0, lines);
+        let said = play.outcome(&frame(SET_CONF, body.as_bytes()));
+        assert!(said.starts_with("512 "), "{body:?}: {said}");
+        let mut play = Play::new(lines);
+        let line = format!("SETCONF MetricsPortPolicy={value}\r\n");
+        let said = play.outcome(line.as_bytes());
+        assert!(said.starts_with("512 "), "{line:?}: {said}");
+    }
+    let mut play = Play::speaking(Dialect::Tc, lines);
+    let said = play.outcome(&frame(SET_CONF, b"MetricsPortPolicy\0a\r\n250 x\0"));
+    assert!(said.starts_with("512 "), "{said}");
+    let mut play = Play::speaking(Dialect::V0, lines);
+    let said = play.outcome(&frame(SET_CONF, b"MetricsPortPolicy a\tb\n\0"));
+    assert_eq!(said, "SETCONF MetricsPortPolicy=\"a\\tb\"");
+}

@@ -208,10 +208,16 @@ fn data(keyword: &[u8], command: &Command<'_>) -> Result<Vec<u8>, Refusal> {
     Ok(data)
 }
 
-/// The settings of SETCONF or RESETCONF. Tor quotes a refused value raw, so that a line end in it
-/// would make more lines than a reply has; and a NUL is none of an option's.
+/// The settings of SETCONF or RESETCONF.
 fn settings(keyword: &[u8], line: &[u8]) -> Result<Vec<Setting>, Refusal> {
     let settings = text::settings(keyword, line)?;
+    check_values(keyword, &settings)?;
+    Ok(settings)
+}
+
+/// Refuses values with a line end, which Tor quotes raw, so that a reply would have more lines than
+/// it has; and those with a NUL, which is none of an option's.
+pub fn check_values(keyword: &[u8], settings: &[Setting]) -> Result<(), Refusal> {
     let has_control = |setting: &Setting| {
         let value = setting.value.as_deref().unwrap_or_default();
         value.iter().any(|octet| matches!(octet, 0 | b'\r' | b'\n'))
@@ -219,7 +225,7 @@ fn settings(keyword: &[u8], line: &[u8]) -> Result<Vec<Setting>, Refusal> {
     if settings.iter().any(has_control) {
         return Err(bad_arguments(keyword, CANNOT_PARSE));
     }
-    Ok(settings)
+    Ok(())
 }
 
 fn signal(keyword: &[u8], line: &[u8]) -> Result<Fields, Refusal> {
