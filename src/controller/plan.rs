@@ -113,10 +113,18 @@ impl<'a> Plan<'a> {
                 Err(refusal) => return Self::Refuse(refusal),
             },
         };
+        // Tor quotes what it does not know, and has a form for a line end in it that no last line
+        // follows.
+        let has_line_end = memchr::memchr(b'\r', command.arguments).is_some();
+        let replies = if has_line_end {
+            Replies::Any
+        } else {
+            verb.replies()
+        };
         match share {
             Share::Bus => Self::for_bus(request),
-            Share::Tor => Self::relay(command, &request, verb.replies(), verb.only_asks()),
-            Share::Both(query) => Self::Ask(Box::new(query)),
+            Share::Tor => Self::relay(command, &request, replies, verb.only_asks()),
+            Share::Both(query) => Self::Ask(Box::new(Query { replies, ..query })),
         }
     }
 
@@ -318,6 +326,9 @@ mod tests {
             ("GETCONF Log ContactInfo\r\n", 2, Replies::One),
             ("SIGNAL NEWNYM\r\n", 1, Replies::One),
             ("SETCONF Log=x\r\n", 1, Replies::Any),
+            // Tor quotes the key in a form that has no last line.
+            ("GETINFO a\rb\r\n", 1, Replies::Any),
+            ("GETCONF a\rb\r\n", 1, Replies::Any),
             ("FOO\r\n", 1, Replies::Any),
             (&many, 1011, Replies::One),
             (&long, 10, Replies::Any),
@@ -340,6 +351,20 @@ mod tests {
             assert!(matches!(plan(allowed.as_bytes()), Plan::Relay { .. }));
             let refused = line(MOST_KEYS + 1);
             assert!(matches!(plan(refused.as_bytes()), Plan::Refuse(_)));
+        }
+    }
+
+    #[test]
+    fn a_line_end_in_a_key_is_fenced_where_the_bus_has_a_part_too() {
+        for (line, expected) in [
+            (&b"GETINFO info/names a\rb\r\n"[..], Replies::Any),
+            (b"GETCONF BusHistory a\rb\r\n", Replies::Any),
+            (b"GETINFO info/names version\r\n", Replies::One),
+        ] {
+            let Plan::Ask(query) = plan(line) else {
+                panic!("{line:?}")
+            };
+            assert_eq!(query.replies, expected, "{line:?}");
         }
     }
 }

@@ -209,3 +209,19 @@ fn a_value_in_a_frame_has_no_line_ends_either() {
     let said = play.outcome(&frame(SET_CONF, b"MetricsPortPolicy a\tb\n\0"));
     assert_eq!(said, "SETCONF MetricsPortPolicy=\"a\\tb\"");
 }
+
+#[test]
+fn a_key_with_a_line_end_does_not_reach_tor() {
+    let mut play = Play::new("Allow getinfo ns/id/* version\nAllow getconf *");
+    for line in [
+        "GETINFO ns/id/a\rb\r\n",
+        "GETINFO version ns/id/\r\r.\r\n",
+        "GETCONF a\rb\r\n",
+        "GETINFO nonesuch\r250\r\n",
+    ] {
+        let said = play.outcome(line.as_bytes());
+        assert!(said.starts_with("512 "), "{line:?}: {said}");
+    }
+    let line = b"GETINFO version\r \r ns/id/a\r\n";
+    assert_eq!(play.outcome(line), "GETINFO version ns/id/a");
+}

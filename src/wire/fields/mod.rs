@@ -106,8 +106,8 @@ pub fn parse(verb: Verb, command: &Command<'_>) -> Result<Fields, Refusal> {
         Some(_) => Err(bad("Cannot accept more than 0 argument(s)")),
     };
     match verb {
-        Verb::GetInfo => Ok(Fields::GetInfo(words())),
-        Verb::GetConf => Ok(Fields::GetConf(words())),
+        Verb::GetInfo => keys(keyword, line).map(Fields::GetInfo),
+        Verb::GetConf => keys(keyword, line).map(Fields::GetConf),
         Verb::SetConf => Ok(Fields::SetConf(settings(keyword, line)?)),
         Verb::ResetConf => Ok(Fields::ResetConf(settings(keyword, line)?)),
         Verb::LoadConf => {
@@ -206,6 +206,16 @@ fn data(keyword: &[u8], command: &Command<'_>) -> Result<Vec<u8>, Refusal> {
         data.push(b'\n');
     }
     Ok(data)
+}
+
+/// The keys of GETINFO or the names of GETCONF. Tor quotes an unknown one, and has a form for a line
+/// end in it that no last line follows.
+fn keys(keyword: &[u8], line: &[u8]) -> Result<Vec<Vec<u8>>, Refusal> {
+    let keys: Vec<_> = arguments::words(line).map(<[u8]>::to_vec).collect();
+    if keys.iter().any(|key| key.contains(&b'\r')) {
+        return Err(bad_arguments(keyword, CANNOT_PARSE));
+    }
+    Ok(keys)
 }
 
 /// The settings of SETCONF or RESETCONF.
