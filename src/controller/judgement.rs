@@ -144,6 +144,24 @@ fn ruling(
     }
 }
 
+/// The complaint about a command that passes though it cannot be parsed, where the policy complains.
+fn unparsed(guard: &Guard, verb: Verb, refusal: &Refusal) -> Option<Box<Judgement>> {
+    let denied = Denied {
+        verb,
+        names: Vec::new(),
+        status: refusal.status(),
+        is_complaint: true,
+        // No line of a policy allows what is not understood.
+        grant: String::new(),
+    };
+    guard.grants.complains().then(|| {
+        Box::new(Judgement {
+            denied: Some(Box::new(denied)),
+            ..Judgement::default()
+        })
+    })
+}
+
 /// What is told of a command that is watched.
 pub(super) fn action(
     watch: &Watch<'_>,
@@ -230,7 +248,10 @@ pub(super) fn of_text<'a>(
         Ok(Fields::Session(_)) => return (plan_for(command, request, tor), None),
         Ok(fields) => fields,
         // What is wrong with it, Tor says best.
-        Err(_) if guard.passes() => return (plan_for(command, request, tor), None),
+        Err(refusal) if guard.passes() => {
+            let complaint = unparsed(guard, verb, &refusal);
+            return (plan_for(command, request, tor), complaint);
+        }
         Err(refusal) => return refused(refusal),
     };
     if lacks_facts(guard, law, &fields, tor) {
@@ -289,7 +310,11 @@ pub(super) fn of_frame<'a>(
             };
             match text::verb(command.keyword).and_then(|verb| fields::parse(verb, &command)) {
                 Ok(fields) => fields,
-                Err(_) if guard.passes() => return (plan_of_all, None),
+                Err(refusal) if guard.passes() => {
+                    let verb = Verb::parse(command.keyword);
+                    let complaint = verb.and_then(|verb| unparsed(guard, verb, &refusal));
+                    return (plan_of_all, complaint);
+                }
                 Err(refusal) => return refused(refusal),
             }
         }

@@ -217,13 +217,13 @@ impl Grants {
     /// Whether a controller may have this name.
     #[must_use]
     pub fn may_be_named(&self, name: &ControllerId) -> bool {
-        self.has_word(What::Name, name.as_str().as_bytes())
+        self.complain || self.has_word(What::Name, name.as_str().as_bytes())
     }
 
     /// Whether messages to `@all`, or to a name with its `@`, may be read.
     #[must_use]
     pub fn reads(&self, destination: &[u8]) -> bool {
-        self.has_word(What::Read, destination)
+        self.complain || self.has_word(What::Read, destination)
     }
 
     /// Whether a message may be read.

@@ -236,7 +236,7 @@ impl Daemon {
             .court
             .as_ref()
             .and_then(|court| court.grants_of(session));
-        if let Some(grants) = grants.filter(|grants| !grants.complains()) {
+        if let Some(grants) = grants {
             messages.retain(|message| grants.reads_message(message));
         }
         messages

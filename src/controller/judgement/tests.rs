@@ -225,3 +225,23 @@ fn a_key_with_a_line_end_does_not_reach_tor() {
     let line = b"GETINFO version\r \r ns/id/a\r\n";
     assert_eq!(play.outcome(line), "GETINFO version ns/id/a");
 }
+
+#[test]
+fn what_a_parser_would_have_refused_is_a_complaint_too() {
+    let complaint = |play: &mut Play, octets: &[u8]| {
+        let ask = play.next(octets);
+        assert!(!matches!(ask.plan, Plan::Refuse(_)));
+        play.controller.consumed();
+        let denied = ask.judgement.and_then(|judgement| judgement.denied);
+        denied.map(|denied| (denied.verb, denied.status, denied.is_complaint))
+    };
+    let mut play = Play::new("Complain\nAllow add_onion ports=80");
+    let line = b"ADD_ONION NEW:BEST Flags=DiscardPK Port=80,127.1:80\r\n";
+    let expected = Some((Verb::AddOnion, 512, true));
+    assert_eq!(complaint(&mut play, line), expected);
+    let line = b"ADD_ONION NEW:BEST Flags=DiscardPK Port=80,17600\r\n";
+    assert_eq!(complaint(&mut play, line), None);
+    let mut play = Play::new("Allow all");
+    let line = b"ADD_ONION NEW:BEST Port=80,127.1:80\r\n";
+    assert_eq!(complaint(&mut play, line), None);
+}

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::Delivery::{No, Wait, Yes};
 use super::*;
 use crate::wire::fields::Onion;
+use crate::wire::message::{ControllerId, Destination, Message};
 
 const OTHER: &str = "5mopv5h6fi7vx77g4ypi6nrgndhtxnk3e7fljqddkbmjptpbej7cdwqd";
 
@@ -437,4 +438,23 @@ fn a_command_explains_its_event_however_long_it_takes() {
     assert_eq!(deliver(&ledger, 19), Yes, "one is not answered");
     sequel.end(None, &grants, &mut ledger, after(20));
     assert_eq!((deliver(&ledger, 21), deliver(&ledger, 22)), (Yes, No));
+}
+
+#[test]
+fn who_complains_gets_all_messages_and_names() {
+    let message = |destination: Destination| Message {
+        id: 1,
+        source: None,
+        destination,
+        text: b"x".as_slice().into(),
+    };
+    let name = ControllerId::parse(b"x").unwrap();
+    for (lines, expected) in [("Complain", true), ("", false)] {
+        let grants = grants_of(&alice(), lines);
+        assert_eq!(grants.may_be_named(&name), expected, "{lines}");
+        for destination in [Destination::All, Destination::Name(name.clone())] {
+            let message = message(destination);
+            assert_eq!(grants.reads_message(&message), expected, "{lines}");
+        }
+    }
 }
