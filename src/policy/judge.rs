@@ -246,12 +246,14 @@ impl Judge<'_> {
                 )
             }
             Fields::ClientAuthView(_) => {
-                let mut allowed = self.whole(fields, grants.speaks_of(What::ClientAuth, "view"))?;
+                let mut allowed =
+                    self.whole(fields, grants.has_scope(What::ClientAuth, "view", true))?;
                 allowed.views.own_keys = !grants.has_scope(What::ClientAuth, "view", false);
                 Ok(allowed)
             }
             Fields::ExtendCircuit(extend) if extend.circuit == 0 => {
-                self.whole(fields, grants.speaks_of(What::Circuits, "build"))
+                // What is built is one's own.
+                self.whole(fields, grants.has_scope(What::Circuits, "build", true))
             }
             Fields::ExtendCircuit(extend) => self.circuit(fields, "extend", extend.circuit),
             Fields::SetCircuitPurpose { circuit, .. } => self.circuit(fields, "purpose", *circuit),

@@ -441,6 +441,39 @@ fn a_command_explains_its_event_however_long_it_takes() {
 }
 
 #[test]
+fn what_is_built_is_ones_own() {
+    let ledger = Ledger::default();
+    for (lines, expected) in [
+        ("Allow all\nDeny circuits build own", FILTERED),
+        ("Allow all\nDeny circuits build any", FILTERED),
+        (
+            "Allow circuits build any\nDeny circuits build own",
+            FILTERED,
+        ),
+        ("Allow circuits build own", ""),
+        ("Allow circuits build any", ""),
+        ("Allow all\nDeny circuits close own", ""),
+    ] {
+        let grants = grants_of(&alice(), lines);
+        for line in ["EXTENDCIRCUIT 0", "EXTENDCIRCUIT 0 a,b"] {
+            let expected = if expected.is_empty() { line } else { expected };
+            assert_eq!(outcome(&grants, &ledger, line), expected, "{lines}");
+        }
+    }
+}
+
+#[test]
+fn a_view_of_all_keys_is_denied_with_that_of_some() {
+    let ledger = Ledger::default();
+    let line = "ONION_CLIENT_AUTH_VIEW";
+    for scope in ["own", "any"] {
+        let lines = format!("Allow all\nDeny client_auth view {scope}");
+        let grants = grants_of(&alice(), &lines);
+        assert_eq!(outcome(&grants, &ledger, line), FILTERED, "{lines}");
+    }
+}
+
+#[test]
 fn who_complains_gets_all_messages_and_names() {
     let message = |destination: Destination| Message {
         id: 1,
