@@ -199,6 +199,13 @@ impl Ledger {
         self.circuits.entry(circuit).or_default().built_by = Some(owner);
     }
 
+    /// Whether a circuit is there that a controller has built.
+    #[must_use]
+    pub fn has_built(&self) -> bool {
+        let mut circuits = self.circuits.values();
+        circuits.any(|circuit| circuit.built_by.is_some())
+    }
+
     /// A signal, by its long name, has been sent.
     pub fn handle_signal(&mut self, name: &str, owner: Owner, now: Instant) {
         self.cause(format!("SIGNAL {name}").into_bytes(), owner, now, 0);

@@ -164,6 +164,9 @@ impl Court {
         let mut events: EventMask = [EventKind::ConfChanged].into_iter().collect();
         if self.is_about_own {
             events = events.union([EventKind::Circ, EventKind::Stream].into_iter().collect());
+        } else if self.ledger.has_built() {
+            // To know when it ends.
+            events.insert(EventKind::Circ);
         }
         events
     }

@@ -253,7 +253,11 @@ impl Daemon {
     pub(super) fn note_event(&mut self, kind: EventKind, line: &[u8]) {
         self.note_outside(kind, line);
         let Some(court) = &mut self.court else { return };
-        court.ledger.handle_event(line);
+        // What nobody watches to its end would never be forgotten.
+        let is_of_list = matches!(kind, EventKind::Circ | EventKind::Stream);
+        if !is_of_list || court.interest().contains(kind) {
+            court.ledger.handle_event(line);
+        }
         if kind == EventKind::ConfChanged {
             self.ask_for_facts();
         }
@@ -368,18 +372,23 @@ impl Daemon {
         let (Some(guard), Some(court)) = (&connection.controller.guard, &mut self.court) else {
             return reply;
         };
+        let interest = court.interest();
         let change = sequel.end(
             Some(&reply),
             &guard.grants,
             &mut court.ledger,
             Instant::now(),
         );
+        let has_interest = court.interest() != interest;
         let shown = sequel.shown(reply, &guard.grants, &court.ledger);
         let onions = &mut connection.controller.owed().onions;
         match change {
             Some(Change::Onion(onion)) => onions.push(onion),
             Some(Change::NoOnion(gone)) => onions.retain(|onion| *onion != gone),
             None => {}
+        }
+        if has_interest {
+            self.interest_changed();
         }
         self.tell_waiting();
         shown

@@ -474,6 +474,21 @@ fn a_view_of_all_keys_is_denied_with_that_of_some() {
 }
 
 #[test]
+fn a_circuit_that_was_built_is_known_until_it_ends() {
+    let grants = grants_of(&alice(), "Allow all");
+    let owner = grants.owner().cloned().unwrap();
+    let mut ledger = Ledger::default();
+    assert!(!ledger.has_built());
+    ledger.handle_circuit(7, owner);
+    assert!(ledger.has_built());
+    ledger.handle_event(b"650 CIRC 7 CLOSED REASON=FINISHED\r\n");
+    // It is known while that is delivered.
+    assert!(ledger.has_built());
+    ledger.handle_event(b"650 CIRC 8 LAUNCHED\r\n");
+    assert!(!ledger.has_built());
+}
+
+#[test]
 fn who_complains_gets_all_messages_and_names() {
     let message = |destination: Destination| Message {
         id: 1,
