@@ -1,10 +1,14 @@
 //! The policy of a running daemon, with real users: who is who, what each may do, and what it is
 //! told of.
 
+#[path = "../faults/fake.rs"]
+#[allow(dead_code, reason = "a part of it is used here")]
+mod fake;
 mod identity;
 mod onions;
 mod people;
 mod programs;
+mod recorded;
 mod rules;
 #[path = "../support/mod.rs"]
 mod support;

@@ -113,6 +113,7 @@ fn frame(kind: u16, body: &[u8]) -> Vec<u8> {
     [&length[..], &kind.to_be_bytes(), body].concat()
 }
 
+const GET_INFO: u16 = 0x000B;
 const SET_CONF: u16 = 0x0002;
 
 #[test]
@@ -244,4 +245,42 @@ fn what_a_parser_would_have_refused_is_a_complaint_too() {
     let mut play = Play::new("Allow all");
     let line = b"ADD_ONION NEW:BEST Port=80,127.1:80\r\n";
     assert_eq!(complaint(&mut play, line), None);
+}
+
+#[test]
+fn frames_are_written_anew_too() {
+    let lines = "Allow getinfo version\nAllow circuits close any\nAllow mapaddress\n\
+                 Allow setconf MaxCircuitDirtiness=10-600\nAllow streams close any";
+    let mut play = Play::speaking(Dialect::V0, lines);
+    for (kind, body, expected) in [
+        (
+            GET_INFO,
+            &b"version\nversion\0"[..],
+            "GETINFO version version",
+        ),
+        (
+            GET_INFO,
+            b"version\naddress\0",
+            "552 Unrecognized key \"address\"",
+        ),
+        (
+            SET_CONF,
+            b"MaxCircuitDirtiness  20\0",
+            "SETCONF MaxCircuitDirtiness=\"20\"",
+        ),
+        (
+            SET_CONF,
+            b"MaxCircuitDirtiness 9\0",
+            "513 Unacceptable option value: ",
+        ),
+        (0x0014, b"\0\0\0\x07\x01", "CLOSECIRCUIT 7 IfUnused"),
+        (0x0013, b"\0\0\0\x07\x01\0", "CLOSESTREAM 7 1"),
+        (0x000A, b"a b\n\0", "MAPADDRESS a=b"),
+        (0x0012, b"\0\0\0\x07b\0", "510 Command filtered (p)"),
+        (0x000D, b"\0\0\0\x07x\0", "510 Command filtered (p)"),
+        (0x0009, b"\x01", "552 Unrecognized signal code "),
+    ] {
+        let said = play.outcome(&frame(kind, body));
+        assert!(said.starts_with(expected), "{kind:04X} {body:?}: {said}");
+    }
 }
