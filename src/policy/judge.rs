@@ -189,21 +189,7 @@ impl Judge<'_> {
                 )
             }
             Fields::SetEvents(events) => self.set_events(fields, events),
-            Fields::Signal(name) => {
-                let Some(signal) = Signal::parse(name) else {
-                    return Err(refuse(Refusal::UnrecognizedSignal(name.clone()), name));
-                };
-                let what = if signal.is_own() {
-                    What::BusSignal
-                } else {
-                    What::Signal
-                };
-                if grants.has_word(what, signal.name().as_bytes()) {
-                    return Ok(Allowed::of(fields.clone()));
-                }
-                let refusal = Refusal::UnrecognizedSignal(name.clone());
-                Err(refuse(refusal, signal.name().as_bytes()))
-            }
+            Fields::Signal(name) => self.signal(fields, name),
             Fields::SaveConf { .. } => self.plain(fields, What::SaveConf),
             Fields::TakeOwnership | Fields::DropOwnership => self.plain(fields, What::Ownership),
             Fields::MapAddress(_) => self.plain(fields, What::MapAddress),
@@ -276,6 +262,21 @@ impl Judge<'_> {
             Fields::RedirectStream(redirect) => self.stream(fields, "redirect", redirect.stream),
             Fields::CloseStream { stream, .. } => self.stream(fields, "close", *stream),
         }
+    }
+
+    fn signal(&self, fields: &Fields, name: &[u8]) -> Judged {
+        let refusal = || Refusal::UnrecognizedSignal(name.to_vec());
+        let signal = Signal::parse(name).ok_or_else(|| refuse(refusal(), name))?;
+        let what = if signal.is_own() {
+            What::BusSignal
+        } else {
+            What::Signal
+        };
+        let name = signal.name().as_bytes();
+        if self.grants.has_word(what, name) {
+            return Ok(Allowed::of(fields.clone()));
+        }
+        Err(refuse(refusal(), name))
     }
 
     /// A command about one thing, which may be its own or another's: then that there is such a

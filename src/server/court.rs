@@ -342,6 +342,7 @@ mod tests {
             user: &|_| None,
             group: &|_| None,
             users: [].into(),
+            name: &|_| None,
         };
         Policy::parse(&[source], &names).unwrap()
     }
@@ -386,7 +387,8 @@ mod tests {
             line: line.as_bytes().into(),
         };
         let own = [EventKind::HsDesc];
-        let mut court = Court::new(policy(lines), options.settings(), &[]);
+        let ends = Ends::new(&[], options.settings());
+        let mut court = Court::new(policy(lines), &ends, &[]);
         let [alice, bob] = [1000, 1001].map(|uid| identity(uid).owner().unwrap());
         for session in 1..=5 {
             enters(&mut court, session, 1000, &own);

@@ -21,6 +21,7 @@ fn grants(uid: u32, lines: &str) -> Grants {
         user: &nobody,
         group: &nobody,
         users: BTreeMap::new(),
+        name: &|_| None,
     };
     let source = Source {
         file: "p",
@@ -178,7 +179,7 @@ fn another_policy_judges_what_waits_too() {
         play.is_judged_by("Allow getinfo version");
         play.controller.forget_verdict();
         let said = play.outcome(command);
-        assert!(said.starts_with("5"), "{before}: {said}");
+        assert!(said.starts_with('5'), "{before}: {said}");
     }
     // Work that has begun is that command, whatever is allowed from then on.
     let mut play = Play::new("Allow saveconf");
