@@ -7,7 +7,6 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 
 use nix::sys::signal::Signal;
-use onionbus::sys::peer;
 
 use crate::people::{ALICE, BOB, STAFF, connect, connect_by, has_people, place, serve};
 use crate::support::{Controller, Daemon, Place, can, eventually, has};
@@ -28,29 +27,6 @@ def ask(s):
     while text := s.recv(4096):
         print(text.decode(), end='')
 ";
-
-#[test]
-fn what_this_kernel_does_not_tell_is_said_once() {
-    if !has_people() {
-        return;
-    }
-    let place = place("Profile a\nMatch any\nAllow getinfo version\n", "");
-    let mut daemon = serve(&place).ready();
-    for user in [ALICE, BOB] {
-        let version = connect(&place, user, &[]).ask("GETINFO version");
-        assert!(version.starts_with("250-version="), "{version}");
-    }
-    let log = daemon.stop();
-    let missing = peer::missing().expect("there are sockets");
-    let told = format!("this kernel does not tell {}\n", missing.join(", "));
-    let times = usize::from(!missing.is_empty());
-    assert_eq!(
-        log.matches("this kernel does not tell").count(),
-        times,
-        "{log}"
-    );
-    assert_eq!(log.matches(&told).count(), times, "{log}");
-}
 
 /// A script before the daemon has heard of it.
 struct Script {

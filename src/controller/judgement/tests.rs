@@ -2,7 +2,7 @@
 
 mod facts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::*;
@@ -40,6 +40,7 @@ fn grants(uid: u32, lines: &str) -> Grants {
 struct Play {
     controller: Controller,
     ledger: Ledger,
+    options: BTreeSet<Vec<u8>>,
     tor: Upstream,
 }
 
@@ -60,6 +61,9 @@ impl Play {
         let mut play = Self {
             controller: Controller::new(Conversation::new(1, peer, Some(dialect), Entry::Open)),
             ledger: Ledger::default(),
+            options: [&b"maxcircuitdirtiness"[..], b"metricsportpolicy"]
+                .map(<[u8]>::to_vec)
+                .into(),
             tor: Upstream::new([0; 16]),
         };
         play.is_judged_by(lines);
@@ -78,7 +82,10 @@ impl Play {
     fn next<'a>(&mut self, octets: &'a [u8]) -> crate::controller::Ask<'a> {
         let law = Law {
             ledger: &self.ledger,
-            behind: Behind::default(),
+            behind: Behind {
+                options: Some(&self.options),
+                ..Behind::default()
+            },
         };
         match self
             .controller
