@@ -46,7 +46,7 @@ complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "hash-password" -d
 complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "completions" -d 'Print the completions for a shell'
 complete -c onionbus -n "__fish_onionbus_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l config -d 'Read options from this file' -r -F
-complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l socket -d 'Listen here (option `BusSocket`)' -r -F
+complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l socket -d 'Listen at this path or port (option `BusSocket`)' -r -F
 complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l state -d 'Keep what must survive a restart here (option `BusStateDirectory`)' -r -f -a "(__fish_complete_directories)"
 complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l tor -d 'The control port of the Tor behind the bus: unix:PATH or HOST:PORT, or PATH or PORT alone' -r
 complete -c onionbus -n "__fish_onionbus_using_subcommand serve" -l set -d 'Set an option as this line of a file would: \'Option value\', or Option=value; may be repeated' -r -f
