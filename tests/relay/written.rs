@@ -500,7 +500,10 @@ fn tor_answers_random_commands_alike() {
         // Tor looks for the stream first, of which there is none; the parser knows of none.
         let is_no_stream =
             expected.starts_with(b"552 Unknown stream") && got.starts_with(b"552 Unknown circuit");
-        if expected != got && !is_no_stream {
+        // A name with a carriage return makes a reply that nobody can read: `552+=`, and no key.
+        let is_unreadable = memchr::memmem::find(&expected, b"552+=\r\n").is_some()
+            && got.starts_with(b"512 Bad arguments to GET");
+        if expected != got && !is_no_stream && !is_unreadable {
             let (expected, got) = (expected.escape_ascii(), got.escape_ascii());
             let shown = octets.escape_ascii();
             let _ = write!(differences, "\n{shown}: {how}\n  {expected}\n  {got}");
