@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use peer::{Peer, Ran, onionbus};
-use support::{can, has, is_root};
+use support::{can, has, install, is_root};
 use tempfile::TempDir;
 
 /// Somebody who is neither root nor in any group of ours.
@@ -115,7 +115,7 @@ fn open_to_strangers() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     set_mode(directory.path(), 0o755);
     let program = directory.path().join("program");
-    fs::copy(env!("CARGO_BIN_EXE_onionbus"), &program).expect("it is ours");
+    install(env!("CARGO_BIN_EXE_onionbus").as_ref(), &program);
     (directory, program)
 }
 

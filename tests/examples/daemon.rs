@@ -1,7 +1,6 @@
 //! A daemon of its own for an example, and what varies from one run to the next.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command};
@@ -30,8 +29,8 @@ impl Place {
             place.path("state").display(),
             env!("CARGO_BIN_EXE_onionbus")
         );
-        fs::write(&wrapper, script).unwrap();
-        fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).unwrap();
+        fs::write(place.path("wrapper"), script).unwrap();
+        support::install(&place.path("wrapper"), &wrapper);
         place
     }
 

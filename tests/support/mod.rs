@@ -13,7 +13,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -63,7 +63,7 @@ impl Place {
     /// The program as a copy that every user can run, wherever the project lies.
     pub fn program(&self) -> PathBuf {
         let path = self.path("onionbus");
-        fs::copy(env!("CARGO_BIN_EXE_onionbus"), &path).expect("the program is built");
+        install(env!("CARGO_BIN_EXE_onionbus").as_ref(), &path);
         path
     }
 
@@ -462,6 +462,14 @@ pub fn frame(kind: u16, body: &[u8]) -> Vec<u8> {
     frame.extend_from_slice(&kind.to_be_bytes());
     frame.extend_from_slice(body);
     frame
+}
+
+/// Copies a program or a script to where it will be executed. A process of its own does it: a file
+/// that this one had open for writing could still be open in a child of another thread, and nothing
+/// executes such a file.
+#[track_caller]
+pub fn install(from: &Path, to: &Path) {
+    run(Command::new("install").args(["-m", "755"]).args([from, to]));
 }
 
 /// Runs a command to its end and returns what it printed, if it succeeded.
