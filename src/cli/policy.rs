@@ -41,6 +41,7 @@ pub fn try_command(arguments: &PolicyTry, out: &mut dyn Write) -> anyhow::Result
     let behind = Behind {
         protected: PROTECTED_PORTS,
         is_safe: Some(&|octets| files::is_roots(path(octets))),
+        is_link: Some(&|octets| files::is_link(path(octets))),
         id: Some(&|octets| files::id(path(octets))),
         ..Behind::default()
     };

@@ -6,9 +6,12 @@ use super::ledger::Ledger;
 use super::table::{Form, What};
 use super::target::{self, Behind};
 use crate::command::{Verb, is_own_option};
-use crate::wire::fields::{AddOnion, Fields, words};
+use crate::wire::fields::{AddOnion, Fields, Port, Target, words};
 use crate::wire::refusal::Refusal;
 use crate::wire::request::{Setting, Signal};
+
+/// The most sockets in the file system that one `ADD_ONION` may lead to: each is looked at.
+const MAX_PATHS: usize = 64;
 
 /// What becomes of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -430,6 +433,10 @@ impl Judge<'_> {
         if grants.denies_all() {
             return Err(self.filtered());
         }
+        let is_path = |port: &&Port| matches!(port.target, Target::Unix(_));
+        if onion.ports.iter().filter(is_path).count() > MAX_PATHS {
+            return Err(keyword("Port"));
+        }
         let touches = |grant: &add_onion::OnionGrant| grant.touches(onion, self.behind);
         if grants.has_all() {
             if grants.deny.onions.iter().any(touches) {
@@ -440,10 +447,11 @@ impl Judge<'_> {
         if grants.allow.onions.is_empty() || grants.deny.onions.iter().any(touches) {
             return Err(self.filtered());
         }
+        let lines = grants.onion_lines(onion, self.behind).map_err(keyword)?;
+        // After that, since it looks at files: only at those that a line means.
         if target::has_forbidden(&onion.ports, self.behind) {
             return Err(keyword("Port"));
         }
-        let lines = grants.onion_lines(onion, self.behind).map_err(keyword)?;
         let count = self.ledger.count_onions(grants.owner());
         let Some(line) = lines.iter().find(|line| line.has_room(count)) else {
             return Err(refuse(words::too_many_onions(), b"max"));

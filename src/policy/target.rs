@@ -13,6 +13,9 @@ const FIRST_PORT: u16 = 1024;
 /// Tells of a path whether nobody but root can write to any of its directories.
 type IsSafe<'a> = dyn Fn(&[u8]) -> bool + 'a;
 
+/// Tells whether a path is itself a link.
+type IsLink<'a> = dyn Fn(&[u8]) -> bool + 'a;
+
 /// Tells the file or directory that a path leads to.
 type IdOf<'a> = dyn Fn(&[u8]) -> Option<Id> + 'a;
 
@@ -42,6 +45,8 @@ pub struct Behind<'a> {
     /// Whether nobody but root can write to any directory of a path, links resolved; without it no
     /// path is safe.
     pub is_safe: Option<&'a IsSafe<'a>>,
+    /// Whether a path is itself a link.
+    pub is_link: Option<&'a IsLink<'a>>,
     /// The file or directory that a path leads to, links followed; without it paths are the same if
     /// they are spelled alike.
     pub id: Option<&'a IdOf<'a>>,
@@ -84,7 +89,10 @@ impl TargetRule {
     pub(super) fn denies(&self, target: &Target, behind: &Behind<'_>) -> bool {
         match (self, target) {
             (Self::Unix(glob), Target::Unix(path)) => {
-                !is_plain_path(path) || is_there(glob, path, behind)
+                !is_plain_path(path)
+                    // Tor follows it, to wherever it leads then.
+                    || behind.is_link.is_some_and(|is_link| is_link(path))
+                    || is_there(glob, path, behind)
             }
             _ => self.has(target),
         }

@@ -186,8 +186,13 @@ pub fn is_roots(path: &Path) -> bool {
             .is_ok_and(|metadata| metadata.uid() == 0 && metadata.mode() & 0o022 == 0)
     };
     // A link at its end leads where nobody has looked.
-    !fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())
-        && directory.ancestors().all(is_good)
+    !is_link(path) && directory.ancestors().all(is_good)
+}
+
+/// Whether a path is a link, wherever that leads.
+#[must_use]
+pub fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())
 }
 
 /// The file or directory that a path leads to, links followed. Its name says less: a directory can

@@ -120,6 +120,7 @@ fn outcome(grants: &Grants, ledger: &Ledger, line: &str) -> String {
         protected: PROTECTED_PORTS,
         is_local: None,
         is_safe: Some(&is_safe),
+        is_link: Some(&|path| path == b"/safe/link"),
         id: Some(&|path| Some((0, state.hash_one(place(path))))),
     };
     let mut out = Vec::new();

@@ -172,6 +172,24 @@ fn no_way_leads_to_a_control_socket() {
 }
 
 #[test]
+fn a_command_leads_to_so_many_sockets_only() {
+    for (lines, name) in [
+        ("Allow add_onion ports=* target=unix:/safe/*", "Port"),
+        ("Allow all\nDeny add_onion target=unix:/x", "Port"),
+        ("Allow all", ""),
+    ] {
+        let grants = grants_of(&alice(), lines);
+        for (count, is_refused) in [(64, false), (65, !name.is_empty())] {
+            let ports = " Port=1,unix:/safe/y".repeat(count);
+            let line = format!("ADD_ONION NEW:BEST{ports}");
+            let found = outcome(&grants, &Ledger::default(), &line);
+            let refusal = format!("512 Bad arguments to ADD_ONION: filtered: {name}");
+            assert_eq!(found == refusal, is_refused, "{lines}: {count}: {found}");
+        }
+    }
+}
+
+#[test]
 fn a_deny_of_a_target_covers_every_way_there() {
     for (deny, target, expected) in [
         ("unix:/safe/x", "unix:/safe/x", FILTERED),
@@ -186,6 +204,8 @@ fn a_deny_of_a_target_covers_every_way_there() {
         ("unix:/*", "unix:/x", FILTERED),
         ("unix:/*", "unix:/x/y", ""),
         ("unix:/", "unix:/x", ""),
+        // Nobody knows where it leads.
+        ("unix:/run/tor/*", "unix:/safe/link", FILTERED),
         // All of this machine, also what an Allow of these words leaves out.
         ("loopback", "22", FILTERED),
         ("loopback", "[::1]:8332", FILTERED),
