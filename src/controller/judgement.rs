@@ -1,5 +1,6 @@
-//! The judgement of a command, where a policy is in force: each is judged once, by its fields, and
-//! goes on as it is written from them. Where actions are told, what is told of it stands here too.
+//! The judgement of a command, where a policy is in force: each is judged by its fields, when it is
+//! carried out, and goes on as it is written from them. Where actions are told, what is told of it
+//! stands here too.
 
 use super::plan::Plan;
 use crate::audit::{Action, Watch};
@@ -84,7 +85,12 @@ fn refused<'a>(refusal: Refusal) -> Judged<'a> {
 
 /// Whether the verdict on a command depends on what Tor has not said.
 fn lacks_facts(guard: &Guard, law: &Law<'_>, fields: &Fields, tor: Option<&Upstream>) -> bool {
-    tor.is_some() && law.behind.options.is_none() && !guard.passes() && needs_facts(fields)
+    let is_unknown = match fields {
+        // Whose a key is can be told once Tor has listed those that it has.
+        Fields::ClientAuthAdd(_) => !law.is_told,
+        _ => law.behind.options.is_none() && needs_facts(fields),
+    };
+    tor.is_some() && is_unknown && !guard.passes()
 }
 
 /// A command without a verdict.

@@ -28,6 +28,8 @@ pub struct Law<'a> {
     pub ledger: &'a Ledger,
     /// What is known of Tor and of the machine.
     pub behind: Behind<'a>,
+    /// Tor has said what there is, or will not say it: no more is to come.
+    pub is_told: bool,
 }
 
 impl Guard {

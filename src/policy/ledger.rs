@@ -136,6 +136,12 @@ impl Ledger {
         }
     }
 
+    /// The `ADD_ONION` that are not answered.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.values().sum()
+    }
+
     /// An `ADD_ONION` has been sent.
     pub fn handle_add_onion(&mut self, owner: Option<&Owner>) {
         *self.outstanding.entry(owner.cloned()).or_default() += 1;

@@ -140,6 +140,7 @@ impl Court {
         let facts = self.knowledge.facts();
         Law {
             ledger: &self.ledger,
+            is_told: !matches!(self.knowledge, Knowledge::None),
             behind: Behind {
                 options: facts.map(|facts| &facts.options),
                 control_ports: &self.ports,
@@ -149,6 +150,7 @@ impl Court {
                 // Any host may be this one by another of its addresses.
                 is_local: Some(&|_| true),
                 is_safe: Some(&|octets| files::is_roots(path(octets))),
+                is_link: Some(&|octets| files::is_link(path(octets))),
                 id: Some(&|octets| files::id(path(octets))),
             },
         }

@@ -184,6 +184,11 @@ impl Daemon {
             .is_some_and(|tor| tor.upstream.is_coming())
     }
 
+    /// Whether Tor is being tried since something is kept for it: a command that comes now gets there.
+    pub(super) fn awaits_restoring(&mut self) -> bool {
+        self.keeping.is_some() && self.is_tor_coming()
+    }
+
     /// Whether no connection may be opened for a controller, since something is kept that a Tor
     /// must be given first.
     pub(super) fn keeper_comes_first(&self) -> bool {

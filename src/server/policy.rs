@@ -372,7 +372,7 @@ impl Daemon {
         let (Some(guard), Some(court)) = (&connection.controller.guard, &mut self.court) else {
             return reply;
         };
-        let interest = court.interest();
+        let (interest, outstanding) = (court.interest(), court.ledger.outstanding());
         let change = sequel.end(
             Some(&reply),
             &guard.grants,
@@ -380,6 +380,7 @@ impl Daemon {
             Instant::now(),
         );
         let has_interest = court.interest() != interest;
+        let is_answered = change.is_some() || court.ledger.outstanding() != outstanding;
         let shown = sequel.shown(reply, &guard.grants, &court.ledger);
         let onions = &mut connection.controller.owed().onions;
         match change {
@@ -390,7 +391,9 @@ impl Daemon {
         if has_interest {
             self.interest_changed();
         }
-        self.tell_waiting();
+        if is_answered {
+            self.tell_waiting();
+        }
         shown
     }
 

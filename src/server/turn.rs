@@ -253,7 +253,9 @@ impl Daemon {
                 self.logged_in(connection);
             }
             // It is judged again, so it is not held.
-            if lacks_facts(ask.judgement.as_deref()) && self.awaits_facts(connection) {
+            if lacks_facts(ask.judgement.as_deref())
+                && (self.awaits_facts(connection) || self.awaits_restoring())
+            {
                 connection.wait = Wait::Facts;
                 break;
             }
@@ -265,6 +267,7 @@ impl Daemon {
             connection.consumed();
             consumed += ask.length;
             if !is_of_use {
+                self.end_unsent_change(connection.conversation.id());
                 continue;
             }
             let command = rest.get(..ask.length).unwrap_or_default();

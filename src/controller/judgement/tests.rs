@@ -82,6 +82,7 @@ impl Play {
     fn next<'a>(&mut self, octets: &'a [u8]) -> crate::controller::Ask<'a> {
         let law = Law {
             ledger: &self.ledger,
+            is_told: true,
             behind: Behind {
                 options: Some(&self.options),
                 ..Behind::default()

@@ -2,6 +2,10 @@
 
 use super::*;
 
+const CLIENT_KEY: &str = "ONION_CLIENT_AUTH_ADD \
+    2gzyxa5ihm7nsggfxnu52rck2vv4rvmdlkiu3zzui5du4xyclen53wid \
+    x25519:iJ1tjKCrMAbiFT2bVrCjhbfMDnE1fpaRbIS5ZHKUvEQ=";
+
 fn guard(lines: &str) -> Guard {
     Guard {
         session: 1,
@@ -20,6 +24,7 @@ fn only_what_is_about_options_and_listeners_has_no_verdict_without_them() {
     let (tor, ledger, options) = (Upstream::new([0; 16]), Ledger::default(), [].into());
     let [unknown, known] = [None, Some(&options)].map(|options| Law {
         ledger: &ledger,
+        is_told: options.is_some(),
         behind: Behind {
             options,
             ..Behind::default()
@@ -34,6 +39,7 @@ fn only_what_is_about_options_and_listeners_has_no_verdict_without_them() {
         ("RESETCONF Log", true),
         ("ADD_ONION NEW:BEST Port=80", true),
         ("POLICYCHECK GETCONF Log", true),
+        (CLIENT_KEY, true),
         ("GETCONF", false),
         ("GETCONF BusLog", false),
         ("SETCONF BusLog=x", false),
