@@ -1,14 +1,22 @@
 //! The policy: whatever a restricted controller sends, a Tor receives only what is granted.
 //!
-//! The first octet chooses one of three profiles. Each command that is allowed is written from its
-//! fields for a Tor that records; what it has recorded is read again, and looked at as plain text,
-//! without the code that judged it.
+//! The first octet chooses one of three profiles, and the dialect. Each command that is allowed is
+//! written from its fields for a Tor that records; what it has recorded is read again, and looked at
+//! as plain text, without the code that judged it. The same is done with all that a controller makes
+//! of the octets, which may be frames.
 #![no_main]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use onionbus::policy::{Behind, Grants, Identity, Ledger, Names, Policy, Source, Verdict, judge};
+use onionbus::controller::{Controller, Conversation, Entry, Next, Plan};
+use onionbus::policy::{
+    Behind, Grants, Guard, Identity, Law, Ledger, Names, Policy, Source, Verdict, judge,
+};
+use onionbus::sys::peer::Peer;
+use onionbus::tor::upstream::Upstream;
+use onionbus::wire::Dialect;
 use onionbus::wire::fields::{self, Fields};
 use onionbus::wire::text::{self, Framed, Framer};
 
@@ -154,11 +162,60 @@ fn passed(grants: &Grants, octets: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// All that a Tor is sent of a restricted controller's octets.
+fn relayed(grants: Grants, dialect: Dialect, mut octets: &[u8]) -> Vec<Vec<u8>> {
+    let peer = Peer {
+        pid: 1,
+        uid: 1000,
+        gid: 1000,
+    };
+    let mut controller = Controller::new(Conversation::new(1, peer, Some(dialect), Entry::Open));
+    controller.guard = Some(Box::new(Guard {
+        session: 1,
+        name: "unset".into(),
+        identity: Arc::default(),
+        grants: Arc::new(grants),
+    }));
+    let options = [&b"disablenetwork"[..], b"maxcircuitdirtiness", b"log"];
+    let options: BTreeSet<_> = options.map(<[u8]>::to_vec).into();
+    let (ledger, tor) = (Ledger::default(), Upstream::new([0; 16]));
+    let law = Law {
+        ledger: &ledger,
+        is_told: true,
+        behind: Behind {
+            options: Some(&options),
+            ..Behind::default()
+        },
+    };
+    let mut sent = Vec::new();
+    while let Next::Ask(ask) = controller.poll_ask(octets, Some(&tor), Some(&law), None) {
+        match ask.plan {
+            Plan::Relay { .. } => {
+                let judged = ask.judgement.and_then(|judgement| judgement.octets);
+                sent.push(judged.expect("a restricted command goes on as it is written"));
+            }
+            Plan::Ask(query) => sent.push(query.command),
+            Plan::Bus(_) | Plan::Reply(_) | Plan::Refuse(_) => {}
+        }
+        controller.consumed();
+        octets = octets.get(ask.length..).unwrap_or_default();
+    }
+    sent
+}
+
 fuzz_target!(|data: &[u8]| {
     let Some((choice, mut rest)) = data.split_first() else {
         return;
     };
-    let (lines, is_meant) = PROFILES[usize::from(*choice) % PROFILES.len()];
+    let choice = usize::from(*choice);
+    let (lines, is_meant) = PROFILES[choice % PROFILES.len()];
+    let dialects = [Dialect::Text, Dialect::Tc, Dialect::V0];
+    let dialect = dialects[choice / PROFILES.len() % dialects.len()];
+    for sent in relayed(grants(lines), dialect, rest) {
+        let line = String::from_utf8_lossy(&sent);
+        let shown = sent.escape_ascii();
+        assert!(is_meant(line.trim_end_matches("\r\n")), "{shown}");
+    }
     let grants = grants(lines);
     let mut framer = Framer::default();
     while let Framed::Command(command) = framer.next(rest) {
