@@ -196,9 +196,10 @@ fn what_was_posted_while_its_own_bridge_was_away_is_sent_later() {
         }
     }
     first.log().wait("which had left the history of the bus");
-    // Those that the bridge has sent to itself count too.
+    // Those that the bridge has sent to itself count too: in three starts, of two connections, twice
+    // each at most, since it may have been killed before it had noted them.
     let missed = first.stop().of("missed");
-    assert!((begin..begin + 8).contains(&missed), "{begin} {missed}");
+    assert!((begin..=begin + 12).contains(&missed), "{begin} {missed}");
 }
 
 #[test]
