@@ -81,13 +81,17 @@ impl Recorded {
         }
     }
 
+    /// All that Tor has heard, each with the number of its connection.
+    fn all(&self) -> Vec<(usize, String)> {
+        self.heard.lock().expect("no panic").clone()
+    }
+
     /// The commands that Tor has heard up to the next one like `end`, from the connection of that
     /// one, since its login.
     #[track_caller]
     fn heard(&self, end: &str) -> Vec<String> {
         let number = self.fake.hears(end);
-        let heard = self.heard.lock().expect("no panic").clone();
-        let of_it = heard.into_iter().filter(|(of, _)| *of == number);
+        let of_it = self.all().into_iter().filter(|(of, _)| *of == number);
         let is_own = |command: &String| {
             command.contains("FENCE")
                 || command == "GETINFO bus/chain"
@@ -221,7 +225,7 @@ fn tor_hears_what_is_written_anew_and_nothing_of_what_is_refused() {
     let expected = expected.filter(|written| !written.is_empty());
     assert_eq!(recorded.heard(END), expected.collect::<Vec<_>>());
     // Nor by the daemon's other connections.
-    let heard = recorded.heard.lock().expect("no panic").clone();
+    let heard = recorded.all();
     let is_refused = |command: &str| {
         ["address", "BW", "HALT", "debug", "ONIONBUS x"]
             .iter()
@@ -342,8 +346,8 @@ fn a_circuit_that_a_controller_has_built_is_watched() {
     controller.ok(END);
     recorded.fake.hears(END);
     let is_watched = || {
-        let heard = recorded.heard.lock().expect("no panic").clone();
-        let events = heard
+        let events = recorded
+            .all()
             .into_iter()
             .rfind(|(_, one)| one.starts_with("SETEVENTS"));
         events.is_some_and(|(_, events)| events.contains(" CIRC"))
