@@ -11,7 +11,7 @@ use onionbus::options::table::nearest_of;
 use super::Stop;
 use super::args::Bus;
 use super::client::{Client, wording};
-use super::reply::Message;
+use super::reply::{Entry, Message};
 use super::terminal;
 
 /// The time for an answer: whoever completes a word waits for it.
@@ -147,14 +147,10 @@ pub fn refusal(client: &mut Client, reply: &Message) -> anyhow::Error {
 
 /// Whether a policy grants this client less than everything. Without one there is no such key.
 fn is_restricted(client: &mut Client) -> bool {
-    let reply = client.ask(b"GETINFO policy");
-    reply.is_ok_and(|reply| {
-        let raw = reply.raw();
-        let mut lines = raw
-            .split(|&octet| octet == b'\n')
-            .map(<[u8]>::trim_ascii_end);
-        let has_all = lines.clone().any(|line| line.ends_with(b"Allow all"));
-        !has_all || lines.any(|line| line.starts_with(b"Deny "))
+    client.ask(b"GETINFO policy").is_ok_and(|reply| {
+        let entries = reply.entries();
+        let grants = entries.first().map_or(&b""[..], Entry::value);
+        grants.trim_ascii_end() != b"Allow all"
     })
 }
 
