@@ -6,7 +6,7 @@ use super::plan::Plan;
 use crate::audit::{Action, Watch};
 use crate::command::Verb;
 use crate::policy::{
-    Allowed, Guard, Known, Law, Refused, Sequel, Verdict, judge, kind_of_key, needed, needs_facts,
+    Allowed, Guard, Known, Law, Refused, Sequel, Verdict, judge, kind_of_key, needed,
 };
 use crate::tor::translate::{self, Question};
 use crate::tor::upstream::Upstream;
@@ -83,27 +83,18 @@ fn refused<'a>(refusal: Refusal) -> Judged<'a> {
     (Plan::Refuse(refusal), None)
 }
 
-/// Whether the verdict on a command depends on what Tor has not said.
+/// Whether there is no verdict on a command, since that depends on what Tor has not said.
 fn lacks_facts(guard: &Guard, law: &Law<'_>, fields: &Fields, tor: Option<&Upstream>) -> bool {
-    let is_unknown = match fields {
-        // Whose a key is can be told once Tor has listed those that it has.
-        Fields::ClientAuthAdd(_) => !law.is_told,
-        _ => law.behind.options.is_none() && needs_facts(fields),
-    };
-    tor.is_some() && is_unknown && !guard.passes()
+    tor.is_some() && !guard.passes() && law.lacks_facts(fields)
 }
 
 /// A command without a verdict.
-fn unjudged<'a>() -> Judged<'a> {
-    let text = "Tor has not said which options and listeners it has";
+fn unjudged<'a>(law: &Law<'_>) -> Judged<'a> {
     let judgement = Judgement {
         lacks_facts: true,
         ..Judgement::default()
     };
-    (
-        Plan::Refuse(Refusal::Failed(text.into())),
-        Some(Box::new(judgement)),
-    )
+    (Plan::Refuse(law.cannot_judge()), Some(Box::new(judgement)))
 }
 
 fn plan_for<'a>(
@@ -261,7 +252,7 @@ pub(super) fn of_text<'a>(
         Err(refusal) => return refused(refusal),
     };
     if lacks_facts(guard, law, &fields, tor) {
-        return unjudged();
+        return unjudged(law);
     }
     let (allowed, mut judgement) = match ruling(guard, law, verb, &fields) {
         Ok(ruling) => ruling,
@@ -333,7 +324,7 @@ pub(super) fn of_frame<'a>(
         return refused(refusal);
     }
     if lacks_facts(guard, law, &fields, tor) {
-        return unjudged();
+        return unjudged(law);
     }
     let (allowed, judgement) = match ruling(guard, law, fields.verb(), &fields) {
         Ok(ruling) => ruling,
@@ -414,7 +405,7 @@ fn check<'a>(guard: &Guard, law: &Law<'_>, line: &[u8], tor: Option<&Upstream>) 
         Err(refusal) => return refused(refusal),
     };
     if lacks_facts(guard, law, &fields, tor) {
-        return unjudged();
+        return unjudged(law);
     }
     match judge(&guard.grants, law.ledger, &law.behind, &fields) {
         Verdict::Allow(_) => allowed(),

@@ -2,6 +2,7 @@
 
 use super::add_onion;
 use super::grants::Grants;
+use super::guard::Law;
 use super::ledger::Ledger;
 use super::table::{Form, What};
 use super::target::{self, Behind};
@@ -115,16 +116,31 @@ pub(super) fn changes_bus(text: &[u8]) -> bool {
     is_empty
 }
 
-/// Whether the verdict on a command depends on which options and listeners Tor has.
-#[must_use]
-pub fn needs_facts(fields: &Fields) -> bool {
-    match fields {
-        Fields::GetConf(names) => !names.iter().all(|name| is_own_option(name)),
-        Fields::SetConf(settings) | Fields::ResetConf(settings) => {
-            !settings.iter().all(|one| is_own_option(&one.name))
+impl Law<'_> {
+    /// Whether the verdict on a command depends on what Tor has not said: its options and listeners,
+    /// and the client keys that it has.
+    #[must_use]
+    pub fn lacks_facts(&self, fields: &Fields) -> bool {
+        let is_unknown = self.behind.options.is_none();
+        match fields {
+            Fields::GetConf(names) => is_unknown && !names.iter().all(|name| is_own_option(name)),
+            Fields::SetConf(settings) | Fields::ResetConf(settings) => {
+                is_unknown && !settings.iter().all(|one| is_own_option(&one.name))
+            }
+            Fields::AddOnion(_) => is_unknown,
+            Fields::ClientAuthAdd(_) => !self.is_told,
+            _ => false,
         }
-        Fields::AddOnion(_) => true,
-        _ => false,
+    }
+
+    /// The refusal of a command that cannot be judged for want of that.
+    #[must_use]
+    pub fn cannot_judge(&self) -> Refusal {
+        Refusal::Failed(if self.is_told {
+            "Tor does not say which options and listeners it has".into()
+        } else {
+            "Tor is not reachable: it has not said which options it has".into()
+        })
     }
 }
 

@@ -29,7 +29,7 @@ pub use file::{Names, Policy, Problem, Source};
 pub use grants::Grants;
 pub use guard::{Guard, Law};
 pub use identity::{Identity, Owner};
-pub use judge::{Allowed, Refused, Verdict, Views, judge, needs_facts};
+pub use judge::{Allowed, Refused, Verdict, Views, judge};
 pub use ledger::{Delivery, Ledger, OwnSocks};
 pub use need::{Known, kind_of_key, learn, needed};
 pub use pattern::is_match;

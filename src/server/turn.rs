@@ -412,9 +412,6 @@ impl Daemon {
         if let Some(denied) = &judgement.denied {
             self.note_denied(connection, denied);
         }
-        if judgement.lacks_facts {
-            return Some(Err(self.cannot_be_judged()));
-        }
         let is_for_tor = matches!(plan, Plan::Relay { .. } | Plan::Ask(_));
         let command = judgement.octets.as_deref().unwrap_or(command);
         let plan = match self.keep(connection, plan, command) {
