@@ -326,10 +326,6 @@ const PROGRAMS: &[(&str, &[&str], &[&str])] = &[
     ),
 ];
 
-fn nobody(_: &str) -> Option<u32> {
-    None
-}
-
 /// Alice's grants by a ready profile, as the file says it.
 fn grants(name: &str) -> Grants {
     let path = directory().join(format!("{name}.policy"));
@@ -342,10 +338,8 @@ fn grants(name: &str) -> Grants {
     };
     let sources = [source(name, &text), source("own", own.as_bytes())];
     let names = Names {
-        user: &nobody,
-        group: &nobody,
         users: BTreeMap::from([(1000, "alice".into())]),
-        name: &|_| None,
+        ..Names::default()
     };
     let policy = Policy::parse(&sources, &names).unwrap_or_else(|problems| panic!("{problems:?}"));
     let profiles: Vec<_> = policy.profiles().collect();

@@ -10,8 +10,8 @@ use onionbus::options::{Defaults, Options};
 use onionbus::policy::{
     Allowed, Behind, Form, Grants, Identity, Ledger, PROTECTED_PORTS, Policy, Verdict, judge,
 };
-use onionbus::server::read_policy;
-use onionbus::sys::{paths, policy as files, users};
+use onionbus::server::{policy_paths, read_policy};
+use onionbus::sys::{paths, users};
 use onionbus::wire::fields::{self, Fields};
 use onionbus::wire::text::{self, Framed, Framer};
 use onionbus::wire::torrc;
@@ -40,10 +40,7 @@ pub fn try_command(arguments: &PolicyTry, out: &mut dyn Write) -> anyhow::Result
     };
     let behind = Behind {
         protected: PROTECTED_PORTS,
-        is_safe: Some(&|octets| files::is_roots(path(octets))),
-        is_link: Some(&|octets| files::is_link(path(octets))),
-        id: Some(&|octets| files::id(path(octets))),
-        ..Behind::default()
+        ..policy_paths()
     };
     let fields = text::verb(command.keyword).and_then(|verb| fields::parse(verb, &command));
     let verdict = fields.map(|fields| judge(&grants, &Ledger::default(), &behind, &fields));
@@ -56,10 +53,6 @@ pub fn try_command(arguments: &PolicyTry, out: &mut dyn Write) -> anyhow::Result
     text::encode_refusal(&refusal, &mut reply);
     out.write_all(&reply)?;
     Err(Stop::RefusedAndPrinted.into())
-}
-
-fn path(octets: &[u8]) -> &Path {
-    Path::new(OsStr::from_bytes(octets))
 }
 
 /// The command with its line end, and with a body that it may have.

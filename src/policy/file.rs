@@ -38,6 +38,33 @@ pub struct Names<'a> {
     pub name: &'a dyn Fn(u32) -> Option<String>,
 }
 
+#[cfg(test)]
+impl Policy {
+    /// The policy of one block with these lines, for everybody.
+    pub(crate) fn of_lines(lines: &str) -> Self {
+        let text = format!("Profile p\nMatch any\n{lines}\n");
+        let source = Source {
+            file: "p",
+            text: text.as_bytes(),
+            group: 0,
+        };
+        let policy = Self::parse(&[source], &Names::default());
+        policy.unwrap_or_else(|problems| panic!("{problems:?}"))
+    }
+}
+
+/// No user and no group has a name.
+impl Default for Names<'_> {
+    fn default() -> Self {
+        Self {
+            user: &|_| None,
+            group: &|_| None,
+            users: BTreeMap::new(),
+            name: &|_| None,
+        }
+    }
+}
+
 /// One thing that is wrong with a file, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {

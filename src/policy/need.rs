@@ -261,19 +261,12 @@ pub fn learn<'a>(
         text += &line;
         text += "\n";
     }
-    let nobody = |_: &str| None;
-    let names = Names {
-        user: &nobody,
-        group: &nobody,
-        users: [].into(),
-        name: &|_| None,
-    };
     let source = Source {
         file: "the audit log",
         text: text.as_bytes(),
         group: 0,
     };
-    let policy = Policy::parse(&[source], &names)?;
+    let policy = Policy::parse(&[source], &Names::default())?;
     let mut block = format!("Profile {name}\nMatch {matching}\n");
     for line in Grants::unite(&policy, &Identity::default()).list() {
         block += &line;

@@ -1,17 +1,14 @@
 //! The court: the policy in force, what each controller may do by it, and what of Tor's is whose.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::accept::Ends;
+use super::policy::paths;
 use crate::bus::{SessionId, To};
 use crate::options::Settings;
 use crate::policy::{Behind, Delivery, Grants, Identity, Law, Ledger, Owner, Policy};
-use crate::sys::policy as files;
 use crate::tor::facts::Facts;
 use crate::wire::event::{Event, EventKind, EventMask};
 use crate::wire::text::encode_event;
@@ -81,10 +78,6 @@ pub(super) struct Group {
     sessions: Arc<[SessionId]>,
 }
 
-fn path(octets: &[u8]) -> &Path {
-    Path::new(OsStr::from_bytes(octets))
-}
-
 impl Court {
     /// The first policy; `missing` is all that the kernel does not say of who connects.
     pub(super) fn new(policy: Policy, own: &Ends, missing: &[&str]) -> Self {
@@ -149,9 +142,7 @@ impl Court {
                 protected: &settings.protected_ports,
                 // Any host may be this one by another of its addresses.
                 is_local: Some(&|_| true),
-                is_safe: Some(&|octets| files::is_roots(path(octets))),
-                is_link: Some(&|octets| files::is_link(path(octets))),
-                id: Some(&|octets| files::id(path(octets))),
+                ..paths()
             },
         }
     }
@@ -328,26 +319,9 @@ impl Court {
 mod tests {
     use super::*;
     use crate::options::{Defaults, Options};
-    use crate::policy::{Names, Source};
     use crate::wire::fields::Onion;
 
     const ONION: &str = "duckduckgogg42xjoc72x3sjasowoarfbgcmvfimaftt6twagswzczad";
-
-    fn policy(lines: &str) -> Policy {
-        let text = format!("Profile p\nMatch any\n{lines}");
-        let source = Source {
-            file: "f",
-            text: text.as_bytes(),
-            group: 0,
-        };
-        let names = Names {
-            user: &|_| None,
-            group: &|_| None,
-            users: [].into(),
-            name: &|_| None,
-        };
-        Policy::parse(&[source], &names).unwrap()
-    }
 
     fn identity(uid: u32) -> Identity {
         Identity {
@@ -390,7 +364,7 @@ mod tests {
         };
         let own = [EventKind::HsDesc];
         let ends = Ends::new(&[], options.settings());
-        let mut court = Court::new(policy(lines), &ends, &[]);
+        let mut court = Court::new(Policy::of_lines(lines), &ends, &[]);
         let [alice, bob] = [1000, 1001].map(|uid| identity(uid).owner().unwrap());
         for session in 1..=5 {
             enters(&mut court, session, 1000, &own);
@@ -408,9 +382,9 @@ mod tests {
         // One unsubscribes, one leaves, one may have none any more, one comes.
         enters(&mut court, 1, 1000, &[]);
         court.leave(2);
-        court.replace(policy("Allow add_onion ports=80"));
+        court.replace(Policy::of_lines("Allow add_onion ports=80"));
         enters(&mut court, 3, 1000, &own);
-        court.replace(policy(lines));
+        court.replace(Policy::of_lines(lines));
         enters(&mut court, 7, 1000, &own);
         // Another's is answered first, and it waits on.
         court.ledger.handle_onion(Some(&bob), None);

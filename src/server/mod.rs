@@ -70,7 +70,7 @@ use daemon::{Daemon, Queue};
 use detail::Detail;
 pub use error::ServeError;
 use places::{OWN_DESCRIPTORS, Places};
-pub use policy::read as read_policy;
+pub use policy::{paths as policy_paths, read as read_policy};
 use signals::Signals;
 use source::Source;
 use timers::{Due, Timers};

@@ -1,7 +1,9 @@
 //! What the daemon does where a policy is in force: it says who each controller is, tells each what
 //! it may have, and notes what it does.
 
+use std::ffi::OsStr;
 use std::mem::take;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,20 +12,18 @@ use super::accept::SocketName;
 use super::connection::Connection;
 use super::court::{Court, Knowledge};
 use super::daemon::Daemon;
-use super::tor_side::TorSide;
 use crate::audit::shown;
 use crate::bus::{SessionId, To};
 use crate::controller::Denied;
 use crate::logging::by_user;
 use crate::options::{Problem, Problems, Settings};
 use crate::policy::identity::{self, Identity};
-use crate::policy::{Change, Form, Grants, Guard, Names, Policy, Sequel, Source};
+use crate::policy::{Behind, Change, Form, Grants, Guard, Names, Policy, Sequel, Source};
 use crate::sys::peer::{self, Peer};
 use crate::sys::{policy as files, users};
 use crate::tor::facts::Facts;
 use crate::wire::event::{Event, EventKind, EventMask};
 use crate::wire::message::{Message, UNSET};
-use crate::wire::refusal::Refusal;
 
 /// Reads the policy that the options name, if they name one. The files belong to root or to the
 /// user `daemon`.
@@ -66,6 +66,20 @@ pub fn read(settings: &Settings, daemon: u32) -> Result<Option<Policy>, Problems
             let of = |one: crate::policy::Problem| of(Path::new(&one.file), one.line, one.text);
             Problems(problems.map(of).collect())
         })
+}
+
+/// All that a policy asks of this machine's files.
+#[must_use]
+pub fn paths() -> Behind<'static> {
+    fn path(octets: &[u8]) -> &Path {
+        Path::new(OsStr::from_bytes(octets))
+    }
+    Behind {
+        is_safe: Some(&|octets| files::is_roots(path(octets))),
+        is_link: Some(&|octets| files::is_link(path(octets))),
+        id: Some(&|octets| files::id(path(octets))),
+        ..Behind::default()
+    }
 }
 
 /// What the kernel says of who has connected.
@@ -325,16 +339,6 @@ impl Daemon {
         guard.is_some_and(|guard| !guard.passes())
             && self.tor.as_ref().is_some_and(|tor| !tor.upstream.is_away())
             && court.is_some_and(|court| matches!(court.knowledge, Knowledge::None))
-    }
-
-    /// The refusal of what cannot be judged, since Tor has not said what there is.
-    pub(super) fn cannot_be_judged(&self) -> Refusal {
-        let is_there = |tor: &TorSide| tor.upstream.is_there();
-        Refusal::Failed(if self.tor.as_ref().is_some_and(is_there) {
-            "Tor does not say which options and listeners it has".into()
-        } else {
-            "Tor is not reachable: it has not said which options it has".into()
-        })
     }
 
     /// Notes an event for those that get some of its kind only.

@@ -25,7 +25,6 @@ mod tor;
 mod transcript;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
@@ -252,8 +251,7 @@ fn policy(example: &Example) {
     let names = Names {
         user: &|_| Some(1000),
         group: &|_| Some(1000),
-        users: BTreeMap::new(),
-        name: &|_| None,
+        ..Names::default()
     };
     let read = Policy::parse(&sources, &names);
     assert!(read.is_ok(), "{}: {read:?}", example.place);

@@ -1,7 +1,7 @@
 //! The policy: what judging a command costs, by fifty rules, and what reading and writing its fields
 //! cost on the way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::hint::black_box;
 
@@ -56,19 +56,12 @@ fn fields(octets: &[u8]) -> Fields {
 
 fn judging(criterion: &mut Criterion) {
     let text = policy();
-    let nobody = |_: &str| None;
-    let names = Names {
-        user: &nobody,
-        group: &nobody,
-        users: BTreeMap::new(),
-        name: &|_| None,
-    };
     let source = Source {
         file: "bench",
         text: text.as_bytes(),
         group: 0,
     };
-    let policy = Policy::parse(&[source], &names).expect("the policy is right");
+    let policy = Policy::parse(&[source], &Names::default()).expect("the policy is right");
     let identity = Identity::default();
     let grants = Grants::unite(&policy, &identity);
     let options = (0..400).map(|number| format!("option{number}").into_bytes());

@@ -2,12 +2,12 @@
 
 mod facts;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::*;
 use crate::controller::{Controller, Conversation, Entry, Next, Wait};
-use crate::policy::{Behind, Grants, Identity, Ledger, Names, Policy, Source};
+use crate::policy::{Behind, Grants, Identity, Ledger, Policy};
 use crate::sys::peer::Peer;
 use crate::wire::Dialect;
 use crate::wire::fields::Onion;
@@ -15,25 +15,11 @@ use crate::wire::fields::Onion;
 const ONION: &str = "duckduckgogg42xjoc72x3sjasowoarfbgcmvfimaftt6twagswzczad";
 
 fn grants(uid: u32, lines: &str) -> Grants {
-    let text = format!("Profile p\nMatch any\n{lines}\n");
-    let nobody = |_: &str| None;
-    let names = Names {
-        user: &nobody,
-        group: &nobody,
-        users: BTreeMap::new(),
-        name: &|_| None,
-    };
-    let source = Source {
-        file: "p",
-        text: text.as_bytes(),
-        group: 0,
-    };
     let identity = Identity {
         uid,
         ..Identity::default()
     };
-    let policy = Policy::parse(&[source], &names);
-    Grants::unite(&policy.unwrap_or_else(|e| panic!("{e:?}")), &identity)
+    Grants::unite(&Policy::of_lines(lines), &identity)
 }
 
 /// A controller of alice's with these lines, before a Tor.

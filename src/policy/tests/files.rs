@@ -78,8 +78,7 @@ fn each_line_of_the_option_file_yields_a_block() {
     let names = Names {
         user: &user,
         group: &group,
-        users: [].into(),
-        name: &|_| None,
+        ..Names::default()
     };
     let block = source("a", "Profile a\nMatch any", 0);
     let (empty, other) = (source("b", "# none", 1), source("c", "Profile c", 1));

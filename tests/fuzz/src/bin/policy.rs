@@ -6,7 +6,7 @@
 //! of the octets, which may be frames.
 #![no_main]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
@@ -119,20 +119,13 @@ fn is_anybodys(line: &str) -> bool {
 
 fn grants(lines: &str) -> Grants {
     let text = format!("Profile p\nMatch any\n{lines}\n");
-    let nobody = |_: &str| None;
-    let names = Names {
-        user: &nobody,
-        group: &nobody,
-        users: BTreeMap::new(),
-        name: &|_| None,
-    };
     let source = Source {
         file: "p",
         text: text.as_bytes(),
         group: 0,
     };
     Grants::unite(
-        &Policy::parse(&[source], &names).expect("it is right"),
+        &Policy::parse(&[source], &Names::default()).expect("it is right"),
         &Identity::default(),
     )
 }
