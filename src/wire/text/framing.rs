@@ -89,12 +89,15 @@ fn command<'a>(line: &'a [u8], data: Option<&'a [u8]>, length: usize) -> Command
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let end = line
         .iter()
-        .position(|&octet| is_space(octet))
+        .position(|&octet| octet == 0 || is_space(octet))
         .unwrap_or(line.len());
-    let (keyword, rest) = line.split_at(end);
+    let (keyword, mut rest) = line.split_at(end);
     // As in Tor, a NUL ends the keyword but not the search for the arguments.
-    let nul = memchr::memchr(0, keyword).unwrap_or(keyword.len());
-    let keyword = &keyword[..nul];
+    while let [octet, others @ ..] = rest
+        && !is_space(*octet)
+    {
+        rest = others;
+    }
     let blanks = rest
         .iter()
         .take_while(|&&octet| octet == b' ' || octet == b'\t')
