@@ -101,8 +101,11 @@ fn steps(octets: &[u8], mut cuts: Vec<usize>, dialect: Option<Dialect>) -> (Vec<
                     },
                 );
             }
+            if let Step::Line(line) = step {
+                step = session.command(line);
+            }
             match step {
-                Step::Incomplete | Step::Gathered { .. } => break,
+                Step::Incomplete | Step::Gathered { .. } | Step::Line(_) => break,
                 Step::Http => {
                     seen.push(Seen::Http);
                     return (seen, consumed);

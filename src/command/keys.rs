@@ -182,9 +182,17 @@ pub fn needs_tor(name: &[u8]) -> bool {
 /// Whether Tor's value of this key is known to be one short line.
 #[must_use]
 pub fn is_short(name: &[u8]) -> bool {
+    is_short_of_tor(name).unwrap_or_default()
+}
+
+/// Whether Tor's value of this key is known to be one short line; none if the bus has a part in the
+/// value.
+#[must_use]
+pub fn is_short_of_tor(name: &[u8]) -> Option<bool> {
     match Key::parse(name) {
-        Some(key) => key.is_short(),
-        None => SHORT_KEYS.iter().any(|short| name == short.as_bytes()),
+        Some(key) if matches!(key.owner(), Owner::Bus | Owner::Both) => None,
+        Some(key) => Some(key.is_short()),
+        None => Some(SHORT_KEYS.iter().any(|short| name == short.as_bytes())),
     }
 }
 

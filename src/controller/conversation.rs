@@ -94,6 +94,9 @@ pub enum Step<'a> {
         /// Its body.
         body: Vec<u8>,
     },
+    /// One command of the text protocol, to be given to [`Conversation::command`] where it must be
+    /// taken apart. Until then it logs nobody in.
+    Line(text::Command<'a>),
     /// One command.
     Command {
         /// How many octets it has, to be consumed.
@@ -159,14 +162,17 @@ impl Conversation {
 
     /// The next command in `octets`: those that were not consumed, and what has come since.
     pub fn step<'a>(&mut self, octets: &'a [u8]) -> Step<'a> {
-        let must_log_in = self.must_log_in();
+        if !self.must_log_in() {
+            return self.any_step(octets);
+        }
         let step = self.any_step(octets);
         let length = match &step {
             Step::Incomplete => octets.len(),
+            Step::Line(command) => command.length,
             Step::Command { length, .. } | Step::Gathered { length, .. } => *length,
             Step::Http => 0,
         };
-        if must_log_in && length >= MOST_OF_STRANGERS {
+        if length >= MOST_OF_STRANGERS {
             return Step::Command {
                 length: octets.len(),
                 request: Err(Refusal::LineTooLong),
@@ -194,37 +200,35 @@ impl Conversation {
     }
 
     fn text_step<'a>(&mut self, octets: &'a [u8]) -> Step<'a> {
-        let command = match self.framer.next(octets) {
-            Framed::Incomplete => return Step::Incomplete,
-            Framed::Command(command) => command,
-            Framed::TooLong => {
-                return Step::Command {
-                    length: octets.len(),
-                    request: Err(Refusal::LineTooLong),
-                    logs_in: false,
-                    text: None,
-                };
+        match self.framer.next(octets) {
+            Framed::Incomplete => Step::Incomplete,
+            Framed::Command(_) if !self.is_logged_in() && is_http(octets) => Step::Http,
+            Framed::Command(command) => {
+                #[cfg(test)]
+                {
+                    self.parsed += 1;
+                }
+                Step::Line(command)
             }
-        };
-        if !self.is_logged_in() && is_http(octets) {
-            return Step::Http;
+            Framed::TooLong => Step::Command {
+                length: octets.len(),
+                request: Err(Refusal::LineTooLong),
+                logs_in: false,
+                text: None,
+            },
         }
-        #[cfg(test)]
-        {
-            self.parsed += 1;
-        }
+    }
+
+    /// What a whole command of the text protocol asks for.
+    pub fn command<'a>(&mut self, command: text::Command<'a>) -> Step<'a> {
         let verb = text::verb(command.keyword);
-        let (request, logs_in) = match self.admit(verb.as_ref().ok().copied()) {
+        let (mut request, logs_in) = match self.admit(verb.as_ref().ok().copied()) {
             Err(refusal) => (Err(refusal), false),
             Ok(logs_in) => (verb.and_then(|verb| text::parse(verb, &command)), logs_in),
         };
-        let request = request.map_err(|refusal| match refusal {
-            Refusal::NoSuchVersion { version, .. } => Refusal::NoSuchVersion {
-                version,
-                close: !self.is_logged_in(),
-            },
-            other => other,
-        });
+        if let Err(Refusal::NoSuchVersion { close, .. }) = &mut request {
+            *close = !self.is_logged_in();
+        }
         Step::Command {
             length: command.length,
             request,
@@ -416,8 +420,15 @@ mod tests {
         Conversation::new(1, PEER, None, entry(cookie))
     }
 
-    fn refusal(session: &mut Conversation, octets: &[u8]) -> Option<Refusal> {
+    fn step<'a>(session: &mut Conversation, octets: &'a [u8]) -> Step<'a> {
         match session.step(octets) {
+            Step::Line(line) => session.command(line),
+            step => step,
+        }
+    }
+
+    fn refusal(session: &mut Conversation, octets: &[u8]) -> Option<Refusal> {
+        match step(session, octets) {
             Step::Command { request, .. } => request.err(),
             other => panic!("{other:?}"),
         }
@@ -436,7 +447,7 @@ mod tests {
             (b"QUIT\r\n", false),
         ] {
             let mut session = session(None);
-            let Step::Command { logs_in, .. } = session.step(octets) else {
+            let Step::Command { logs_in, .. } = step(&mut session, octets) else {
                 panic!("{octets:?}")
             };
             assert_eq!(logs_in, expected, "{octets:?}");

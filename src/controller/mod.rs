@@ -250,10 +250,26 @@ impl Controller {
                     None => Next::Nothing,
                 }
             }
-            step @ Step::Command { .. } => match self.ask(step, tor, law, watch) {
-                Some(ask) => Next::Ask(ask),
-                None => Next::Nothing,
-            },
+            Step::Line(command) => {
+                if tor.is_some()
+                    && self.guard.is_none()
+                    && self.conversation.is_logged_in()
+                    && let Some(weight) = plan::weight_of_poll(&command)
+                {
+                    return Next::Ask(Ask {
+                        length: command.length,
+                        plan: Plan::poll(weight),
+                        logs_in: false,
+                        judgement: None,
+                    });
+                }
+                let step = self.conversation.command(command);
+                self.ask(step, tor, law, watch)
+                    .map_or(Next::Nothing, Next::Ask)
+            }
+            step @ Step::Command { .. } => self
+                .ask(step, tor, law, watch)
+                .map_or(Next::Nothing, Next::Ask),
         }
     }
 

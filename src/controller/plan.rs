@@ -10,7 +10,7 @@ use crate::tor::translate::{self, Question};
 use crate::wire::refusal::Refusal;
 use crate::wire::reply::Reply;
 use crate::wire::request::{Request, RequestOf, Signal};
-use crate::wire::text::Command;
+use crate::wire::text::{Command, words};
 
 /// The most keys of one GETINFO or GETCONF that Tor is asked for. Tor makes the whole reply before
 /// it sends any of it, so one command could take all its memory.
@@ -128,6 +128,16 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// The plan for a [poll](weight_of_poll) of this weight.
+    #[must_use]
+    pub const fn poll(weight: usize) -> Self {
+        Self::Relay {
+            weight,
+            replies: Verb::GetInfo.replies(),
+            only_asks: Verb::GetInfo.only_asks(),
+        }
+    }
+
     fn relay(
         command: &Command<'_>,
         request: &Result<Request<'_>, Refusal>,
@@ -202,6 +212,26 @@ impl<'a> Plan<'a> {
             Self::Ask(query) => Plan::Ask(query),
         }
     }
+}
+
+/// The number of long replies that a command can have, if it is a GETINFO which only Tor answers.
+/// Programs ask such questions again and again, many at a time: they are understood without being
+/// taken apart, and the plan is the one that [`Plan::for_text`] makes.
+#[must_use]
+pub fn weight_of_poll(command: &Command<'_>) -> Option<usize> {
+    let keyword = Verb::GetInfo.keyword().as_bytes();
+    // A NUL ends what Tor sees of the line, and a CR what it quotes of it.
+    if !command.keyword.eq_ignore_ascii_case(keyword)
+        || memchr::memchr2(0, b'\r', command.arguments).is_some()
+    {
+        return None;
+    }
+    let (mut keys, mut weight) = (0, command.length / QUOTED);
+    for key in words(command.arguments) {
+        keys += 1;
+        weight += usize::from(!keys::is_short_of_tor(key)?);
+    }
+    (keys <= MOST_KEYS).then_some(weight)
 }
 
 /// Whose a request is that can be Tor's.
@@ -301,6 +331,39 @@ mod tests {
             b"SAVECONF\r\n",
         ] {
             assert!(matches!(plan(line), Plan::Ask(_)), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_poll_has_the_plan_that_it_would_have_if_it_were_taken_apart() {
+        let many = |count| format!("GETINFO{}\r\n", " version".repeat(count));
+        let long = format!("GETINFO version {}\r\n", "x".repeat(5000));
+        for (line, is_poll) in [
+            ("GETINFO version\r\n", true),
+            ("getInfo\t version  uptime ns/all\n", true),
+            ("GETINFO\r\n", true),
+            ("GETINFO\0x version\r\n", true),
+            ("GETINFO dormant address \x0B\r\n", true),
+            (&long, true),
+            (&many(MOST_KEYS), true),
+            (&many(MOST_KEYS + 1), false),
+            ("GETINFO version info/names\r\n", false),
+            ("GETINFO list-controllers\r\n", false),
+            ("GETINFO version\0 info/names\r\n", false),
+            ("GETINFO a\rb\r\n", false),
+            ("GETINFOS version\r\n", false),
+            ("+GETINFO version\r\n.\r\n", false),
+            ("GETCONF Log\r\n", false),
+            (" GETINFO version\r\n", false),
+        ] {
+            let Framed::Command(command) = Framer::default().next(line.as_bytes()) else {
+                panic!("{line}")
+            };
+            let poll = weight_of_poll(&command).map(Plan::poll);
+            assert_eq!(poll.is_some(), is_poll, "{line:.40}");
+            if let Some(poll) = poll {
+                assert_eq!(poll, plan(line.as_bytes()), "{line:.40}");
+            }
         }
     }
 

@@ -369,6 +369,7 @@ impl Daemon {
                 }
                 (outcome, action)
             }
+            None if self.keeping.is_none() => (self.outcome(connection, plan, command), None),
             None => match self.keep(connection, plan, command) {
                 Kept::Plan(plan) => (self.outcome(connection, plan, command), None),
                 Kept::Reply(reply) => {

@@ -22,7 +22,7 @@ pub(super) enum Style {
 }
 
 /// The words of a line, between blanks; white space at a word's ends is no part of the word.
-pub(in crate::wire) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|&octet| octet == b' ')
         .map(trim)
         .filter(|word| !word.is_empty())

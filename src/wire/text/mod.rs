@@ -10,6 +10,7 @@ pub(super) mod parse;
 mod quoted;
 mod reader;
 
+pub use arguments::words;
 pub use changes::{changed_options, signal_name};
 pub use data::{unstuff, write_data};
 pub use encode::{encode_event, encode_refusal, encode_reply, encode_value, write_info};
