@@ -6,6 +6,9 @@ use zeroize::Zeroize as _;
 /// The octets of a line's beginning that tell its kind: a status and what stands behind it.
 const TELLING: usize = 4;
 
+/// The last line of nearly every long reply, which is found without a search.
+const DONE: &[u8] = b"250 OK\r\n";
+
 /// The octets of memory that a [`Reader`] keeps while it holds nothing.
 const KEPT: usize = 64 * 1024;
 
@@ -37,7 +40,13 @@ impl Replies {
     pub fn end(&mut self, octets: &[u8]) -> Option<usize> {
         let mut end = 0;
         loop {
-            end += self.end_of_line(octets.get(end..)?)?;
+            let rest = octets.get(end..)?;
+            end += if self.open && !self.data && self.line.is_empty() && rest.starts_with(DONE) {
+                self.open = false;
+                DONE.len()
+            } else {
+                self.end_of_line(rest)?
+            };
             if !self.open {
                 return Some(end);
             }
