@@ -29,6 +29,10 @@ const SHORT: usize = 8;
 /// The commands that a Tor which has nothing to do is sent before more are parsed.
 const HEAD_START: usize = 16;
 
+/// The octets that room is made for at a time when commands begin to come: it would be made for the
+/// first of them a few octets at a time.
+const FEW: usize = 512;
+
 /// The most octets of commands that wait for Tor to take them before more are accepted.
 const WAITING: usize = 64 * 1024;
 
@@ -43,6 +47,8 @@ pub struct Leg {
     early: Vec<Early>,
     /// The commands that Tor was sent and has not answered, oldest first.
     pending: VecDeque<Pending>,
+    /// The number of them.
+    unanswered: usize,
     /// The sum of their costs.
     cost: usize,
     /// The number of them that a fence ends.
@@ -65,8 +71,12 @@ struct Early {
     is_noted: bool,
 }
 
+/// One command, or more of the same cost of which nothing is wanted but that their replies be
+/// counted.
 #[derive(Debug)]
 struct Pending {
+    count: usize,
+    /// The cost of each.
     cost: usize,
     /// A fence ends its replies.
     fenced: bool,
@@ -177,7 +187,7 @@ impl Leg {
     /// rest of a batch is parsed.
     #[must_use]
     pub fn is_head_start(&self) -> bool {
-        self.pending.len() == HEAD_START
+        self.unanswered == HEAD_START
     }
 
     /// Takes a query, whose answer comes out when it is whole.
@@ -192,7 +202,17 @@ impl Leg {
     pub fn note_last(&mut self) {
         if let Some(early) = self.early.last_mut() {
             early.is_noted = true;
-        } else if let Some(last) = self.pending.back_mut() {
+            return;
+        }
+        let Some(last) = self.pending.back_mut() else {
+            return;
+        };
+        if last.count > 1 {
+            last.count -= 1;
+            let last = Pending::new(last.cost);
+            self.pending.push_back(last);
+        }
+        if let Some(last) = self.pending.back_mut() {
             last.gist = Some(Box::default());
         }
     }
@@ -217,26 +237,26 @@ impl Leg {
             });
             return;
         }
+        if self.transmit.capacity() == 0 {
+            self.transmit.reserve(FEW);
+        }
         self.transmit.extend_from_slice(octets);
         let fenced = self.fences && replies == Replies::Any;
         if fenced {
             self.fenced += 1;
             self.transmit.extend_from_slice(fence.command());
         }
-        self.pending.push_back(Pending {
-            cost,
-            fenced,
-            replied: false,
-            gist: None,
-            query: query.map(|query| {
-                Box::new(Collected {
-                    held: query.held(),
-                    query,
-                    answer: Vec::new(),
-                    is_too_long: false,
-                })
+        self.unanswered += 1;
+        let query = query.map(|query| Box::new(Collected::new(query)));
+        let is_plain = !fenced && query.is_none();
+        match self.pending.back_mut() {
+            Some(last) if is_plain && last.is_plain() && last.cost == cost => last.count += 1,
+            _ => self.pending.push_back(Pending {
+                fenced,
+                query,
+                ..Pending::new(cost)
             }),
-        });
+        }
     }
 
     /// The octets for Tor; whoever sends some of them drains those.
@@ -249,7 +269,7 @@ impl Leg {
     pub fn owed(&self) -> Option<usize> {
         let begun = self.pending.front();
         let begun = begun.is_some_and(|one| one.replied && one.query.is_none());
-        let pending = self.pending.len() - usize::from(begun);
+        let pending = self.unanswered - usize::from(begun);
         (!self.is_inside_reply()).then_some(pending + self.early.len())
     }
 
@@ -318,9 +338,27 @@ impl Leg {
         {}
     }
 
+    /// Takes so many commands off that the first place counts together, whose replies have come.
+    fn end_plain(&mut self, count: usize) {
+        let Some(first) = self.pending.front_mut() else {
+            return;
+        };
+        self.unanswered -= count;
+        self.cost -= count * first.cost;
+        first.count -= count;
+        if first.count == 0 {
+            self.pending.pop_front();
+        }
+    }
+
     /// Takes the first command off, whose replies have come, and says whether it had a fence.
     fn end_first(&mut self, outputs: &mut Vec<Output<'_>>) -> Option<bool> {
+        if self.pending.front()?.is_plain() {
+            self.end_plain(1);
+            return Some(false);
+        }
         let first = self.pending.pop_front()?;
+        self.unanswered -= 1;
         self.cost -= first.cost;
         self.fenced -= usize::from(first.fenced);
         if let Some(collected) = first.query {
@@ -355,6 +393,10 @@ impl Leg {
                 }
                 // This connection subscribes to nothing.
                 self.dropping = rest.starts_with(EVENT) || self.pending.is_empty();
+                if !self.dropping && self.pending.front().is_some_and(Pending::is_plain) {
+                    at += self.take_plain(rest);
+                    continue;
+                }
             }
             let end = self.ends.end(rest);
             let part = &rest[..end.unwrap_or(rest.len())];
@@ -375,8 +417,9 @@ impl Leg {
                     if let Some(gist) = &mut first.gist {
                         gist.handle_octets(part);
                     }
-                    first.replied |= end.is_some();
-                    if end.is_some() && !first.fenced {
+                    if end.is_some() && first.fenced {
+                        first.replied = true;
+                    } else if end.is_some() {
                         self.end_first(outputs);
                     }
                 }
@@ -384,6 +427,26 @@ impl Leg {
         }
         pass(run, at, outputs);
         dropped
+    }
+
+    /// Takes replies to the first commands, of which nothing else is wanted, up to an event or what
+    /// may be one. Returns the number of octets.
+    fn take_plain(&mut self, octets: &[u8]) -> usize {
+        let most = self.pending.front().map_or(0, |first| first.count);
+        let (mut rest, mut replies) = (octets, 0);
+        loop {
+            let Some(end) = self.ends.end(rest) else {
+                rest = &[];
+                break;
+            };
+            rest = &rest[end..];
+            replies += 1;
+            if replies == most || rest.len() < EVENT.len() || rest.starts_with(EVENT) {
+                break;
+            }
+        }
+        self.end_plain(replies);
+        octets.len() - rest.len()
     }
 }
 
@@ -399,7 +462,34 @@ const fn cost(weight: usize) -> usize {
     }
 }
 
+impl Pending {
+    const fn new(cost: usize) -> Self {
+        Self {
+            count: 1,
+            cost,
+            fenced: false,
+            replied: false,
+            query: None,
+            gist: None,
+        }
+    }
+
+    /// Whether nothing is wanted of its replies but that they be counted.
+    const fn is_plain(&self) -> bool {
+        !self.fenced && self.query.is_none() && self.gist.is_none()
+    }
+}
+
 impl Collected {
+    fn new(query: Query) -> Self {
+        Self {
+            held: query.held(),
+            query,
+            answer: Vec::new(),
+            is_too_long: false,
+        }
+    }
+
     fn take(&mut self, part: &[u8], most: usize) {
         if self.answer.len() + part.len() > most {
             self.is_too_long = true;

@@ -79,6 +79,35 @@ fn a_noted_commands_gist_comes_with_its_replies_which_go_on_as_they_came() {
 }
 
 #[test]
+fn commands_of_one_cost_are_counted_together_and_answered_one_by_one() {
+    let reply = "250-a=b\r\n250 OK\r\n";
+    let text = format!("{reply}650 BW 1 2\r\n{}552 x\r\n", reply.repeat(5));
+    for size in 1..text.len() {
+        let mut leg = leg(true);
+        for sent in 1..=7 {
+            command(&mut leg, b"GETINFO a\r\n", Replies::One);
+            if sent == 4 {
+                leg.note_last();
+            }
+        }
+        assert_eq!((leg.pending.len(), leg.owed()), (3, Some(7)));
+        let (out, dropped) = heard(&mut leg, text.as_bytes(), size);
+        let plain = out.replace("<250>", "");
+        assert_eq!(plain, text.replace("650 BW 1 2\r\n", ""), "cut in {size}");
+        assert_eq!((dropped, out.matches("<250>").count()), (12, 1), "{size}");
+        assert_eq!((leg.is_quiet(), leg.owed()), (true, Some(0)));
+        assert_eq!(heard(&mut leg, b"250 OK\r\n", size), (String::new(), 8));
+    }
+    let mut leg = leg(true);
+    for weight in [0, 0, 1, 1, 0] {
+        leg.handle_command(b"X\r\n", weight, Replies::One, &fence());
+    }
+    assert_eq!(leg.pending.len(), 3, "each has its cost");
+    heard(&mut leg, b"250 OK\r\n250 OK\r\n250-a\r\n", 100);
+    assert_eq!((leg.owed(), leg.cost), (None, 2 * SHORT + 1));
+}
+
+#[test]
 fn replies_are_told_apart_wherever_they_are_cut() {
     let fence = fence();
     let answer = String::from_utf8_lossy(fence.answer()).into_owned();
