@@ -27,7 +27,7 @@ const LARGE: usize = WINDOW / 3;
 const SHORT: usize = 8;
 
 /// The commands that a Tor which has nothing to do is sent before more are parsed.
-const HEAD_START: usize = 16;
+const HEAD_START: usize = 8;
 
 /// The octets that room is made for at a time when commands begin to come: it would be made for the
 /// first of them a few octets at a time.
