@@ -30,13 +30,18 @@ impl Daemon {
         self.connect_leg(connection)?;
         if let (Some(leg), Some(tor)) = (&mut connection.controller.leg, &self.tor) {
             leg.handle_command(command, weight, replies, &tor.upstream.fence);
-            if leg.is_head_start()
-                && let Some(link) = &mut connection.link
-            {
-                link.flush(leg.poll_transmit(), &self.registry);
-            }
         }
+        self.give_head_start(connection);
         Ok(())
+    }
+
+    /// Sends Tor the beginning of a batch, so that it does not wait for the end to be parsed.
+    fn give_head_start(&self, connection: &mut Connection) {
+        if let (Some(leg), Some(link)) = (&mut connection.controller.leg, &mut connection.link)
+            && leg.is_head_start()
+        {
+            link.flush(leg.poll_transmit(), &self.registry);
+        }
     }
 
     /// Asks Tor its part of a command that concerns both.
@@ -70,6 +75,7 @@ impl Daemon {
         if let (Some(leg), Some(tor)) = (&mut connection.controller.leg, &self.tor) {
             leg.handle_query(query, &tor.upstream.fence);
         }
+        self.give_head_start(connection);
         Ok(())
     }
 
