@@ -26,11 +26,10 @@ const LARGE: usize = WINDOW / 3;
 /// The commands with short replies that count as one with a long reply.
 const SHORT: usize = 8;
 
-/// The commands that a Tor which has nothing to do is sent before more are parsed.
+/// The number of unanswered commands at which Tor is sent those that wait, before more are parsed.
 const HEAD_START: usize = 8;
 
-/// The octets that room is made for at a time when commands begin to come: it would be made for the
-/// first of them a few octets at a time.
+/// The least octets that room is made for when the first command comes: mostly, others follow.
 const FEW: usize = 512;
 
 /// The most octets of commands that wait for Tor to take them before more are accepted.
@@ -75,6 +74,7 @@ struct Early {
 /// counted.
 #[derive(Debug)]
 struct Pending {
+    /// The number of the commands, at least 1.
     count: usize,
     /// The cost of each.
     cost: usize,
@@ -183,8 +183,8 @@ impl Leg {
         self.send(octets, cost(weight), replies, None, fence);
     }
 
-    /// Whether Tor should have what waits for it now, since it has nothing else to do while the
-    /// rest of a batch is parsed.
+    /// Whether Tor should have what waits for it now: it may have nothing else to do while the rest of
+    /// a batch is parsed.
     #[must_use]
     pub fn is_head_start(&self) -> bool {
         self.unanswered == HEAD_START
@@ -209,8 +209,8 @@ impl Leg {
         };
         if last.count > 1 {
             last.count -= 1;
-            let last = Pending::new(last.cost);
-            self.pending.push_back(last);
+            let cost = last.cost;
+            self.pending.push_back(Pending::new(cost));
         }
         if let Some(last) = self.pending.back_mut() {
             last.gist = Some(Box::default());
@@ -238,7 +238,7 @@ impl Leg {
             return;
         }
         if self.transmit.capacity() == 0 {
-            self.transmit.reserve(FEW);
+            self.transmit.reserve(octets.len().max(FEW));
         }
         self.transmit.extend_from_slice(octets);
         let fenced = self.fences && replies == Replies::Any;
@@ -338,7 +338,7 @@ impl Leg {
         {}
     }
 
-    /// Takes so many commands off that the first place counts together, whose replies have come.
+    /// Takes this many commands off the first place: their replies have come.
     fn end_plain(&mut self, count: usize) {
         let Some(first) = self.pending.front_mut() else {
             return;
@@ -429,8 +429,8 @@ impl Leg {
         dropped
     }
 
-    /// Takes replies to the first commands, of which nothing else is wanted, up to an event or what
-    /// may be one. Returns the number of octets.
+    /// Takes replies to the commands of the first place, which are plain, until all are answered or an
+    /// event comes, or what may be one. Returns the number of octets.
     fn take_plain(&mut self, octets: &[u8]) -> usize {
         let most = self.pending.front().map_or(0, |first| first.count);
         let (mut rest, mut replies) = (octets, 0);

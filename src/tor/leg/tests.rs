@@ -82,7 +82,7 @@ fn a_noted_commands_gist_comes_with_its_replies_which_go_on_as_they_came() {
 fn commands_of_one_cost_are_counted_together_and_answered_one_by_one() {
     let reply = "250-a=b\r\n250 OK\r\n";
     let text = format!("{reply}650 BW 1 2\r\n{}552 x\r\n", reply.repeat(5));
-    for size in 1..text.len() {
+    for size in 1..=text.len() {
         let mut leg = leg(true);
         for sent in 1..=7 {
             command(&mut leg, b"GETINFO a\r\n", Replies::One);
@@ -105,6 +105,25 @@ fn commands_of_one_cost_are_counted_together_and_answered_one_by_one() {
     assert_eq!(leg.pending.len(), 3, "each has its cost");
     heard(&mut leg, b"250 OK\r\n250 OK\r\n250-a\r\n", 100);
     assert_eq!((leg.owed(), leg.cost), (None, 2 * SHORT + 1));
+}
+
+#[test]
+fn a_fence_ends_commands_that_were_never_answered() {
+    for replies in ["250 OK\r\n", "250 OK\r\n250-a=b\r\n25"] {
+        let octets = [replies.as_bytes(), fence().answer()].concat();
+        for size in 1..=octets.len() {
+            let mut leg = leg(true);
+            for _ in 0..3 {
+                command(&mut leg, b"GETINFO a\r\n", Replies::One);
+            }
+            command(&mut leg, b"SETCONF x\r\n", Replies::Any);
+            leg.poll_transmit().clear();
+            let (out, dropped) = heard(&mut leg, &octets, size);
+            assert_eq!((out.as_str(), dropped), (replies, 0), "cut in {size}");
+            assert_eq!((leg.owed(), leg.cost, leg.unanswered), (Some(0), 0, 0));
+            assert!(leg.is_quiet());
+        }
+    }
 }
 
 #[test]

@@ -91,13 +91,10 @@ fn command<'a>(line: &'a [u8], data: Option<&'a [u8]>, length: usize) -> Command
         .iter()
         .position(|&octet| octet == 0 || is_space(octet))
         .unwrap_or(line.len());
-    let (keyword, mut rest) = line.split_at(end);
+    let (keyword, rest) = line.split_at(end);
     // As in Tor, a NUL ends the keyword but not the search for the arguments.
-    while let [octet, others @ ..] = rest
-        && !is_space(*octet)
-    {
-        rest = others;
-    }
+    let space = rest.iter().position(|&octet| is_space(octet));
+    let rest = &rest[space.unwrap_or(rest.len())..];
     let blanks = rest
         .iter()
         .take_while(|&&octet| octet == b' ' || octet == b'\t')

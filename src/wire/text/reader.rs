@@ -6,7 +6,7 @@ use zeroize::Zeroize as _;
 /// The octets of a line's beginning that tell its kind: a status and what stands behind it.
 const TELLING: usize = 4;
 
-/// The last line of nearly every long reply, which is found without a search.
+/// The line that ends nearly every reply, and is known without a search for its end.
 const DONE: &[u8] = b"250 OK\r\n";
 
 /// The octets of memory that a [`Reader`] keeps while it holds nothing.
@@ -41,7 +41,7 @@ impl Replies {
         let mut end = 0;
         loop {
             let rest = octets.get(end..)?;
-            end += if self.open && !self.data && self.line.is_empty() && rest.starts_with(DONE) {
+            end += if !self.data && self.line.is_empty() && rest.starts_with(DONE) {
                 self.open = false;
                 DONE.len()
             } else {
@@ -306,6 +306,12 @@ mod tests {
         (
             b"250+a=\r\n.x\r\ny\r\n.\r\n250+b=\n.\n250 OK\n",
             &[b"250+a=\r\n.x\r\ny\r\n.\r\n250+b=\n.\n250 OK\n"],
+            b"",
+        ),
+        // It looks like the last line, and is the end of another.
+        (
+            b"250-a=b\r\n250-c=250 OK\r\n250 OK\r\n250 OK\r\n",
+            &[b"250-a=b\r\n250-c=250 OK\r\n250 OK\r\n", b"250 OK\r\n"],
             b"",
         ),
         (

@@ -35,7 +35,8 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     let whole = heard(script, &octets, octets.len(), &fence);
-    for size in [1, 7] {
+    // More than the last line of a reply has, too.
+    for size in [1, 7, 13] {
         assert_eq!(whole, heard(script, &octets, size, &fence));
     }
     watches(&octets);
@@ -47,7 +48,7 @@ fn heard(script: u8, octets: &[u8], size: usize, fence: &Fence) -> (Vec<u8>, Opt
     let mut leg = Leg::default();
     let has_fences = script & 1 == 0;
     leg.handle_open(has_fences, fence);
-    let (mut commands, mut queries) = (0, 0);
+    let (mut commands, mut queries, mut notes) = (0, 0, 0);
     for bit in 1..6 {
         if script >> bit & 1 == 0 {
             let replies = if bit % 2 == 0 {
@@ -55,8 +56,15 @@ fn heard(script: u8, octets: &[u8], size: usize, fence: &Fence) -> (Vec<u8>, Opt
             } else {
                 Replies::Any
             };
-            leg.handle_command(b"X\r\n", 1, replies, fence);
-            commands += 1;
+            // Up to three, of which some are counted together.
+            for nth in 0..=bit / 2 {
+                leg.handle_command(b"X\r\n", usize::from(nth == 2), replies, fence);
+                commands += 1;
+            }
+            if bit % 4 < 2 {
+                leg.note_last();
+                notes += 1;
+            }
         } else if let Share::Both(query) = Share::of(&request(bit)) {
             leg.handle_query(query, fence);
             queries += 1;
@@ -64,7 +72,7 @@ fn heard(script: u8, octets: &[u8], size: usize, fence: &Fence) -> (Vec<u8>, Opt
     }
     let before = leg.owed();
     assert_eq!(before, Some(commands + queries));
-    let (mut out, mut passed, mut answers) = (Vec::new(), 0, 0);
+    let (mut out, mut passed, mut answers, mut gists) = (Vec::new(), 0, 0, 0);
     for part in octets.chunks(size.max(1)) {
         let mut outputs = Vec::new();
         let dropped = leg.handle_octets(part, fence, MOST, &mut outputs);
@@ -79,16 +87,16 @@ fn heard(script: u8, octets: &[u8], size: usize, fence: &Fence) -> (Vec<u8>, Opt
                     answers += 1;
                     conclude(query.merge, answer, &mut out);
                 }
-                Output::Gist(_) => {}
+                Output::Gist(_) => gists += 1,
             }
         }
     }
-    assert!(passed <= octets.len() && answers <= queries);
+    assert!(passed <= octets.len() && answers <= queries && gists <= notes);
     if commands == 0 {
         assert_eq!(passed, 0, "nobody has asked for these");
     }
     if leg.is_quiet() {
-        assert_eq!(leg.owed(), Some(0));
+        assert_eq!((leg.owed(), gists), (Some(0), notes));
     }
     (out, leg.owed(), leg.is_quiet())
 }
