@@ -21,6 +21,9 @@
 //!   bus::fanout    who subscribed? encode once a dialect -> outbox: one write each, or pages
 //! ```
 //!
+//! A GETINFO of which all values are Tor's has its plan without being parsed: programs ask such
+//! questions by the hundred.
+//!
 //! Tor's half, where a Tor is behind the bus:
 //!
 //! ```text

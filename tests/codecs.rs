@@ -105,7 +105,8 @@ fn steps(octets: &[u8], mut cuts: Vec<usize>, dialect: Option<Dialect>) -> (Vec<
                 step = session.command(line);
             }
             match step {
-                Step::Incomplete | Step::Gathered { .. } | Step::Line(_) => break,
+                Step::Line(_) => unreachable!("it is a command by now"),
+                Step::Incomplete | Step::Gathered { .. } => break,
                 Step::Http => {
                     seen.push(Seen::Http);
                     return (seen, consumed);

@@ -122,6 +122,12 @@ const SHORT_KEYS: &[&str] = &[
 ];
 
 impl Key {
+    /// Whether the bus has a part in the value where a Tor stands behind it.
+    #[must_use]
+    pub const fn concerns_bus(self) -> bool {
+        matches!(self.owner(), Owner::Bus | Owner::Both)
+    }
+
     /// Whether Tor's value of the key is one short line, whatever Tor does.
     const fn is_short(self) -> bool {
         match self {
@@ -179,18 +185,12 @@ pub fn needs_tor(name: &[u8]) -> bool {
             .any(|start| name.starts_with(start.as_bytes()))
 }
 
-/// Whether Tor's value of this key is known to be one short line.
-#[must_use]
-pub fn is_short(name: &[u8]) -> bool {
-    is_short_of_tor(name).unwrap_or_default()
-}
-
 /// Whether Tor's value of this key is known to be one short line; none if the bus has a part in the
 /// value.
 #[must_use]
 pub fn is_short_of_tor(name: &[u8]) -> Option<bool> {
     match Key::parse(name) {
-        Some(key) if matches!(key.owner(), Owner::Bus | Owner::Both) => None,
+        Some(key) if key.concerns_bus() => None,
         Some(key) => Some(key.is_short()),
         None => Some(SHORT_KEYS.iter().any(|short| name == short.as_bytes())),
     }

@@ -95,9 +95,9 @@ pub enum Step<'a> {
         body: Vec<u8>,
     },
     /// One command of the text protocol, to be given to [`Conversation::command`] where it must be
-    /// taken apart. Until then it logs nobody in.
+    /// parsed. Until then it logs nobody in.
     Line(text::Command<'a>),
-    /// One command.
+    /// One command, parsed, or the reason why it cannot be.
     Command {
         /// How many octets it has, to be consumed.
         length: usize,
@@ -203,13 +203,7 @@ impl Conversation {
         match self.framer.next(octets) {
             Framed::Incomplete => Step::Incomplete,
             Framed::Command(_) if !self.is_logged_in() && is_http(octets) => Step::Http,
-            Framed::Command(command) => {
-                #[cfg(test)]
-                {
-                    self.parsed += 1;
-                }
-                Step::Line(command)
-            }
+            Framed::Command(command) => Step::Line(command),
             Framed::TooLong => Step::Command {
                 length: octets.len(),
                 request: Err(Refusal::LineTooLong),
@@ -221,6 +215,10 @@ impl Conversation {
 
     /// What a whole command of the text protocol asks for.
     pub fn command<'a>(&mut self, command: text::Command<'a>) -> Step<'a> {
+        #[cfg(test)]
+        {
+            self.parsed += 1;
+        }
         let verb = text::verb(command.keyword);
         let (mut request, logs_in) = match self.admit(verb.as_ref().ok().copied()) {
             Err(refusal) => (Err(refusal), false),

@@ -251,14 +251,15 @@ impl Controller {
                 }
             }
             Step::Line(command) => {
-                if tor.is_some()
-                    && self.guard.is_none()
-                    && self.conversation.is_logged_in()
-                    && let Some(weight) = plan::weight_of_poll(&command)
+                // A login and a policy look at every command, and without a Tor the bus answers.
+                let is_open = self.conversation.is_logged_in() && self.guard.is_none();
+                if is_open
+                    && tor.is_some()
+                    && let Some(plan) = Plan::for_getinfo(&command)
                 {
                     return Next::Ask(Ask {
                         length: command.length,
-                        plan: Plan::poll(weight),
+                        plan,
                         logs_in: false,
                         judgement: None,
                     });
@@ -536,11 +537,12 @@ mod tests {
     fn a_command_that_waits_is_parsed_once() {
         let (mut controller, tor) = (controller(), tor());
         let octets = b"GETINFO version\r\nPOSTMESSAGE @all a\r\nPOSTMESSAGE @all b\r\n";
-        for _ in 0..3 {
+        // The first GETINFO logs in; the others are Tor's, and nobody parses them.
+        for parsed in [2, 1, 1] {
             assert!(play(&mut controller, octets, &tor).is_empty());
             assert_eq!(controller.wait, Wait::Answers);
             assert!(!controller.can_go_on());
-            assert_eq!(controller.conversation.parsed, 2, "nothing is parsed again");
+            assert_eq!(controller.conversation.parsed, parsed);
             controller.keep(b"POSTMESSAGE @all a\r\nPOSTMESSAGE @all b\r\n".to_vec());
             assert!(play(&mut controller, b"", &tor).is_empty());
             let mut leg = controller.leg.take().unwrap();
@@ -548,9 +550,32 @@ mod tests {
             controller.leg = Some(leg);
             assert!(controller.can_go_on());
             assert_eq!(play(&mut controller, b"", &tor), ["a", "b"]);
-            assert_eq!(controller.conversation.parsed, 3);
+            let reparsed = controller.conversation.parsed - parsed;
+            assert_eq!(reparsed, 1, "the second, and nothing again");
             controller.conversation.parsed = 0;
         }
+    }
+
+    #[test]
+    fn a_getinfo_of_tors_still_logs_in_and_is_refused_before_the_login() {
+        let octets = b"GETINFO version\r\n";
+        let next = |controller: &mut Controller, tor: Option<&Upstream>| {
+            let Next::Ask(ask) = controller.poll_ask(octets, tor, None, None) else {
+                panic!("nothing")
+            };
+            assert_eq!(ask.length, octets.len());
+            (format!("{:.7}", format!("{:?}", ask.plan)), ask.logs_in)
+        };
+        let tor = tor();
+        let mut open = controller();
+        assert_eq!(next(&mut open, Some(&tor)), ("Relay {".into(), true));
+        assert_eq!(next(&mut open, Some(&tor)), ("Relay {".into(), false));
+        assert_eq!(next(&mut open, None), ("Bus(Get".into(), false));
+        let mut closed = controller();
+        closed.conversation = Conversation::new(1, open.conversation.peer(), None, Entry::Explicit);
+        assert_eq!(next(&mut closed, Some(&tor)), ("Refuse(".into(), false));
+        closed.conversation.authenticate(b"").unwrap();
+        assert_eq!(next(&mut closed, Some(&tor)), ("Relay {".into(), false));
     }
 
     #[test]

@@ -128,14 +128,31 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The plan for a [poll](weight_of_poll) of this weight.
+    /// The plan for a GETINFO whose values are all Tor's; none for any other command. It is that of
+    /// [`Self::for_text`], without a parsed request: programs ask such questions again and again, many
+    /// at a time.
     #[must_use]
-    pub const fn poll(weight: usize) -> Self {
-        Self::Relay {
+    pub fn for_getinfo(command: &Command<'_>) -> Option<Self> {
+        let keyword = Verb::GetInfo.keyword().as_bytes();
+        // A NUL ends what Tor sees of the line; with a CR in it Tor's replies cannot be counted.
+        if !command.keyword.eq_ignore_ascii_case(keyword)
+            || memchr::memchr2(0, b'\r', command.arguments).is_some()
+        {
+            return None;
+        }
+        let (mut keys, mut weight) = (0, command.length / QUOTED);
+        for key in words(command.arguments) {
+            keys += 1;
+            if keys > MOST_KEYS {
+                return None;
+            }
+            weight += usize::from(!keys::is_short_of_tor(key)?);
+        }
+        Some(Self::Relay {
             weight,
             replies: Verb::GetInfo.replies(),
             only_asks: Verb::GetInfo.only_asks(),
-        }
+        })
     }
 
     fn relay(
@@ -145,7 +162,10 @@ impl<'a> Plan<'a> {
         only_asks: bool,
     ) -> Self {
         let long = match request {
-            Ok(Request::GetInfo(keys)) => keys.iter().filter(|key| !keys::is_short(key)).count(),
+            Ok(Request::GetInfo(keys)) => {
+                let is_short = |key: &&&[u8]| keys::is_short_of_tor(key) == Some(true);
+                keys.len() - keys.iter().filter(is_short).count()
+            }
             Ok(Request::GetConf(names)) => names.len(),
             _ => 1,
         };
@@ -214,26 +234,6 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The number of long replies that a command can have, if it is a GETINFO which only Tor answers.
-/// Programs ask such questions again and again, many at a time: they are understood without being
-/// taken apart, and the plan is the one that [`Plan::for_text`] makes.
-#[must_use]
-pub fn weight_of_poll(command: &Command<'_>) -> Option<usize> {
-    let keyword = Verb::GetInfo.keyword().as_bytes();
-    // A NUL ends what Tor sees of the line, and a CR what it quotes of it.
-    if !command.keyword.eq_ignore_ascii_case(keyword)
-        || memchr::memchr2(0, b'\r', command.arguments).is_some()
-    {
-        return None;
-    }
-    let (mut keys, mut weight) = (0, command.length / QUOTED);
-    for key in words(command.arguments) {
-        keys += 1;
-        weight += usize::from(!keys::is_short_of_tor(key)?);
-    }
-    (keys <= MOST_KEYS).then_some(weight)
-}
-
 /// Whose a request is that can be Tor's.
 fn share(request: &Request<'_>) -> Result<Share, Refusal> {
     match request {
@@ -280,6 +280,7 @@ fn query(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::keys::Key;
     use crate::wire::text::{self, Framed, Framer};
 
     fn plan(line: &[u8]) -> Plan<'_> {
@@ -335,34 +336,41 @@ mod tests {
     }
 
     #[test]
-    fn a_poll_has_the_plan_that_it_would_have_if_it_were_taken_apart() {
-        let many = |count| format!("GETINFO{}\r\n", " version".repeat(count));
-        let long = format!("GETINFO version {}\r\n", "x".repeat(5000));
-        for (line, is_poll) in [
-            ("GETINFO version\r\n", true),
+    fn a_getinfo_of_tors_has_the_plan_that_it_would_have_if_it_were_parsed() {
+        let of_key = |key: &Key| (format!("GETINFO {}\r\n", key.name()), !key.concerns_bus());
+        let of_keys = |count| format!("GETINFO{}\r\n", " version".repeat(count));
+        let mut samples: Vec<_> = Key::ALL.iter().map(of_key).collect();
+        samples.extend([
+            (of_keys(MOST_KEYS), true),
+            (of_keys(MOST_KEYS + 1), false),
+            (format!("GETINFO version {}\r\n", "x".repeat(5000)), true),
+        ]);
+        let others = [
             ("getInfo\t version  uptime ns/all\n", true),
             ("GETINFO\r\n", true),
             ("GETINFO\0x version\r\n", true),
             ("GETINFO dormant address \x0B\r\n", true),
-            (&long, true),
-            (&many(MOST_KEYS), true),
-            (&many(MOST_KEYS + 1), false),
+            ("GETINFO List-Controllers\r\n", true),
+            ("GETINFO\rversion\r\n", false),
+            ("GETINFO \x0Blist-controllers\r\n", false),
             ("GETINFO version info/names\r\n", false),
-            ("GETINFO list-controllers\r\n", false),
-            ("GETINFO version\0 info/names\r\n", false),
+            ("GETINFO list-controllers\0\r\n", false),
+            ("GETINFO version\0 x\r\n", false),
             ("GETINFO a\rb\r\n", false),
             ("GETINFOS version\r\n", false),
             ("+GETINFO version\r\n.\r\n", false),
             ("GETCONF Log\r\n", false),
             (" GETINFO version\r\n", false),
-        ] {
+        ];
+        samples.extend(others.map(|(line, is_of_tor)| (line.to_owned(), is_of_tor)));
+        for (line, is_of_tor) in &samples {
             let Framed::Command(command) = Framer::default().next(line.as_bytes()) else {
                 panic!("{line}")
             };
-            let poll = weight_of_poll(&command).map(Plan::poll);
-            assert_eq!(poll.is_some(), is_poll, "{line:.40}");
-            if let Some(poll) = poll {
-                assert_eq!(poll, plan(line.as_bytes()), "{line:.40}");
+            let found = Plan::for_getinfo(&command);
+            assert_eq!(found.is_some(), *is_of_tor, "{line:.40?}");
+            if let Some(found) = found {
+                assert_eq!(found, plan(line.as_bytes()), "{line:.40?}");
             }
         }
     }

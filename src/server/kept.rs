@@ -112,8 +112,10 @@ impl Daemon {
         plan: Plan<'a>,
         command: &[u8],
     ) -> Kept<'a> {
-        let text = for_tor(&plan, command).filter(|_| self.keeping.is_some());
-        let Some(text) = text else {
+        if self.keeping.is_none() {
+            return Kept::Plan(plan);
+        }
+        let Some(text) = for_tor(&plan, command) else {
             return Kept::Plan(plan);
         };
         if let Some(keeping) = &mut self.keeping

@@ -369,6 +369,7 @@ impl Daemon {
                 }
                 (outcome, action)
             }
+            // A plan is large to be handed on for nothing, and most daemons keep nothing.
             None if self.keeping.is_none() => (self.outcome(connection, plan, command), None),
             None => match self.keep(connection, plan, command) {
                 Kept::Plan(plan) => (self.outcome(connection, plan, command), None),

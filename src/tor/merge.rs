@@ -4,7 +4,7 @@
 use super::translate::Question;
 use crate::account::PIECE;
 use crate::command::keys::Key;
-use crate::command::{Owner, Replies, Verb, is_own_option, keys};
+use crate::command::{Replies, Verb, is_own_option, keys};
 use crate::wire::refusal::Refusal;
 use crate::wire::reply::{OptionValue, Reply, Value};
 use crate::wire::request::{Request, Setting, Signal};
@@ -115,11 +115,8 @@ impl Share {
         };
         match request {
             Request::GetInfo(keys) => {
-                let special = |name: &&[u8]| {
-                    let owner = Key::parse(name).map(Key::owner);
-                    matches!(owner, Some(Owner::Bus | Owner::Both))
-                };
-                if !keys.iter().any(special) {
+                let special = |name: &[u8]| Key::parse(name).is_some_and(Key::concerns_bus);
+                if !keys.iter().any(|name| special(name)) {
                     return Self::Tor;
                 }
                 let of_tor: Vec<_> = keys
