@@ -116,34 +116,32 @@ fn nyx_shows(way: &Way) -> String {
     // What Tor says while it looks on.
     other.ask("SIGNAL HEARTBEAT");
     terminal.shows("[NOTICE] Heartbeat: ");
-    // Behind the name of the machine: curses does not always draw what stands before it. The log
-    // has the word too, and may be there first.
-    let mut screen = String::new();
-    eventually("nyx tells the version", || {
-        screen = terminal.screen();
-        screen.contains("Tor 0.")
-    });
-    let (_, header) = screen.split_once("Tor 0.").expect("it was there");
-    let header: Vec<_> = header.lines().take(2).collect();
+    // Behind the name of the machine. The log has the word too, and may be there first.
+    let header = |screen: &str| {
+        let (_, header) = screen.split_once("Tor 0.")?;
+        let (first, rest) = header.split_once('\n')?;
+        let second = rest.lines().next()?;
+        let is_whole = first.ends_with(')') && second.starts_with("Relaying");
+        is_whole.then(|| format!("{first}\n{second}"))
+    };
+    let screen = terminal.shows_what("nyx tells the version", |screen| header(screen).is_some());
+    let header = header(&screen).expect("it was there");
     for page in ["page 2 / 5", "page 3 / 5", "page 4 / 5"] {
         terminal.press("Right");
         terminal.shows(page);
     }
     // The torrc, of which Tor has told where it is.
     terminal.shows("DisableNetwork 1");
-    let torrc: Vec<_> = terminal
-        .screen()
-        .lines()
-        .skip(5)
-        .map(str::to_owned)
-        .collect();
+    terminal.draw_anew();
+    let screen = terminal.shows_what("the torrc", |screen| screen.contains("DisableNetwork 1"));
+    let torrc: Vec<_> = screen.lines().skip(5).collect();
     terminal.press("q");
     terminal.press("q");
     eventually("the end of nyx", || home.join("ended").exists());
     let read = |name| fs::read_to_string(home.join(name)).expect("it was written");
     assert_eq!(read("ended"), "0\n", "{}", read("errors"));
     assert_eq!(read("errors"), "");
-    way.common(&format!("{}\n{}", header.join("\n"), torrc.join("\n")))
+    way.common(&format!("{header}\n{}", torrc.join("\n")))
 }
 
 #[test]

@@ -5,6 +5,12 @@ use std::process::{Command, Output};
 
 use crate::support::{eventually, run};
 
+/// The columns of the terminal.
+const WIDTH: usize = 120;
+
+/// The number of looks at the screen before the program is asked to draw it anew.
+const LOOKS: usize = 50;
+
 /// A terminal that nobody looks at, with a program in it.
 pub struct Terminal(PathBuf);
 
@@ -20,7 +26,7 @@ impl Terminal {
             "new-session",
             "-d",
             "-x",
-            "120",
+            &WIDTH.to_string(),
             "-y",
             "40",
             script,
@@ -48,9 +54,36 @@ impl Terminal {
 
     #[track_caller]
     pub fn shows(&self, text: &str) {
-        eventually(&format!("{text:?} on the screen"), || {
-            self.screen().contains(text)
+        self.shows_what(&format!("{text:?} on the screen"), |screen| {
+            screen.contains(text)
         });
+    }
+
+    /// Waits until the screen is as it should be, and returns it.
+    ///
+    /// Several threads of nyx draw, and now and then the text of one stands where another's belongs
+    /// until everything is drawn anew: that is seen to again and again.
+    #[track_caller]
+    pub fn shows_what(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
+        let (mut screen, mut looks) = (String::new(), 0);
+        eventually(what, || {
+            looks += 1;
+            if looks % LOOKS == 0 {
+                self.draw_anew();
+            }
+            screen = self.screen();
+            holds(&screen)
+        });
+        screen
+    }
+
+    /// Has the program draw everything, as it does when the size changes.
+    pub fn draw_anew(&self) {
+        for width in [WIDTH + 1, WIDTH] {
+            let width = width.to_string();
+            // It fails only once the program has ended.
+            let _ = self.tmux().args(["resize-window", "-x", &width]).output();
+        }
     }
 
     #[track_caller]
