@@ -104,6 +104,14 @@ impl Side {
 
 /// What differs within a line.
 fn substitute_line(line: &str) -> String {
+    // The Tor at hand may be an older or a newer one than that whose protocol the daemon speaks.
+    for start in ["250-version=", "250-VERSION Tor=\\\""] {
+        if let Some(version) = line.strip_prefix(start) {
+            let rest =
+                version.trim_start_matches(|octet: char| octet.is_ascii_digit() || octet == '.');
+            return format!("{start}{{version}}{rest}");
+        }
+    }
     // Nonces are random, and hashes follow from them.
     if line.starts_with("250 AUTHCHALLENGE SERVERHASH=") {
         return format!("a challenge of {} octets", line.len());
