@@ -275,6 +275,19 @@ fn an_answer_that_is_too_long_is_not_kept() {
 }
 
 #[test]
+fn a_leg_at_rest_holds_little() {
+    let mut leg = leg(true);
+    for _ in 0..100 {
+        command(&mut leg, b"GETINFO version\r\n", Replies::One);
+    }
+    leg.poll_transmit().clear();
+    heard(&mut leg, &b"250-version=1\r\n250 OK\r\n".repeat(100), 7);
+    assert_eq!(leg.held(), 0);
+    // Thousands of controllers have one, and the next size that the allocator has is 192.
+    assert!(size_of::<Leg>() <= 160, "{}", size_of::<Leg>());
+}
+
+#[test]
 fn an_idle_tor_is_given_the_beginning_of_a_batch_at_once() {
     let mut leg = leg(true);
     for sent in 1..=3 * HEAD_START {

@@ -16,7 +16,9 @@ const KEPT: usize = 64 * 1024;
 #[derive(Clone, Debug, Default)]
 pub struct Replies {
     /// The beginning of a line that is not whole, as far as it tells the line's kind.
-    line: Vec<u8>,
+    line: [u8; TELLING],
+    /// The octets of it that have come.
+    begun: u8,
     /// Within the data of a `NNN+` line.
     data: bool,
     /// Between the first and the last line of a reply.
@@ -41,7 +43,7 @@ impl Replies {
         let mut end = 0;
         loop {
             let rest = octets.get(end..)?;
-            end += if !self.data && self.line.is_empty() && rest.starts_with(DONE) {
+            end += if !self.data && self.begun == 0 && rest.starts_with(DONE) {
                 self.open = false;
                 DONE.len()
             } else {
@@ -56,13 +58,13 @@ impl Replies {
     /// Whether a reply has begun whose end has not come.
     #[must_use]
     pub const fn is_inside(&self) -> bool {
-        self.open || !self.line.is_empty()
+        self.open || self.begun > 0
     }
 
     /// Follows the octets up to the end of a line, and returns where that is. Lines of data that
     /// cannot be the last are passed over: there may be megabytes of them.
     fn end_of_line(&mut self, octets: &[u8]) -> Option<usize> {
-        let start = if self.data && self.line.is_empty() {
+        let start = if self.data && self.begun == 0 {
             may_end_data(octets)
         } else {
             0
@@ -73,20 +75,26 @@ impl Replies {
             return None;
         };
         let line = rest.get(..=newline)?;
-        if self.line.is_empty() {
+        if self.begun == 0 {
             self.judge(line);
         } else {
             self.begin_line(line);
-            let line = std::mem::take(&mut self.line);
-            self.judge(&line);
+            let begun = usize::from(std::mem::take(&mut self.begun));
+            let line = self.line;
+            self.judge(line.get(..begun).unwrap_or_default());
         }
         Some(start + line.len())
     }
 
     /// Keeps as much of a line as tells its kind.
     fn begin_line(&mut self, part: &[u8]) {
-        let room = TELLING.saturating_sub(self.line.len());
-        self.line.extend(part.iter().take(room));
+        for &octet in part {
+            let Some(place) = self.line.get_mut(usize::from(self.begun)) else {
+                break;
+            };
+            *place = octet;
+            self.begun += 1;
+        }
     }
 
     /// Judges a line by its beginning. A line that is none of the protocol's is the last of a
@@ -175,7 +183,8 @@ impl Reader {
             start: 0,
             unseen: 0,
             ends: Replies {
-                line: Vec::new(),
+                line: [0; TELLING],
+                begun: 0,
                 data: false,
                 open: false,
             },
