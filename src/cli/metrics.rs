@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use anyhow::Context;
 use atomic_write_file::AtomicWriteFile;
+use atomic_write_file::unix::OpenOptionsExt as _;
 use onionbus::sys::clock;
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -138,7 +139,10 @@ fn write_file(path: &Path, text: &str) -> io::Result<()> {
                     printed";
         return Err(io::Error::other(text));
     }
-    let mut file = AtomicWriteFile::open(path)?;
+    // To give root's file the owner of the one before it takes a privilege that the unit has given up.
+    let mut file = AtomicWriteFile::options()
+        .preserve_owner(false)
+        .open(path)?;
     file.write_all(text.as_bytes())?;
     file.commit()
 }
