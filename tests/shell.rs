@@ -7,8 +7,8 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use support::Place;
 use support::terminal::Terminal;
+use support::{Place, eventually};
 
 const PROMPT: &str = "onionbus> ";
 
@@ -204,12 +204,23 @@ fn a_pipe_is_a_script() {
         "",
         "onionbus: standard input ends within a command: a line with a single dot ends it\n",
     );
-    // What the last command does to the connection is no failure.
-    for _ in 0..5 {
-        let place = Place::new();
-        let _daemon = place.daemon();
-        piped(&place, "SIGNAL HALT\n", 0);
-    }
+    // What the last command does to the connection is no failure, also where that is seen before
+    // the end of the input.
+    let last = Place::new();
+    let _ended = last.daemon();
+    let mut child = shell(&last)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(b"SIGNAL HALT\n").expect("it reads");
+    eventually("the daemon is gone", || !last.socket().exists());
+    drop(stdin);
+    assert!(child.wait().expect("it ends").success());
+    // Further lines are for nobody, and that is one.
+    let last = Place::new();
+    let _ended = last.daemon();
+    piped(&last, "SIGNAL HALT\nGETINFO version\n", 3);
     // An event comes before or after the reply to its cause, and another reply is behind both.
     let input = "SETEVENTS POSTMESSAGE\nPOSTMESSAGE @all hi\nGETCONF BusHistory\n";
     let (out, _) = piped(&place, input, 0);

@@ -3,9 +3,10 @@
 
 use std::io::{self, BufRead, Read, Write};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Context;
-use crossbeam_channel::{Receiver, bounded, select_biased};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select_biased};
 
 use super::lines::Lines;
 use crate::cli::Stop;
@@ -16,6 +17,9 @@ use crate::cli::reply::Message;
 
 /// The most lines and messages that wait for their turn.
 const WAITING: usize = 64;
+
+/// How long the end of the input may take to be seen once the connection has ended.
+const MOMENT: Duration = Duration::from_secs(1);
 
 pub fn run(client: Client, bus: &Bus, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut sender = client.sender().context("cannot use the connection twice")?;
@@ -28,10 +32,16 @@ pub fn run(client: Client, bus: &Bus, out: &mut dyn Write) -> anyhow::Result<()>
         // At the end of the input it is no matter that the last command has ended the connection.
         let line = select_biased! {
             recv(input) -> line => line,
-            recv(messages) -> message => {
-                out.write_all(&message??.raw())?;
-                continue;
-            }
+            recv(messages) -> message => match message? {
+                Ok(message) => {
+                    out.write_all(&message.raw())?;
+                    continue;
+                }
+                Err(lost) => match input.recv_timeout(MOMENT) {
+                    Err(RecvTimeoutError::Disconnected) => break,
+                    Ok(_) | Err(RecvTimeoutError::Timeout) => return Err(lost),
+                },
+            },
         };
         let Ok(line) = line else { break };
         let Some(command) = lines.handle_line(&line?)? else {
